@@ -1,0 +1,50 @@
+// libcurl's setters and getters are variadic C functions, which Swift cannot call:
+// each signature that Fetch needs has a typed wrapper here.
+#include <curl/curl.h>
+
+static inline CURLcode uw_easy_setopt_long(CURL *handle, CURLoption option, long value) {
+    return curl_easy_setopt(handle, option, value);
+}
+
+static inline CURLcode uw_easy_setopt_off(CURL *handle, CURLoption option, curl_off_t value) {
+    return curl_easy_setopt(handle, option, value);
+}
+
+static inline CURLcode uw_easy_setopt_string(CURL *handle, CURLoption option, const char *value) {
+    return curl_easy_setopt(handle, option, value);
+}
+
+static inline CURLcode uw_easy_setopt_pointer(CURL *handle, CURLoption option, void *value) {
+    return curl_easy_setopt(handle, option, value);
+}
+
+static inline CURLcode uw_easy_setopt_list(CURL *handle, CURLoption option, struct curl_slist *value) {
+    return curl_easy_setopt(handle, option, value);
+}
+
+typedef size_t (*uw_data_callback)(char *data, size_t size, size_t count, void *context);
+
+static inline CURLcode uw_easy_setopt_data(CURL *handle, CURLoption option, uw_data_callback value) {
+    return curl_easy_setopt(handle, option, value);
+}
+
+static inline CURLcode uw_easy_getinfo_long(CURL *handle, CURLINFO info, long *value) {
+    return curl_easy_getinfo(handle, info, value);
+}
+
+static inline CURLcode uw_easy_getinfo_off(CURL *handle, CURLINFO info, curl_off_t *value) {
+    return curl_easy_getinfo(handle, info, value);
+}
+
+static inline CURLcode uw_easy_getinfo_pointer(CURL *handle, CURLINFO info, void **value) {
+    return curl_easy_getinfo(handle, info, value);
+}
+
+static inline CURLMcode uw_multi_setopt_long(CURLM *multi, CURLMoption option, long value) {
+    return curl_multi_setopt(multi, option, value);
+}
+
+/// The result of the transfer that a CURLMSG_DONE message tells of: the C union has no name that Swift sees.
+static inline CURLcode uw_message_result(const CURLMsg *message) {
+    return message->data.result;
+}

@@ -1,0 +1,410 @@
+import Foundation
+import Series
+
+/// A bad line of an exposition.
+package struct ExpositionError: Error, Equatable, CustomStringConvertible {
+    /// Counted from 1.
+    package var line: Int
+    /// In bytes, counted from 1.
+    package var column: Int
+    package var reason: String
+    /// The start of the line, shortened.
+    package var text: String
+
+    package var description: String { "line \(line), column \(column): \(reason): \(Labels.quoted(text))" }
+}
+
+/// The formats that a target may answer in.
+package enum ExpositionFormat: Sendable {
+    /// Prometheus text format 0.0.4.
+    case prometheus
+    /// OpenMetrics text format 1.0.0 (github.com/prometheus/OpenMetrics, specification/OpenMetrics.md).
+    case openMetrics
+
+    /// The format that a `Content-Type` header names; without a header it is the Prometheus text format.
+    /// - Returns: nil for a type that is not an exposition, such as `text/html`.
+    package init?(contentType: String?) {
+        guard let contentType, !contentType.isEmpty else {
+            self = .prometheus
+            return
+        }
+        switch contentType.split(separator: ";").first?.trimmingCharacters(in: .whitespaces).lowercased() {
+        case "text/plain": self = .prometheus
+        case "application/openmetrics-text": self = .openMetrics
+        default: return nil
+        }
+    }
+}
+
+/// The samples of one exposition as columns that point into its bytes.
+///
+/// A series is kept as the range of bytes that names it (`name{labels}`), so that a caller who has seen those bytes
+/// before need not read the labels again: ``ExpositionParser/labels(of:format:)`` reads them.
+package struct Exposition: Sendable {
+    /// Where each sample's series stands in the body: from `starts[i]` up to `ends[i]`.
+    package var starts: [Int32] = []
+    package var ends: [Int32] = []
+    package var values: [Double] = []
+    /// Milliseconds since the epoch; ``noTimestamp`` where the line has none.
+    package var timestampsMs: [Int64] = []
+    package var metadata: [MetricMetadata] = []
+
+    package static let noTimestamp = Int64.min
+
+    package init() {}
+
+    package var count: Int { values.count }
+}
+
+/// Reads the text formats of Prometheus and OpenMetrics from bytes, in one pass.
+package struct ExpositionParser {
+    private let bytes: UnsafeBufferPointer<UInt8>
+    private let format: ExpositionFormat
+    private var at = 0
+    private var line = 1
+    private var lineStart = 0
+    private var out = Exposition()
+    private var metadata: [String: Int] = [:]
+
+    /// Reads an exposition.
+    ///
+    /// - Parameter bytes: at most 2 GiB.
+    /// - Throws: ``ExpositionError`` at the first bad line: like Prometheus, a scrape is taken whole or not at all.
+    /// - Complexity: O(n); no allocation per sample but the growth of the columns.
+    package static func parse(
+        _ bytes: UnsafeBufferPointer<UInt8>, format: ExpositionFormat = .prometheus
+    ) throws(ExpositionError) -> Exposition {
+        guard bytes.count < Int(Int32.max) else {
+            throw ExpositionError(line: 1, column: 1, reason: "the exposition is larger than 2 GiB", text: "")
+        }
+        var parser = ExpositionParser(bytes: bytes, format: format)
+        try parser.run()
+        return parser.out
+    }
+
+    private init(bytes: UnsafeBufferPointer<UInt8>, format: ExpositionFormat) {
+        self.bytes = bytes
+        self.format = format
+        // A line of an apiserver has about 150 bytes.
+        let guess = bytes.count / 150 + 16
+        out.starts.reserveCapacity(guess)
+        out.ends.reserveCapacity(guess)
+        out.values.reserveCapacity(guess)
+        out.timestampsMs.reserveCapacity(guess)
+    }
+
+    private mutating func run() throws(ExpositionError) {
+        var sawEnd = false
+        while at < bytes.count {
+            lineStart = at
+            if sawEnd { throw error("data after # EOF") }
+            switch bytes[at] {
+            case UInt8(ascii: "\n"):
+                at += 1
+            case UInt8(ascii: "#"):
+                sawEnd = comment()
+            default:
+                if format == .prometheus { skipBlanks() }
+                if at < bytes.count, bytes[at] == UInt8(ascii: "\n") {
+                    at += 1
+                } else if at < bytes.count, bytes[at] == UInt8(ascii: "\r"), at + 1 < bytes.count,
+                    bytes[at + 1] == UInt8(ascii: "\n")
+                {
+                    at += 2
+                } else if at < bytes.count {
+                    try sample()
+                }
+            }
+            line += 1
+        }
+        if format == .openMetrics, !sawEnd { throw error("the body does not end with # EOF") }
+    }
+
+    // MARK: Samples
+
+    private mutating func sample() throws(ExpositionError) {
+        let start = at
+        try skipName()
+        let end: Int
+        if at < bytes.count, bytes[at] == UInt8(ascii: "{") {
+            try skipBraces()
+            end = at
+        } else {
+            end = at
+            if end == start { throw error("expected a metric name") }
+        }
+        guard at < bytes.count, isBlank(bytes[at]) else { throw error("expected a blank and a value after the series") }
+        skipBlanks()
+        let value = try number()
+        var timestampMs = Exposition.noTimestamp
+        if at < bytes.count, isBlank(bytes[at]) {
+            skipBlanks()
+            if at < bytes.count, isNumberStart(bytes[at]) { timestampMs = try timestamp() }
+            skipBlanks()
+        }
+        // OpenMetrics: an exemplar may follow; it is not kept.
+        if format == .openMetrics, at < bytes.count, bytes[at] == UInt8(ascii: "#") { skipLine() } else { try endLine() }
+        out.starts.append(Int32(truncatingIfNeeded: start))
+        out.ends.append(Int32(truncatingIfNeeded: end))
+        out.values.append(value)
+        out.timestampsMs.append(timestampMs)
+    }
+
+    private mutating func skipName() throws(ExpositionError) {
+        while at < bytes.count {
+            let byte = bytes[at]
+            let isLetter = (byte | 0x20) >= UInt8(ascii: "a") && (byte | 0x20) <= UInt8(ascii: "z")
+            if isLetter || (byte >= 48 && byte <= 58) || byte == UInt8(ascii: "_") {
+                if byte >= 48, byte <= 57, at == lineStart { throw error("a metric name cannot begin with a digit") }
+                at += 1
+            } else {
+                return
+            }
+        }
+    }
+
+    /// Moves over `{…}`, minding quotes, and holds the labels to the grammar's outline; their text is read later.
+    private mutating func skipBraces() throws(ExpositionError) {
+        let open = at
+        at += 1
+        var quoted = false
+        while at < bytes.count {
+            let byte = bytes[at]
+            if quoted {
+                if byte == UInt8(ascii: "\\") { at += 1 } else if byte == UInt8(ascii: "\"") { quoted = false }
+                if byte == UInt8(ascii: "\n") { break }
+            } else if byte == UInt8(ascii: "\"") {
+                quoted = true
+            } else if byte == UInt8(ascii: "}") {
+                at += 1
+                return
+            } else if byte == UInt8(ascii: "\n") {
+                break
+            }
+            at += 1
+        }
+        at = open
+        throw error(quoted ? "a label value has no closing quote" : "the label braces are not closed")
+    }
+
+    private mutating func number() throws(ExpositionError) -> Double {
+        let start = at
+        var end = at
+        while end < bytes.count, !isBlank(bytes[end]), bytes[end] != UInt8(ascii: "\n"), bytes[end] != 13 { end += 1 }
+        guard end > start else { throw error("expected a value") }
+        guard let value = ExpositionNumber.parse(UnsafeBufferPointer(rebasing: bytes[start..<end])) else {
+            throw error("not a number")
+        }
+        at = end
+        return value
+    }
+
+    private mutating func timestamp() throws(ExpositionError) -> Int64 {
+        let start = at
+        let value = try number()
+        let ms = format == .openMetrics ? value * 1000 : value
+        guard ms.isFinite, abs(ms) < 9e15 else {
+            at = start
+            throw error("the timestamp is out of range")
+        }
+        return Int64(ms.rounded())
+    }
+
+    private mutating func endLine() throws(ExpositionError) {
+        if at < bytes.count, bytes[at] == 13 { at += 1 }
+        guard at >= bytes.count || bytes[at] == UInt8(ascii: "\n") else {
+            throw error("expected the end of the line")
+        }
+        if at < bytes.count { at += 1 }
+    }
+
+    // MARK: Comments
+
+    /// Reads a `# HELP`, `# TYPE` or `# UNIT` line, passes over any other; true for `# EOF`.
+    private mutating func comment() -> Bool {
+        let start = at
+        skipLine()
+        var end = at
+        if end > start, bytes[end - 1] == UInt8(ascii: "\n") { end -= 1 }
+        if end > start, bytes[end - 1] == 13 { end -= 1 }
+        let words = UnsafeBufferPointer(rebasing: bytes[start..<end])
+            .split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
+        guard words.count >= 2, words[0].count == 1 else { return false }
+        let keyword = String(decoding: words[1], as: UTF8.self)
+        if keyword == "EOF" { return format == .openMetrics && words.count == 2 }
+        guard words.count >= 3, keyword == "HELP" || keyword == "TYPE" || keyword == "UNIT" else { return false }
+        let name = ExpositionParser.unescape(words[2], quotes: true)
+        let rest = words.count > 3 ? words[3] : words[2][words[2].endIndex...]
+        let index: Int
+        if let known = metadata[name] {
+            index = known
+        } else {
+            index = out.metadata.count
+            metadata[name] = index
+            out.metadata.append(MetricMetadata(name: name, type: "unknown", help: ""))
+        }
+        switch keyword {
+        case "HELP": out.metadata[index].help = ExpositionParser.unescape(rest, quotes: false)
+        case "TYPE":
+            let type = String(decoding: rest, as: UTF8.self)
+            out.metadata[index].type = type == "untyped" ? "unknown" : type
+        default: out.metadata[index].unit = String(decoding: rest, as: UTF8.self)
+        }
+        return false
+    }
+
+    private mutating func skipLine() {
+        guard let base = bytes.baseAddress else { return }
+        let rest = bytes.count - at
+        if let found = memchr(base + at, 10, rest) {
+            at = UnsafeRawPointer(found) - UnsafeRawPointer(base) + 1
+        } else {
+            at = bytes.count
+        }
+    }
+
+    private mutating func skipBlanks() {
+        while at < bytes.count, isBlank(bytes[at]) { at += 1 }
+    }
+
+    private func isBlank(_ byte: UInt8) -> Bool { byte == 32 || byte == 9 }
+
+    private func isNumberStart(_ byte: UInt8) -> Bool {
+        (byte >= 48 && byte <= 57) || byte == UInt8(ascii: "-") || byte == UInt8(ascii: "+") || byte == UInt8(ascii: ".")
+    }
+
+    private func error(_ reason: String) -> ExpositionError {
+        ExpositionParser.error(reason, bytes: bytes, line: line, lineStart: lineStart, at: at)
+    }
+
+    fileprivate static func error(
+        _ reason: String, bytes: UnsafeBufferPointer<UInt8>, line: Int, lineStart: Int, at: Int
+    ) -> ExpositionError {
+        let shown = bytes[min(lineStart, bytes.count)...].prefix(80).prefix { $0 != UInt8(ascii: "\n") }
+        return ExpositionError(
+            line: line, column: at - lineStart + 1, reason: reason, text: String(decoding: shown, as: UTF8.self))
+    }
+
+    fileprivate static func unescape(_ text: some Collection<UInt8>, quotes: Bool) -> String {
+        guard text.contains(UInt8(ascii: "\\")) else { return String(decoding: text, as: UTF8.self) }
+        var out: [UInt8] = []
+        var escaped = false
+        for byte in text {
+            if escaped {
+                switch byte {
+                case UInt8(ascii: "n"): out.append(10)
+                case UInt8(ascii: "\\"): out.append(byte)
+                case UInt8(ascii: "\"") where quotes: out.append(byte)
+                default: out += [UInt8(ascii: "\\"), byte]
+                }
+                escaped = false
+            } else if byte == UInt8(ascii: "\\") {
+                escaped = true
+            } else {
+                out.append(byte)
+            }
+        }
+        if escaped { out.append(UInt8(ascii: "\\")) }
+        return String(decoding: out, as: UTF8.self)
+    }
+}
+
+// MARK: Labels of one series
+
+extension ExpositionParser {
+    /// Reads the labels of a series from its text `name{label="value",…}` or `{"name",label="value"}`.
+    ///
+    /// - Throws: ``ExpositionError`` with line 1 and the column within the text.
+    package static func labels(of bytes: UnsafeBufferPointer<UInt8>) throws(ExpositionError) -> Labels {
+        var cursor = LabelCursor(bytes: bytes)
+        return try cursor.read()
+    }
+}
+
+private struct LabelCursor {
+    let bytes: UnsafeBufferPointer<UInt8>
+    var at = 0
+
+    init(bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
+
+    mutating func read() throws(ExpositionError) -> Labels {
+        var pairs: [Label] = []
+        while at < bytes.count, bytes[at] != UInt8(ascii: "{") { at += 1 }
+        if at > 0 {
+            pairs.append(
+                Label(Labels.metricName, String(decoding: UnsafeBufferPointer(rebasing: bytes[0..<at]), as: UTF8.self)))
+        }
+        if at < bytes.count {
+            at += 1
+            try readPairs(into: &pairs)
+        }
+        guard pairs.contains(where: { $0.name == Labels.metricName }) else { throw error("the series has no metric name") }
+        var names = Set<String>()
+        for label in pairs where !names.insert(label.name).inserted {
+            throw error("the label \(Labels.quoted(label.name)) stands twice")
+        }
+        return Labels(pairs)
+    }
+
+    private mutating func readPairs(into pairs: inout [Label]) throws(ExpositionError) {
+        while true {
+            skipBlanks()
+            guard at < bytes.count else { throw error("the label braces are not closed") }
+            if bytes[at] == UInt8(ascii: "}") { return }
+            let isQuoted = bytes[at] == UInt8(ascii: "\"")
+            let name = isQuoted ? try quoted() : plainName()
+            guard !name.isEmpty else { throw error("expected a label name") }
+            skipBlanks()
+            if at < bytes.count, bytes[at] == UInt8(ascii: "=") {
+                at += 1
+                skipBlanks()
+                guard at < bytes.count, bytes[at] == UInt8(ascii: "\"") else {
+                    throw error("expected a label value in double quotes")
+                }
+                pairs.append(Label(name, try quoted()))
+            } else if isQuoted {
+                pairs.append(Label(Labels.metricName, name))
+            } else {
+                throw error("expected = after the label name")
+            }
+            skipBlanks()
+            guard at < bytes.count else { throw error("the label braces are not closed") }
+            if bytes[at] == UInt8(ascii: ",") {
+                at += 1
+            } else if bytes[at] != UInt8(ascii: "}") {
+                throw error("expected , or } after a label value")
+            }
+        }
+    }
+
+    private mutating func plainName() -> String {
+        let start = at
+        while at < bytes.count {
+            let byte = bytes[at]
+            let isLetter = (byte | 0x20) >= UInt8(ascii: "a") && (byte | 0x20) <= UInt8(ascii: "z")
+            guard isLetter || byte == UInt8(ascii: "_") || (byte >= 48 && byte <= 57 && at > start) else { break }
+            at += 1
+        }
+        return String(decoding: UnsafeBufferPointer(rebasing: bytes[start..<at]), as: UTF8.self)
+    }
+
+    private mutating func quoted() throws(ExpositionError) -> String {
+        let start = at + 1
+        at = start
+        while at < bytes.count, bytes[at] != UInt8(ascii: "\"") {
+            at += bytes[at] == UInt8(ascii: "\\") ? 2 : 1
+        }
+        guard at < bytes.count else { throw error("a label value has no closing quote") }
+        let body = bytes[start..<at]
+        at += 1
+        return ExpositionParser.unescape(body, quotes: true)
+    }
+
+    private mutating func skipBlanks() {
+        while at < bytes.count, bytes[at] == 32 || bytes[at] == 9 { at += 1 }
+    }
+
+    private func error(_ reason: String) -> ExpositionError {
+        ExpositionParser.error(reason, bytes: bytes, line: 1, lineStart: 0, at: min(at, bytes.count))
+    }
+}

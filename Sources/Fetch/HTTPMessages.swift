@@ -1,0 +1,110 @@
+import Foundation
+
+/// How a server's certificate is judged and which one is shown to it; the fields of Prometheus' `tls_config`.
+package struct TLSOptions: Sendable, Equatable {
+    /// PEM files.
+    package var caFile: String?
+    package var certFile: String?
+    package var keyFile: String?
+    /// Accepts any certificate: only where the user says so.
+    package var insecureSkipVerify = false
+
+    package init() {}
+}
+
+/// What proves to a server who asks.
+package enum Authentication: Sendable, Equatable {
+    case none
+    case basic(username: String, password: Secret)
+    case basicFile(username: String, passwordFile: String)
+    /// An `Authorization` header of this type, `Bearer` for tokens.
+    case authorization(type: String, credentials: Secret)
+    /// The same with the credentials in a file, which is read for every request, so that a rotated token is used at
+    /// once.
+    case authorizationFile(type: String, path: String)
+}
+
+/// A text that is never printed.
+package struct Secret: Sendable, Equatable, CustomStringConvertible, CustomDebugStringConvertible {
+    package let value: String
+
+    package init(_ value: String) { self.value = value }
+
+    package var description: String { "<secret>" }
+    package var debugDescription: String { "<secret>" }
+}
+
+/// One request, with the limits that its answer must keep.
+package struct HTTPRequest: Sendable {
+    package var url: String
+    package var method = "GET"
+    package var headers: [(name: String, value: String)] = []
+    package var body: [UInt8]?
+    /// From the start of the connection to the last byte of the body.
+    package var timeoutMs: Int64 = 10_000
+    /// Of the body after decompression.
+    package var maxBodyBytes = 64 << 20
+    package var followRedirects = true
+    /// Ask for a compressed body.
+    package var compression = true
+    package var tls = TLSOptions()
+    package var authentication = Authentication.none
+
+    package init(url: String) { self.url = url }
+
+    /// The most redirects that are followed.
+    package static let maxRedirects = 10
+
+    /// The URL without user, password and query: what may be shown in errors and logs.
+    package static func redacted(_ url: String) -> String {
+        var shown = url
+        if let scheme = shown.range(of: "://") {
+            let authority = shown[scheme.upperBound...].prefix { !"/?#".contains($0) }
+            if let at = authority.lastIndex(of: "@") {
+                shown.removeSubrange(scheme.upperBound...at)
+            }
+        }
+        if let query = shown.firstIndex(where: { $0 == "?" || $0 == "#" }) {
+            shown = String(shown[..<query])
+        }
+        return shown
+    }
+}
+
+/// An answer, whatever its status.
+package struct HTTPResponse: Sendable {
+    package var status: Int
+    /// Names in lower case; of a repeated header the last one.
+    package var headers: [String: String]
+    package var body: [UInt8]
+    /// From the request's start to the last byte.
+    package var durationSeconds: Double
+}
+
+/// A request without an answer.
+package struct FetchError: Error, Equatable, CustomStringConvertible {
+    package enum Code: Sendable, Equatable {
+        /// Not a URL that can be asked, or a scheme other than http and https.
+        case invalidURL
+        /// No connection: refused, unreachable, unknown name.
+        case unreachable
+        case timedOut
+        /// The body passed ``HTTPRequest/maxBodyBytes``.
+        case bodyTooLarge
+        case tooManyRedirects
+        /// The certificate does not verify, or TLS failed otherwise.
+        case tls
+        /// A file with a certificate, key, password or token can't be read.
+        case file
+        case cancelled
+        /// The connection broke, or the answer is not HTTP.
+        case broken
+    }
+
+    package var code: Code
+    /// Without secrets.
+    package var url: String
+    package var reason: String
+
+    package var description: String { "\(url): \(reason)" }
+}

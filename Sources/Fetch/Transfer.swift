@@ -1,0 +1,191 @@
+import CCurl
+import Foundation
+
+/// One request under way: curl's easy handle and what has come in. Lives on the client's thread.
+final class Transfer {
+    let id: UInt64
+    let easy: UnsafeMutableRawPointer
+    let continuation: CheckedContinuation<Result<HTTPResponse, FetchError>, Never>
+    /// Set where the transfer was ended from our side.
+    var failure: FetchError?
+
+    private let request: HTTPRequest
+    private var headerList: UnsafeMutablePointer<curl_slist>?
+    private var body: [UInt8] = []
+    private var headers: [String: String] = [:]
+    private let errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
+    private let upload: UnsafeMutablePointer<CChar>?
+
+    init(
+        id: UInt64, request: HTTPRequest,
+        continuation: CheckedContinuation<Result<HTTPResponse, FetchError>, Never>
+    ) throws(FetchError) {
+        let url = HTTPRequest.redacted(request.url)
+        guard let easy = curl_easy_init() else {
+            throw FetchError(code: .broken, url: url, reason: "curl has no memory for another transfer")
+        }
+        self.id = id
+        self.easy = easy
+        self.continuation = continuation
+        self.request = request
+        errorText[0] = 0
+        if let bytes = request.body {
+            let copy = UnsafeMutablePointer<CChar>.allocate(capacity: max(1, bytes.count))
+            for (index, byte) in bytes.enumerated() { copy[index] = CChar(bitPattern: byte) }
+            upload = copy
+        } else {
+            upload = nil
+        }
+        try setUp()
+    }
+
+    deinit {
+        curl_easy_cleanup(easy)
+        curl_slist_free_all(headerList)
+        errorText.deallocate()
+        upload?.deallocate()
+    }
+
+    private func setUp() throws(FetchError) {
+        set(CURLOPT_URL, request.url)
+        set(CURLOPT_NOSIGNAL, 1)
+        uw_easy_setopt_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
+        set(CURLOPT_PROTOCOLS_STR, "http,https")
+        set(CURLOPT_REDIR_PROTOCOLS_STR, "http,https")
+        set(CURLOPT_TIMEOUT_MS, Int(request.timeoutMs))
+        set(CURLOPT_FOLLOWLOCATION, request.followRedirects ? 1 : 0)
+        set(CURLOPT_MAXREDIRS, HTTPRequest.maxRedirects)
+        set(CURLOPT_TCP_KEEPALIVE, 1)
+        set(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS))
+        set(CURLOPT_USERAGENT, "upgrade-watch")
+        // The empty string asks for every encoding that curl was built with, gzip and zstd among them.
+        if request.compression { set(CURLOPT_ACCEPT_ENCODING, "") }
+        var headers = request.headers
+        switch request.method {
+        case "GET": break
+        case "HEAD": set(CURLOPT_NOBODY, 1)
+        default: set(CURLOPT_CUSTOMREQUEST, request.method)
+        }
+        if let body = request.body, let upload {
+            uw_easy_setopt_off(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(body.count))
+            uw_easy_setopt_pointer(easy, CURLOPT_POSTFIELDS, upload)
+            // Without this curl asks for permission first, and waits a second where the server does not know how.
+            headers.append(("Expect", ""))
+        }
+        setUpTLS()
+        try authenticate(&headers)
+        for header in headers {
+            let line = header.value.isEmpty ? "\(header.name):" : "\(header.name): \(header.value)"
+            headerList = curl_slist_append(headerList, line)
+        }
+        uw_easy_setopt_list(easy, CURLOPT_HTTPHEADER, headerList)
+        let context = Unmanaged.passUnretained(self).toOpaque()
+        uw_easy_setopt_pointer(easy, CURLOPT_WRITEDATA, context)
+        uw_easy_setopt_data(easy, CURLOPT_WRITEFUNCTION) { data, _, count, context in
+            guard let data, let context else { return 0 }
+            let transfer = Unmanaged<Transfer>.fromOpaque(context).takeUnretainedValue()
+            return transfer.receive(UnsafeRawBufferPointer(start: data, count: count)) ? count : 0
+        }
+        uw_easy_setopt_pointer(easy, CURLOPT_HEADERDATA, context)
+        uw_easy_setopt_data(easy, CURLOPT_HEADERFUNCTION) { data, size, count, context in
+            guard let data, let context else { return 0 }
+            let transfer = Unmanaged<Transfer>.fromOpaque(context).takeUnretainedValue()
+            transfer.receiveHeader(UnsafeRawBufferPointer(start: data, count: size * count))
+            return size * count
+        }
+    }
+
+    private func setUpTLS() {
+        if let file = request.tls.caFile { set(CURLOPT_CAINFO, file) }
+        if let file = request.tls.certFile { set(CURLOPT_SSLCERT, file) }
+        if let file = request.tls.keyFile { set(CURLOPT_SSLKEY, file) }
+        if request.tls.insecureSkipVerify {
+            set(CURLOPT_SSL_VERIFYPEER, 0)
+            set(CURLOPT_SSL_VERIFYHOST, 0)
+        }
+    }
+
+    private func authenticate(_ headers: inout [(name: String, value: String)]) throws(FetchError) {
+        switch request.authentication {
+        case .none: break
+        case .basic(let username, let password):
+            setBasic(username, password.value)
+        case .basicFile(let username, let file):
+            setBasic(username, try secret(in: file))
+        case .authorization(let type, let credentials):
+            headers.append(("Authorization", "\(type) \(credentials.value)"))
+        case .authorizationFile(let type, let path):
+            headers.append(("Authorization", "\(type) \(try secret(in: path))"))
+        }
+    }
+
+    private func setBasic(_ username: String, _ password: String) {
+        set(CURLOPT_HTTPAUTH, 1)
+        set(CURLOPT_USERNAME, username)
+        set(CURLOPT_PASSWORD, password)
+    }
+
+    private func secret(in path: String) throws(FetchError) -> String {
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+            throw error(.file, "the file \(path) with the credentials can't be read")
+        }
+        return text.trimmingCharacters(in: .whitespacesAndNewlines)
+    }
+
+    private func set(_ option: CURLoption, _ value: Int) { uw_easy_setopt_long(easy, option, value) }
+    private func set(_ option: CURLoption, _ value: String) { uw_easy_setopt_string(easy, option, value) }
+
+    private func receive(_ data: UnsafeRawBufferPointer) -> Bool {
+        guard body.count + data.count <= request.maxBodyBytes else {
+            failure = error(.bodyTooLarge, "the body is larger than the limit of \(request.maxBodyBytes) bytes")
+            return false
+        }
+        body.append(contentsOf: data)
+        return true
+    }
+
+    private func receiveHeader(_ data: UnsafeRawBufferPointer) {
+        let line = String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+        if line.hasPrefix("HTTP/") {
+            // The head of the answer after a redirect or a 100 Continue: the one before does not count.
+            headers.removeAll()
+            body.removeAll()
+        } else if let colon = line.firstIndex(of: ":"), headers.count < 200 {
+            headers[line[..<colon].lowercased()] =
+                line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces)
+        }
+    }
+
+    func error(_ code: FetchError.Code, _ reason: String) -> FetchError {
+        FetchError(code: code, url: HTTPRequest.redacted(request.url), reason: reason)
+    }
+
+    /// What the caller gets, once curl is done with the handle.
+    func result(_ code: CURLcode) -> Result<HTTPResponse, FetchError> {
+        if let failure { return .failure(failure) }
+        guard code == CURLE_OK else {
+            let own = String(cString: errorText)
+            return .failure(error(Transfer.code(code), own.isEmpty ? String(cString: curl_easy_strerror(code)) : own))
+        }
+        var status = 0
+        uw_easy_getinfo_long(easy, CURLINFO_RESPONSE_CODE, &status)
+        var microseconds: curl_off_t = 0
+        uw_easy_getinfo_off(easy, CURLINFO_TOTAL_TIME_T, &microseconds)
+        return .success(
+            HTTPResponse(
+                status: status, headers: headers, body: body, durationSeconds: Double(microseconds) / 1_000_000))
+    }
+
+    private static func code(_ code: CURLcode) -> FetchError.Code {
+        switch code {
+        case CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL: .invalidURL
+        case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY, CURLE_COULDNT_CONNECT: .unreachable
+        case CURLE_OPERATION_TIMEDOUT: .timedOut
+        case CURLE_TOO_MANY_REDIRECTS: .tooManyRedirects
+        case CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CONNECT_ERROR, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER,
+            CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR:
+            .tls
+        default: .broken
+        }
+    }
+}

@@ -1,0 +1,334 @@
+import Foundation
+import Series
+
+extension Evaluator {
+    /// Evaluates a call. The parser has held number and types of the arguments to the function's signature.
+    mutating func call(_ function: Function, _ arguments: [Expression]) throws -> Columns {
+        let name = function.name
+        if let body = Evaluator.elementwise[name] { return .vector(try map(arguments[0], body)) }
+        if let part = Evaluator.dateParts[name] { return .vector(try datePart(arguments.first, part)) }
+        if function.arguments == [.matrix], let columns = try simpleRangeFunction(name, arguments[0]) {
+            return .vector(columns)
+        }
+        switch name {
+        case "time": return .scalar((0..<steps.count).map { Double(steps.timeMs($0)) / 1000 })
+        case "start": return .scalar([Double](repeating: Double(queryStartMs) / 1000, count: steps.count))
+        case "end": return .scalar([Double](repeating: Double(queryEndMs) / 1000, count: steps.count))
+        case "range":
+            return .scalar([Double](repeating: Double(queryEndMs - queryStartMs) / 1000, count: steps.count))
+        case "step":
+            // An instant query has no step.
+            let ms = queryStartMs == queryEndMs ? 0 : steps.stepMs
+            return .scalar([Double](repeating: Double(ms) / 1000, count: steps.count))
+        case "min_of", "max_of":
+            let pairs = zip(try scalar(arguments[0]), try scalar(arguments[1]))
+            return .scalar(pairs.map { a, b in a.isNaN || b.isNaN ? .nan : name == "min_of" ? min(a, b) : max(a, b) })
+        case "pi": return .scalar([Double](repeating: .pi, count: steps.count))
+        case "scalar": return .scalar(try toScalar(arguments[0]))
+        case "vector": return .vector([Column(labels: Labels(), values: try scalar(arguments[0]))])
+        case "timestamp": return .vector(try timestamp(arguments[0]))
+        case "absent": return .vector(absent(arguments[0], try vector(arguments[0])))
+        case "absent_over_time":
+            return .vector(absent(arguments[0], try rangeFunction(name, arguments[0]) { _, _ in 1 }))
+        case "clamp", "clamp_min", "clamp_max": return .vector(try clamp(name, arguments))
+        case "round": return .vector(try round(arguments))
+        case "sort", "sort_desc": return .vector(try sort(arguments[0], descending: name == "sort_desc"))
+        case "sort_by_label", "sort_by_label_desc":
+            return .vector(try sortByLabel(arguments, descending: name == "sort_by_label_desc"))
+        case "label_replace": return .vector(try labelReplace(arguments))
+        case "label_join": return .vector(try labelJoin(arguments))
+        case "histogram_quantile": return .vector(try histogramQuantile(arguments))
+        case "histogram_fraction": return .vector(try histogramFraction(arguments))
+        case "quantile_over_time":
+            let q = try scalar(arguments[0])
+            noteQuantile(q)
+            return .vector(try rangeFunction(name, arguments[1]) { window, step in
+                Quantile.of(q[step], Array(window.values))
+            })
+        case "predict_linear":
+            let ahead = try scalar(arguments[1])
+            return .vector(try rangeFunction(name, arguments[0]) { window, step in
+                guard window.count >= 2 else { return nil }
+                let line = RangeMath.regression(window, aroundMs: window.stepMs)
+                return line.slope * ahead[step] + line.intercept
+            })
+        case "double_exponential_smoothing": return .vector(try smoothing(arguments))
+        default: throw PromQLError(.execution, "the function \(name) is not built yet")
+        }
+    }
+
+    // MARK: One value in, one value out
+
+    private static let elementwise: [String: @Sendable (Double) -> Double] = [
+        "abs": { abs($0) }, "ceil": { ceil($0) }, "floor": { floor($0) }, "exp": { exp($0) }, "ln": { log($0) },
+        "log2": { log2($0) }, "log10": { log10($0) }, "sqrt": { $0.squareRoot() }, "sin": { sin($0) },
+        "cos": { cos($0) }, "tan": { tan($0) }, "asin": { asin($0) }, "acos": { acos($0) }, "atan": { atan($0) },
+        "sinh": { sinh($0) }, "cosh": { cosh($0) }, "tanh": { tanh($0) }, "asinh": { asinh($0) },
+        "acosh": { acosh($0) }, "atanh": { atanh($0) }, "deg": { $0 * 180 / .pi }, "rad": { $0 * .pi / 180 },
+        "sgn": { $0 < 0 ? -1 : $0 > 0 ? 1 : $0 },
+    ]
+
+    private mutating func map(_ argument: Expression, _ body: (Double) -> Double) throws -> [Column] {
+        try unique(
+            try vector(argument).map { column in
+                Column(labels: column.labels.withoutName, values: column.values.map { $0.isAbsent ? $0 : body($0) })
+            })
+    }
+
+    private static let dateParts: [String: @Sendable (Int64) -> Int64] = [
+        "minute": { floorMod($0, 3600) / 60 },
+        "hour": { floorMod($0, 86_400) / 3600 },
+        "day_of_week": { floorMod(floorDiv($0, 86_400) + 4, 7) },
+        "day_of_month": { TimeFormat.civil(fromDays: floorDiv($0, 86_400)).day },
+        "day_of_year": { seconds in
+            let days = floorDiv(seconds, 86_400)
+            return days - TimeFormat.days(year: TimeFormat.civil(fromDays: days).year, month: 1, day: 1) + 1
+        },
+        "days_in_month": { seconds in
+            let date = TimeFormat.civil(fromDays: floorDiv(seconds, 86_400))
+            let (year, month) = date.month == 12 ? (date.year + 1, 1) : (date.year, date.month + 1)
+            return TimeFormat.days(year: year, month: month, day: 1)
+                - TimeFormat.days(year: date.year, month: date.month, day: 1)
+        },
+        "month": { TimeFormat.civil(fromDays: floorDiv($0, 86_400)).month },
+        "year": { TimeFormat.civil(fromDays: floorDiv($0, 86_400)).year },
+    ]
+
+    private static func floorDiv(_ value: Int64, _ by: Int64) -> Int64 { (value - floorMod(value, by)) / by }
+    private static func floorMod(_ value: Int64, _ by: Int64) -> Int64 { (value % by + by) % by }
+
+    private mutating func datePart(_ argument: Expression?, _ part: @escaping (Int64) -> Int64) throws -> [Column] {
+        let of = { (value: Double) in abs(value) < 9e15 ? Double(part(Int64(value))) : .nan }
+        if let argument { return try map(argument, of) }
+        return [Column(labels: Labels(), values: (0..<steps.count).map { of(Double(steps.timeMs($0)) / 1000) })]
+    }
+
+    private mutating func clamp(_ name: String, _ arguments: [Expression]) throws -> [Column] {
+        let count = steps.count
+        let low = name == "clamp_max" ? [Double](repeating: -.infinity, count: count) : try scalar(arguments[1])
+        let high =
+            name == "clamp_min"
+            ? [Double](repeating: .infinity, count: count) : try scalar(arguments[name == "clamp" ? 2 : 1])
+        return try unique(
+            try vector(arguments[0]).map { column in
+                var values = column.values
+                for step in values.indices where !values[step].isAbsent {
+                    let (low, high, value) = (low[step], high[step], values[step])
+                    if low > high {
+                        values[step] = .absent
+                    } else if low.isNaN || high.isNaN || value.isNaN {
+                        values[step] = .nan
+                    } else {
+                        values[step] = Swift.max(low, Swift.min(high, value))
+                    }
+                }
+                return Column(labels: column.labels.withoutName, values: values)
+            })
+    }
+
+    private mutating func round(_ arguments: [Expression]) throws -> [Column] {
+        let nearest = arguments.count > 1 ? try scalar(arguments[1]) : [Double](repeating: 1, count: steps.count)
+        return try unique(
+            try vector(arguments[0]).map { column in
+                var values = column.values
+                for step in values.indices where !values[step].isAbsent {
+                    // By the inverse, as Prometheus does: 1 / 0.1 is exact where 0.1 is not.
+                    let inverse = 1 / nearest[step]
+                    values[step] = floor(values[step] * inverse + 0.5) / inverse
+                }
+                return Column(labels: column.labels.withoutName, values: values)
+            })
+    }
+
+    private mutating func toScalar(_ argument: Expression) throws -> [Double] {
+        let columns = try vector(argument)
+        return (0..<steps.count).map { step in
+            let present = columns.filter { !$0.values[step].isAbsent }
+            return present.count == 1 ? present[0].values[step] : .nan
+        }
+    }
+
+    private mutating func timestamp(_ argument: Expression) throws -> [Column] {
+        var inner = argument
+        while case .parentheses(let expression) = inner.kind { inner = expression }
+        if case .selector(let selector) = inner.kind {
+            return try unique(
+                try instantVector(selector, timestamps: true).map {
+                    Column(labels: $0.labels.withoutName, values: $0.values)
+                })
+        }
+        return try unique(
+            try vector(argument).map { column in
+                var values = column.values
+                for step in values.indices where !values[step].isAbsent {
+                    values[step] = Double(steps.timeMs(step)) / 1000
+                }
+                return Column(labels: column.labels.withoutName, values: values)
+            })
+    }
+
+    /// 1 with the labels that the selector names by equality, at the steps at which no series has a value.
+    private func absent(_ argument: Expression, _ columns: [Column]) -> [Column] {
+        var inner = argument
+        while case .parentheses(let expression) = inner.kind { inner = expression }
+        var matchers: [LabelMatcher] = []
+        if case .selector(let selector) = inner.kind { matchers = selector.matchers }
+        if case .rangeSelector(let selector, _) = inner.kind { matchers = selector.matchers }
+        let labels = Labels(
+            matchers.filter { matcher in
+                matcher.operator == .equal && matcher.name != Labels.metricName
+                    && matchers.count { $0.name == matcher.name } == 1
+            }.map { Label($0.name, $0.value) })
+        let values = (0..<steps.count).map { step in
+            columns.contains { !$0.values[step].isAbsent } ? Double.absent : 1
+        }
+        return values.contains { !$0.isAbsent } ? [Column(labels: labels, values: values)] : []
+    }
+
+    // MARK: Order
+
+    private mutating func sort(_ argument: Expression, descending: Bool) throws -> [Column] {
+        let columns = try vector(argument)
+        // Only an instant result has an order; a range is sorted by labels in the end.
+        guard steps.count == 1 else {
+            note(.warning, "PromQL warning: sort is ineffective for range queries since results are always ordered by labels")
+            return columns
+        }
+        return columns.sorted { left, right in
+            let (a, b) = (left.values[0], right.values[0])
+            if a.isNaN || b.isNaN { return !a.isNaN && b.isNaN }
+            return descending ? a > b : a < b
+        }
+    }
+
+    private mutating func sortByLabel(_ arguments: [Expression], descending: Bool) throws -> [Column] {
+        let columns = try vector(arguments[0])
+        var names: [String] = []
+        for argument in arguments.dropFirst() { names.append(try string(argument)) }
+        if steps.count > 1 {
+            note(.warning, "PromQL warning: sort_by_label is ineffective for range queries since results are always ordered by labels")
+        }
+        return columns.sorted { left, right in
+            for name in names {
+                let order = NaturalOrder.compare(left.labels[name] ?? "", right.labels[name] ?? "")
+                if order != 0 { return descending ? order > 0 : order < 0 }
+            }
+            return descending ? right.labels < left.labels : left.labels < right.labels
+        }
+    }
+
+    // MARK: Labels
+
+    private mutating func labelReplace(_ arguments: [Expression]) throws -> [Column] {
+        let destination = try string(arguments[1])
+        let replacement = try string(arguments[2])
+        let sourceLabel = try string(arguments[3])
+        let expression = try string(arguments[4])
+        guard !destination.isEmpty else {
+            throw PromQLError(.execution, "invalid destination label name in label_replace(): \(destination)")
+        }
+        let pattern: Pattern
+        do {
+            pattern = try Pattern(expression, mode: .anchored)
+        } catch {
+            throw PromQLError(.execution, "invalid regular expression in label_replace(): \(expression)")
+        }
+        return try unique(
+            try vector(arguments[0]).map { column in
+                guard let groups = pattern.groups(in: column.labels[sourceLabel] ?? "") else { return column }
+                var labels = column.labels
+                labels[destination] = pattern.expand(replacement, groups: groups)
+                return Column(labels: labels, values: column.values)
+            })
+    }
+
+    private mutating func labelJoin(_ arguments: [Expression]) throws -> [Column] {
+        let destination = try string(arguments[1])
+        let separator = try string(arguments[2])
+        var sources: [String] = []
+        for argument in arguments.dropFirst(3) { sources.append(try string(argument)) }
+        guard !destination.isEmpty else {
+            throw PromQLError(.execution, "invalid destination label name in label_join(): \(destination)")
+        }
+        return try unique(
+            try vector(arguments[0]).map { column in
+                var labels = column.labels
+                labels[destination] = sources.map { column.labels[$0] ?? "" }.joined(separator: separator)
+                return Column(labels: labels, values: column.values)
+            })
+    }
+
+    private mutating func smoothing(_ arguments: [Expression]) throws -> [Column] {
+        let level = try scalar(arguments[1])
+        let trend = try scalar(arguments[2])
+        if let bad = level.first(where: { !($0 > 0 && $0 < 1) }) {
+            throw PromQLError(.execution, "invalid smoothing factor. Expected: 0 < sf < 1, got: \(bad)")
+        }
+        if let bad = trend.first(where: { !($0 > 0 && $0 < 1) }) {
+            throw PromQLError(.execution, "invalid trend factor. Expected: 0 < tf < 1, got: \(bad)")
+        }
+        return try rangeFunction("double_exponential_smoothing", arguments[0]) { window, step in
+            RangeMath.smoothed(window, level: level[step], trend: trend[step])
+        }
+    }
+
+    mutating func noteQuantile(_ q: [Double]) {
+        for value in q where value.isNaN || value < 0 || value > 1 {
+            note(.warning, "PromQL warning: quantile value should be between 0 and 1, got \(GoFloat.text(value))")
+        }
+    }
+}
+
+/// The order of names as people read them: runs of digits by their number.
+enum NaturalOrder {
+    static func compare(_ left: String, _ right: String) -> Int {
+        var a = Array(left.utf8)[...]
+        var b = Array(right.utf8)[...]
+        let isDigit = { (byte: UInt8) in byte >= 48 && byte <= 57 }
+        while let x = a.first, let y = b.first {
+            if isDigit(x), isDigit(y) {
+                let p = a.prefix(while: isDigit)
+                let q = b.prefix(while: isDigit)
+                let (n, m) = (p.drop { $0 == 48 }, q.drop { $0 == 48 })
+                if n.count != m.count { return n.count < m.count ? -1 : 1 }
+                if !n.elementsEqual(m) { return n.lexicographicallyPrecedes(m) ? -1 : 1 }
+                a = a.dropFirst(p.count)
+                b = b.dropFirst(q.count)
+            } else {
+                if x != y { return x < y ? -1 : 1 }
+                a = a.dropFirst()
+                b = b.dropFirst()
+            }
+        }
+        return a.count == b.count ? 0 : a.count < b.count ? -1 : 1
+    }
+}
+
+/// Numbers as Go prints them, and with it Prometheus.
+package enum GoFloat {
+    /// Go's `strconv.FormatFloat(value, 'f', -1, 64)`: the shortest decimal that reads back the same, without an
+    /// exponent; `+Inf`, `-Inf`, `NaN`.
+    package static func text(_ value: Double) -> String {
+        if value.isNaN { return "NaN" }
+        if value.isInfinite { return value > 0 ? "+Inf" : "-Inf" }
+        let shortest = "\(value)"
+        guard let e = shortest.firstIndex(of: "e") else {
+            return shortest.hasSuffix(".0") ? String(shortest.dropLast(2)) : shortest
+        }
+        let exponent = Int(shortest[shortest.index(after: e)...]) ?? 0
+        var mantissa = String(shortest[..<e])
+        let sign = mantissa.hasPrefix("-") ? "-" : ""
+        mantissa = mantissa.replacingOccurrences(of: "-", with: "")
+        let parts = mantissa.split(separator: ".")
+        var digits = parts.joined()
+        var point = parts[0].count + exponent
+        if parts.count == 2, parts[1] == "0" { digits = String(parts[0]) }
+        if point <= 0 {
+            digits = String(repeating: "0", count: 1 - point) + digits
+            point = 1
+        }
+        if point >= digits.count { return sign + digits + String(repeating: "0", count: point - digits.count) }
+        let split = digits.index(digits.startIndex, offsetBy: point)
+        return sign + digits[..<split] + "." + digits[split...]
+    }
+}

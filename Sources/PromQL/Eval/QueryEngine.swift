@@ -1,0 +1,151 @@
+import Series
+
+/// What a query gives.
+package struct QueryResult: Sendable {
+    package enum Value: Sendable {
+        case scalar(Double)
+        case string(String)
+        /// One value a series, all at the query's time.
+        case vector([(labels: Labels, value: Double)])
+        case matrix([SeriesSamples])
+    }
+
+    package var value: Value
+    /// The query's time, in milliseconds; the end of a range query.
+    package var timestampMs: Int64
+    /// What the user should know, in Prometheus' words: warnings and infos.
+    package var annotations: [Annotation]
+}
+
+/// A remark on a query that was answered all the same.
+package struct Annotation: Sendable, Hashable {
+    package enum Level: Sendable { case warning, info }
+
+    package var level: Level
+    package var text: String
+}
+
+/// Evaluates expressions over a source of series.
+///
+/// A node is evaluated for all steps of a range at once: it gives for each series a column with a value a step. An
+/// instant query is a range of one step.
+package struct QueryEngine: Sendable {
+    /// How old the newest sample of a series may be to count at an instant (Prometheus' `--query.lookback-delta`).
+    package var lookbackMs: Int64 = 300_000
+    /// The most samples that one query may load or hold (Prometheus' `--query.max-samples`).
+    package var maxSamples = 50_000_000
+    /// The most steps of a range query (Prometheus' HTTP API has the same bound).
+    package static let maxSteps = 11_000
+    /// The step of a subquery that names none (Prometheus: the global evaluation interval).
+    package var defaultSubqueryStepMs: Int64 = 60_000
+
+    package init() {}
+
+    /// Evaluates an expression at one time.
+    ///
+    /// - Throws: ``PromQLError``, or the source's error.
+    package func instant(_ text: String, atMs: Int64, source: any SeriesSource) throws -> QueryResult {
+        try instant(try Parser.parse(text), atMs: atMs, source: source)
+    }
+
+    /// Evaluates a parsed expression at one time.
+    package func instant(_ expression: Expression, atMs: Int64, source: any SeriesSource) throws -> QueryResult {
+        var evaluator = Evaluator(
+            engine: self, source: source, steps: Steps(startMs: atMs, endMs: atMs, stepMs: 1), queryStartMs: atMs,
+            queryEndMs: atMs)
+        let value: QueryResult.Value
+        if expression.type == .matrix {
+            value = .matrix(try evaluator.windows(of: expression).samplesAtFirstStep())
+        } else {
+            switch try evaluator.evaluate(expression) {
+            case .scalar(let column): value = .scalar(column[0])
+            case .string(let text): value = .string(text)
+            case .vector(let columns):
+                value = .vector(columns.filter { !$0.values[0].isAbsent }.map { ($0.labels, $0.values[0]) })
+            }
+        }
+        return QueryResult(value: value, timestampMs: atMs, annotations: evaluator.annotations)
+    }
+
+    /// Evaluates an expression at `startMs`, `startMs + stepMs`, … up to `endMs`.
+    ///
+    /// - Throws: ``PromQLError`` for a range of too many steps or an expression that is neither scalar nor vector;
+    ///   the source's error.
+    package func range(
+        _ text: String, startMs: Int64, endMs: Int64, stepMs: Int64, source: any SeriesSource
+    ) throws -> QueryResult {
+        let expression = try Parser.parse(text)
+        guard expression.type == .vector || expression.type == .scalar else {
+            throw PromQLError(
+                .badData,
+                "invalid expression type \"\(expression.type.words)\" for range query, must be Scalar or instant Vector")
+        }
+        guard stepMs > 0 else {
+            throw PromQLError(
+                .badData, "zero or negative query resolution step widths are not accepted. Try a positive integer")
+        }
+        guard endMs >= startMs else { throw PromQLError(.badData, "end timestamp must not be before start time") }
+        guard (endMs - startMs) / stepMs < Int64(QueryEngine.maxSteps) else {
+            throw PromQLError(
+                .badData, "exceeded maximum resolution of 11,000 points per timeseries. "
+                    + "Try decreasing the query resolution (?step=XX)")
+        }
+        let steps = Steps(startMs: startMs, endMs: endMs, stepMs: stepMs)
+        var evaluator = Evaluator(
+            engine: self, source: source, steps: steps, queryStartMs: startMs, queryEndMs: endMs)
+        let columns: [Column]
+        switch try evaluator.evaluate(expression) {
+        case .scalar(let values): columns = [Column(labels: Labels(), values: values)]
+        case .vector(let vector): columns = vector
+        case .string: columns = []
+        }
+        let matrix = columns.compactMap { column -> SeriesSamples? in
+            let samples = column.samples(steps)
+            return samples.timestampsMs.isEmpty ? nil : samples
+        }
+        return QueryResult(
+            value: .matrix(matrix.sorted { $0.labels < $1.labels }), timestampMs: endMs,
+            annotations: evaluator.annotations)
+    }
+}
+
+/// The times at which an expression is evaluated.
+struct Steps {
+    var startMs: Int64
+    var endMs: Int64
+    var stepMs: Int64
+
+    var count: Int { endMs < startMs ? 0 : Int((endMs - startMs) / stepMs) + 1 }
+
+    func timeMs(_ index: Int) -> Int64 { startMs + Int64(index) * stepMs }
+}
+
+extension Double {
+    /// What stands in a column where a series has no value at a step: the staleness marker's bits, which no
+    /// arithmetic gives.
+    static var absent: Double { staleMarker }
+
+    var isAbsent: Bool { isStaleMarker }
+}
+
+/// The values of one series at every step.
+struct Column {
+    var labels: Labels
+    var values: [Double]
+
+    func samples(_ steps: Steps) -> SeriesSamples {
+        var samples = SeriesSamples(labels: labels)
+        for (index, value) in values.enumerated() where !value.isAbsent {
+            samples.timestampsMs.append(steps.timeMs(index))
+            samples.values.append(value)
+        }
+        return samples
+    }
+}
+
+/// What a node of an expression gives.
+enum Columns {
+    case scalar([Double])
+    case string(String)
+    case vector([Column])
+}

@@ -1,0 +1,505 @@
+import Foundation
+import Series
+
+/// Reads expressions of PromQL: recursive descent, operators by precedence, types checked as nodes are made.
+package struct Parser {
+    private let source: String
+    private let tokens: [Token]
+    private var at = 0
+    private var depth = 0
+
+    /// The deepest nesting that is read: what a person or a dashboard writes stays far below, and the stack holds it.
+    private static let maxDepth = 200
+
+    /// Parses a whole expression.
+    ///
+    /// - Throws: ``PromQLError`` with line and column.
+    package static func parse(_ source: String) throws(PromQLError) -> Expression {
+        var parser = Parser(source: source, tokens: try Lexer.tokens(of: source))
+        if parser.peek == .end {
+            throw PromQLError("no expression found in input", at: 0..<0, in: source)
+        }
+        let expression = try parser.expression(0)
+        guard parser.peek == .end else { throw parser.unexpected() }
+        return expression
+    }
+
+    /// Parses a selector alone, such as the `match[]` parameter of the HTTP API.
+    package static func parseSelector(_ source: String) throws(PromQLError) -> [LabelMatcher] {
+        let expression = try parse(source)
+        guard case .selector(let selector) = expression.kind, selector.shift == TimeShift() else {
+            throw PromQLError("expected a series selector", at: expression.range, in: source)
+        }
+        return selector.matchers
+    }
+
+    private init(source: String, tokens: [Token]) {
+        self.source = source
+        self.tokens = tokens
+    }
+
+    // MARK: Tokens
+
+    private var peek: Token.Kind { tokens[at].kind }
+
+    private mutating func advance() -> Token {
+        let token = tokens[at]
+        if at < tokens.count - 1 { at += 1 }
+        return token
+    }
+
+    private mutating func take(_ symbol: String) -> Bool {
+        guard peek == .symbol(symbol) else { return false }
+        at += 1
+        return true
+    }
+
+    private mutating func expect(_ symbol: String, _ context: String) throws(PromQLError) {
+        guard take(symbol) else { throw unexpected(context, expected: "\"\(symbol)\"") }
+    }
+
+    private func keyword(_ kind: Token.Kind) -> String? {
+        if case .identifier(let name) = kind { return name.lowercased() }
+        return nil
+    }
+
+    private mutating func takeKeyword(_ word: String) -> Bool {
+        guard keyword(peek) == word else { return false }
+        at += 1
+        return true
+    }
+
+    private func unexpected(_ context: String = "", expected: String = "") -> PromQLError {
+        let token = tokens[at]
+        let shown: String
+        switch token.kind {
+        case .end: shown = "end of input"
+        case .identifier(let name): shown = "identifier \(Labels.quoted(name))"
+        case .string(let text): shown = "string \(Labels.quoted(text))"
+        case .number, .duration: shown = "number \(Labels.quoted(text(of: token.range)))"
+        case .symbol(let symbol): shown = "\"\(symbol)\""
+        }
+        var message = "unexpected \(shown)"
+        if !context.isEmpty { message += " in \(context)" }
+        if !expected.isEmpty { message += ", expected \(expected)" }
+        return PromQLError(message, at: token.range, in: source)
+    }
+
+    private func text(of range: Range<Int>) -> String {
+        String(decoding: Array(source.utf8)[range], as: UTF8.self)
+    }
+
+    private func node(_ kind: ExpressionKind, from start: Int) -> Expression {
+        Expression(kind: kind, range: start..<max(start, at > 0 ? tokens[at - 1].range.upperBound : start))
+    }
+
+    private func error(_ reason: String, _ expression: Expression) -> PromQLError {
+        PromQLError(reason, at: expression.range, in: source)
+    }
+
+    // MARK: Operators
+
+    private mutating func expression(_ minimum: Int) throws(PromQLError) -> Expression {
+        depth += 1
+        defer { depth -= 1 }
+        guard depth <= Parser.maxDepth else {
+            throw PromQLError("the expression is nested too deeply", at: tokens[at].range, in: source)
+        }
+        var left = try unary()
+        while let op = binaryOperator(), op.precedence > minimum {
+            at += 1
+            left = try binary(op, left)
+        }
+        return left
+    }
+
+    private func binaryOperator() -> BinaryOperator? {
+        switch peek {
+        case .symbol(let symbol): BinaryOperator(rawValue: symbol)
+        case .identifier(let name): BinaryOperator(rawValue: name.lowercased())
+        default: nil
+        }
+    }
+
+    private mutating func unary() throws(PromQLError) -> Expression {
+        let start = tokens[at].range.lowerBound
+        if peek == .symbol("-") || peek == .symbol("+") {
+            let negative = advance().kind == .symbol("-")
+            // A sign binds like a multiplication: -2 ^ 2 is -(2 ^ 2), -2 * 3 is (-2) * 3.
+            let inner = try expression(BinaryOperator.multiply.precedence)
+            guard inner.type == .scalar || inner.type == .vector else {
+                throw error(
+                    "unary expression only allowed on expressions of type scalar or instant vector, "
+                        + "got \"\(inner.type.words)\"", inner)
+            }
+            if !negative { return inner }
+            if case .number(let value) = inner.kind { return node(.number(-value), from: start) }
+            return node(.negate(inner), from: start)
+        }
+        return try postfix(try primary(), from: start)
+    }
+
+    private mutating func binary(_ op: BinaryOperator, _ left: Expression) throws(PromQLError) -> Expression {
+        let operatorRange = tokens[at - 1].range
+        var binary = Binary(operator: op, left: left, right: left)
+        if takeKeyword("bool") {
+            guard op.isComparison else {
+                throw PromQLError("bool modifier can only be used on comparison operators", at: operatorRange, in: source)
+            }
+            binary.returnsBool = true
+        }
+        let hasMatching = try matching(op, into: &binary)
+        binary.right = try expression(op == .power ? op.precedence - 1 : op.precedence)
+        for side in [binary.left, binary.right] where side.type != .scalar && side.type != .vector {
+            throw error("binary expression must contain only scalar and instant vector types", side)
+        }
+        let scalars = [binary.left, binary.right].filter { $0.type == .scalar }.count
+        if op.isSet, scalars > 0 {
+            throw PromQLError("set operator \"\(op.rawValue)\" not allowed in binary scalar expression", at: operatorRange, in: source)
+        }
+        if op.isComparison, scalars == 2, !binary.returnsBool {
+            throw PromQLError("comparisons between scalars must use BOOL modifier", at: operatorRange, in: source)
+        }
+        if hasMatching, scalars > 0 {
+            throw PromQLError("vector matching only allowed between instant vectors", at: operatorRange, in: source)
+        }
+        return node(.binary(binary), from: left.range.lowerBound)
+    }
+
+    /// Reads `on`, `ignoring`, `group_left` and `group_right`; true where there is any.
+    private mutating func matching(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) -> Bool {
+        guard let word = keyword(peek), word == "on" || word == "ignoring" else { return false }
+        at += 1
+        binary.matching.isOn = word == "on"
+        binary.matching.labels = try labelList(word)
+        guard let group = keyword(peek), group == "group_left" || group == "group_right" else { return true }
+        let range = advance().range
+        guard !op.isSet else {
+            throw PromQLError("no grouping allowed for \"\(op.rawValue)\" operation", at: range, in: source)
+        }
+        binary.matching.cardinality = group == "group_left" ? .manyToOne : .oneToMany
+        if peek == .symbol("(") { binary.matching.include = try labelList(group) }
+        if binary.matching.isOn, let twice = binary.matching.include.first(where: binary.matching.labels.contains) {
+            throw PromQLError("label \"\(twice)\" must not occur in ON and GROUP clause at once", at: range, in: source)
+        }
+        return true
+    }
+
+    private mutating func labelList(_ context: String) throws(PromQLError) -> [String] {
+        try expect("(", "grouping opts of \(context)")
+        var names: [String] = []
+        while !take(")") {
+            switch peek {
+            case .identifier(let name) where !name.contains(":"): names.append(name)
+            case .string(let name): names.append(name)
+            default: throw unexpected("grouping opts", expected: "label")
+            }
+            at += 1
+            if !take(","), peek != .symbol(")") { throw unexpected("grouping opts", expected: "\",\" or \")\"") }
+        }
+        return names
+    }
+
+    // MARK: Postfix: ranges, offset, @
+
+    private mutating func postfix(_ inner: Expression, from start: Int) throws(PromQLError) -> Expression {
+        var expression = inner
+        while true {
+            if take("[") {
+                expression = try range(expression, from: start)
+            } else if takeKeyword("offset") {
+                let ms = try signedDuration("offset")
+                expression = try shifted(expression, from: start, "offset") { shift in
+                    guard shift.offsetMs == 0 else { return "offset may not be set multiple times" }
+                    shift.offsetMs = ms
+                    return nil
+                }
+            } else if take("@") {
+                let when = try instant()
+                expression = try shifted(expression, from: start, "@") { shift in
+                    guard shift.at == nil else { return "@ <timestamp> may not be set multiple times" }
+                    shift.at = when
+                    return nil
+                }
+            } else {
+                return expression
+            }
+        }
+    }
+
+    private mutating func range(_ inner: Expression, from start: Int) throws(PromQLError) -> Expression {
+        let rangeMs = try duration("range")
+        guard rangeMs > 0 else {
+            throw PromQLError("duration must be greater than 0", at: tokens[at - 1].range, in: source)
+        }
+        if take(":") {
+            let stepMs = peek == .symbol("]") ? nil : try duration("subquery step")
+            try expect("]", "subquery selector")
+            guard inner.type == .vector || inner.type == .scalar else {
+                throw error("subquery is only allowed on instant vector, got \(inner.type.rawValue) instead", inner)
+            }
+            if let stepMs, stepMs <= 0 {
+                throw PromQLError("duration must be greater than 0", at: tokens[at - 2].range, in: source)
+            }
+            return node(.subquery(Subquery(inner: inner, rangeMs: rangeMs, stepMs: stepMs)), from: start)
+        }
+        try expect("]", "range selector")
+        guard case .selector(let selector) = inner.kind else {
+            throw error("ranges only allowed for vector selectors", inner)
+        }
+        guard selector.shift == TimeShift() else {
+            throw error("no offset or @ modifiers allowed before range", inner)
+        }
+        return node(.rangeSelector(selector, rangeMs: rangeMs), from: start)
+    }
+
+    private mutating func shifted(
+        _ inner: Expression, from start: Int, _ word: String, _ change: (inout TimeShift) -> String?
+    ) throws(PromQLError) -> Expression {
+        var problem: String?
+        let kind: ExpressionKind
+        switch inner.kind {
+        case .selector(var selector):
+            problem = change(&selector.shift)
+            kind = .selector(selector)
+        case .rangeSelector(var selector, let rangeMs):
+            problem = change(&selector.shift)
+            kind = .rangeSelector(selector, rangeMs: rangeMs)
+        case .subquery(var subquery):
+            problem = change(&subquery.shift)
+            kind = .subquery(subquery)
+        default:
+            throw error(
+                "\(word) modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+                inner)
+        }
+        if let problem { throw error(problem, inner) }
+        return node(kind, from: start)
+    }
+
+    private mutating func instant() throws(PromQLError) -> TimeShift.At {
+        if let word = keyword(peek), word == "start" || word == "end" {
+            at += 1
+            try expect("(", "@")
+            try expect(")", "@")
+            return word == "start" ? .start : .end
+        }
+        let negative = take("-")
+        if !negative { _ = take("+") }
+        let token = advance()
+        let value: Double
+        switch token.kind {
+        case .number(let number): value = number
+        case .duration(let ms): value = Double(ms) / 1000
+        default:
+            at -= 1
+            throw unexpected("@", expected: "timestamp")
+        }
+        let ms = (negative ? -value : value) * 1000
+        guard ms.isFinite, abs(ms) < 9e15 else {
+            throw PromQLError("timestamp out of bounds for @ modifier: \(value)", at: token.range, in: source)
+        }
+        return .timestampMs(Int64(ms.rounded()))
+    }
+
+    private mutating func signedDuration(_ context: String) throws(PromQLError) -> Int64 {
+        let negative = take("-")
+        if !negative { _ = take("+") }
+        let ms = try duration(context)
+        return negative ? -ms : ms
+    }
+
+    /// A duration in milliseconds; a plain number is seconds.
+    private mutating func duration(_ context: String) throws(PromQLError) -> Int64 {
+        let token = advance()
+        switch token.kind {
+        case .duration(let ms): return ms
+        case .number(let seconds) where seconds.isFinite && abs(seconds) < 9e12: return Int64((seconds * 1000).rounded())
+        case .number: throw PromQLError("duration out of range", at: token.range, in: source)
+        default:
+            at = max(0, at - (token.kind == .end ? 0 : 1))
+            throw unexpected(context, expected: "number or duration")
+        }
+    }
+
+    // MARK: Primary expressions
+
+    private mutating func primary() throws(PromQLError) -> Expression {
+        let start = tokens[at].range.lowerBound
+        switch peek {
+        case .number(let value):
+            at += 1
+            return node(.number(value), from: start)
+        case .duration(let ms):
+            at += 1
+            return node(.number(Double(ms) / 1000), from: start)
+        case .string(let text):
+            at += 1
+            return node(.string(text), from: start)
+        case .symbol("("):
+            at += 1
+            let inner = try expression(0)
+            try expect(")", "parentheses")
+            return node(.parentheses(inner), from: start)
+        case .symbol("{"):
+            return try selector(name: nil, from: start)
+        case .identifier(let name):
+            return try named(name, from: start)
+        default:
+            throw unexpected()
+        }
+    }
+
+    private mutating func named(_ name: String, from start: Int) throws(PromQLError) -> Expression {
+        let word = name.lowercased()
+        let next = at + 1 < tokens.count ? tokens[at + 1].kind : .end
+        if word == "inf" || word == "nan", next != .symbol("{"), next != .symbol("(") {
+            at += 1
+            return node(.number(word == "inf" ? .infinity : .nan), from: start)
+        }
+        if let op = AggregateOperator(rawValue: word),
+            next == .symbol("(") || keyword(next) == "by" || keyword(next) == "without"
+        {
+            at += 1
+            return try aggregate(op, from: start)
+        }
+        if next == .symbol("(") {
+            guard let function = Function.all[name] else {
+                throw PromQLError("unknown function with name \"\(name)\"", at: tokens[at].range, in: source)
+            }
+            at += 1
+            return try call(function, from: start)
+        }
+        at += 1
+        return try selector(name: name, from: start)
+    }
+
+    private mutating func arguments(_ context: String) throws(PromQLError) -> [Expression] {
+        try expect("(", context)
+        var arguments: [Expression] = []
+        while !take(")") {
+            arguments.append(try expression(0))
+            if take(",") {
+                if peek == .symbol(")") { throw unexpected(context, expected: "expression") }
+            } else if peek != .symbol(")") {
+                throw unexpected(context, expected: "\",\" or \")\"")
+            }
+        }
+        return arguments
+    }
+
+    private mutating func call(_ function: Function, from start: Int) throws(PromQLError) -> Expression {
+        let arguments = try arguments("call to function \"\(function.name)\"")
+        let most = function.arguments.count
+        let least = function.optional < 0 ? most - 1 : most - function.optional
+        let range = start..<tokens[at - 1].range.upperBound
+        if function.optional == 0, arguments.count != most {
+            throw PromQLError(
+                "expected \(most) argument(s) in call to \"\(function.name)\", got \(arguments.count)", at: range,
+                in: source)
+        }
+        if arguments.count < least {
+            throw PromQLError(
+                "expected at least \(least) argument(s) in call to \"\(function.name)\", got \(arguments.count)",
+                at: range, in: source)
+        }
+        if function.optional >= 0, arguments.count > most {
+            throw PromQLError(
+                "expected at most \(most) argument(s) in call to \"\(function.name)\", got \(arguments.count)",
+                at: range, in: source)
+        }
+        for (index, argument) in arguments.enumerated() {
+            let wanted = function.arguments[min(index, most - 1)]
+            try check(argument, wanted, "call to function \"\(function.name)\"")
+        }
+        return node(.call(function, arguments), from: start)
+    }
+
+    private func check(_ argument: Expression, _ wanted: ValueType, _ context: String) throws(PromQLError) {
+        guard argument.type == wanted else {
+            throw error("expected type \(wanted.words) in \(context), got \(argument.type.words)", argument)
+        }
+    }
+
+    private mutating func aggregate(_ op: AggregateOperator, from start: Int) throws(PromQLError) -> Expression {
+        var grouping: (isWithout: Bool, labels: [String])?
+        func isGrouping(_ word: String?) -> Bool { word == "by" || word == "without" }
+        if let word = keyword(peek), isGrouping(word) {
+            at += 1
+            grouping = (word == "without", try labelList(word))
+        }
+        let arguments = try arguments("aggregation")
+        if grouping == nil, let word = keyword(peek), isGrouping(word) {
+            at += 1
+            grouping = (word == "without", try labelList(word))
+        }
+        let expected = op.parameter == nil ? 1 : 2
+        guard arguments.count == expected, let inner = arguments.last else {
+            throw PromQLError(
+                "wrong number of arguments for aggregate expression provided, expected \(expected), got \(arguments.count)",
+                at: start..<tokens[at - 1].range.upperBound, in: source)
+        }
+        try check(inner, .vector, "aggregation expression")
+        if let wanted = op.parameter { try check(arguments[0], wanted, "aggregation parameter") }
+        return node(
+            .aggregate(
+                Aggregate(
+                    operator: op, inner: inner, parameter: op.parameter == nil ? nil : arguments[0],
+                    grouping: grouping?.labels ?? [], isWithout: grouping?.isWithout ?? false)), from: start)
+    }
+
+    // MARK: Selectors
+
+    private mutating func selector(name: String?, from start: Int) throws(PromQLError) -> Expression {
+        var matchers: [LabelMatcher] = []
+        if let name { matchers.append(.equal(Labels.metricName, name)) }
+        if take("{") {
+            while !take("}") {
+                let matcher = try matcher()
+                if matcher.name == Labels.metricName, matcher.operator == .equal, let name {
+                    throw PromQLError(
+                        "metric name must not be set twice: \"\(name)\" or \"\(matcher.value)\"",
+                        at: start..<tokens[at - 1].range.upperBound, in: source)
+                }
+                matchers.append(matcher)
+                if !take(","), peek != .symbol("}") {
+                    throw unexpected("label matching", expected: "\",\" or \"}\"")
+                }
+            }
+        }
+        guard matchers.contains(where: { !$0.accepts("") }) else {
+            throw PromQLError(
+                "vector selector must contain at least one non-empty matcher",
+                at: start..<tokens[at - 1].range.upperBound, in: source)
+        }
+        return node(.selector(Selector(matchers: matchers)), from: start)
+    }
+
+    private mutating func matcher() throws(PromQLError) -> LabelMatcher {
+        let start = tokens[at].range.lowerBound
+        let name: String
+        switch advance().kind {
+        case .identifier(let label) where !label.contains(":"): name = label
+        case .string(let text):
+            // A quoted name alone is the metric's.
+            guard case .symbol(let symbol) = peek, symbol != ",", symbol != "}" else {
+                return .equal(Labels.metricName, text)
+            }
+            name = text
+        default:
+            at -= 1
+            throw unexpected("label matching", expected: "identifier or \"}\"")
+        }
+        guard case .symbol(let symbol) = peek, let op = LabelMatcher.Operator(rawValue: symbol) else {
+            throw unexpected("label matching", expected: "label matching operator")
+        }
+        at += 1
+        guard case .string(let value) = peek else { throw unexpected("label matching", expected: "string") }
+        at += 1
+        do throws(PatternError) {
+            return try LabelMatcher(name, op, value)
+        } catch {
+            throw PromQLError("\(error)", at: start..<tokens[at - 1].range.upperBound, in: source)
+        }
+    }
+}

@@ -1,0 +1,122 @@
+/// The number of a series in one store. Numbers of different stores have nothing to do with each other.
+package struct SeriesID: Hashable, Sendable, Comparable {
+    package var rawValue: Int64
+
+    package init(rawValue: Int64) { self.rawValue = rawValue }
+
+    package static func < (left: SeriesID, right: SeriesID) -> Bool { left.rawValue < right.rawValue }
+}
+
+/// The value that ends a series: Prometheus' staleness marker, a NaN with its own bits
+/// (`model/value/value.go`, `StaleNaN`).
+package let staleMarker = Double(bitPattern: 0x7ff0_0000_0000_0002)
+
+extension Double {
+    /// Whether this value is the staleness marker; another NaN is not.
+    @inlinable package var isStaleMarker: Bool { bitPattern == 0x7ff0_0000_0000_0002 }
+}
+
+/// Samples of many series as columns: entry i of each column belongs together.
+package struct SampleBatch: Sendable {
+    package var ids: [SeriesID] = []
+    /// Milliseconds since the Unix epoch.
+    package var timestampsMs: [Int64] = []
+    package var values: [Double] = []
+
+    package init() {}
+
+    package var count: Int { ids.count }
+    package var isEmpty: Bool { ids.isEmpty }
+
+    package mutating func append(_ id: SeriesID, timestampMs: Int64, value: Double) {
+        ids.append(id)
+        timestampsMs.append(timestampMs)
+        values.append(value)
+    }
+
+    package mutating func removeAll() {
+        ids.removeAll(keepingCapacity: true)
+        timestampsMs.removeAll(keepingCapacity: true)
+        values.removeAll(keepingCapacity: true)
+    }
+}
+
+/// One series with its samples in a time range, oldest first; timestamps ascend strictly.
+package struct SeriesSamples: Sendable, Equatable {
+    package var labels: Labels
+    package var timestampsMs: [Int64]
+    package var values: [Double]
+
+    package init(labels: Labels, timestampsMs: [Int64] = [], values: [Double] = []) {
+        self.labels = labels
+        self.timestampsMs = timestampsMs
+        self.values = values
+    }
+
+    /// Equal labels and times, and values of the same bits, so that a NaN equals itself.
+    package static func == (left: SeriesSamples, right: SeriesSamples) -> Bool {
+        left.labels == right.labels && left.timestampsMs == right.timestampsMs
+            && left.values.map(\.bitPattern) == right.values.map(\.bitPattern)
+    }
+}
+
+/// What a metric is, as its exposition says.
+package struct MetricMetadata: Hashable, Sendable {
+    package var name: String
+    /// `counter`, `gauge`, `histogram`, `summary`, `info`, `stateset`, `gaugehistogram` or `unknown`.
+    package var type: String
+    package var help: String
+    package var unit: String
+
+    package init(name: String, type: String, help: String, unit: String = "") {
+        self.name = name
+        self.type = type
+        self.help = help
+        self.unit = unit
+    }
+}
+
+/// What became of the samples of a batch.
+package struct AppendResult: Sendable, Equatable {
+    package var accepted = 0
+    /// Older than the newest sample of their series.
+    package var outOfOrder = 0
+    /// Of the same time as the newest sample of their series.
+    package var duplicates = 0
+
+    package init(accepted: Int = 0, outOfOrder: Int = 0, duplicates: Int = 0) {
+        self.accepted = accepted
+        self.outOfOrder = outOfOrder
+        self.duplicates = duplicates
+    }
+}
+
+/// Where samples go.
+package protocol SampleSink: Sendable {
+    /// The numbers of the series with these labels, in their order; a series that is new gets one.
+    func ids(for labels: [Labels]) -> [SeriesID]
+
+    /// Appends samples. One that is not newer than the newest of its series is dropped and counted.
+    func append(_ batch: SampleBatch) -> AppendResult
+
+    /// Keeps what metrics say of themselves; the newest word of a metric counts.
+    func setMetadata(_ metadata: [MetricMetadata])
+}
+
+/// Where samples come from.
+package protocol SeriesSource: Sendable {
+    /// The series that all matchers accept, with their samples from `fromMs` through `throughMs`, both included.
+    ///
+    /// Series without a sample in the range are left out; the order is that of the labels.
+    /// - Throws: an error of the store that can't be read.
+    func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples]
+
+    /// The labels of the series that all matchers accept and that may have samples in the range.
+    func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels]
+
+    /// What is known of metrics, by name.
+    func metadata() throws -> [MetricMetadata]
+
+    /// The times of the oldest and the newest sample; nil for an empty store.
+    func timeRange() throws -> ClosedRange<Int64>?
+}

@@ -1,0 +1,291 @@
+import Foundation
+import PromQL
+import Series
+
+/// Runs scripts in the format of Prometheus' promqltest: `load`, `clear`, `eval instant`, `eval range`, `expect`.
+///
+/// Blocks about native histograms are skipped and counted, never passed.
+struct ScriptRunner {
+    struct Outcome {
+        var passed = 0
+        var skipped = 0
+        /// One entry a block that failed: where, and what was wrong.
+        var failures: [String] = []
+    }
+
+    private var store = MemorySeries()
+    private var hasNativeHistograms = false
+    private var loads = 0
+    private(set) var outcome = Outcome()
+
+    static func run(_ text: String, name: String) -> Outcome {
+        var runner = ScriptRunner()
+        var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)[...]
+        while let line = lines.popFirst() {
+            let number = lines.startIndex
+            let trimmed = line.trimmingCharacters(in: .whitespaces)
+            if trimmed.isEmpty || trimmed.hasPrefix("#") { continue }
+            var body: [String] = []
+            while let next = lines.first, !next.trimmingCharacters(in: .whitespaces).isEmpty,
+                !["load", "eval", "clear"].contains(where: next.hasPrefix)
+            {
+                lines.removeFirst()
+                let entry = next.trimmingCharacters(in: .whitespaces)
+                if !entry.hasPrefix("#") { body.append(entry) }
+            }
+            runner.block(trimmed, body, at: "\(name):\(number)")
+        }
+        return runner.outcome
+    }
+
+    private mutating func block(_ command: String, _ body: [String], at place: String) {
+        let words = command.split(separator: " ").map(String.init)
+        switch words[0] {
+        case "clear":
+            store = MemorySeries()
+            hasNativeHistograms = false
+        case "load", "load_with_nhcb":
+            load(words, body, at: place)
+        default:
+            guard words[0].hasPrefix("eval") else {
+                outcome.failures.append("\(place): unknown command \(words[0])")
+                return
+            }
+            if body.contains(where: { $0.contains("{{") }) || (hasNativeHistograms && command.contains("native")) {
+                outcome.skipped += 1
+                return
+            }
+            if let problem = evaluate(words, body) {
+                // A store that holds native histograms answers only half of what the script expects.
+                if hasNativeHistograms { outcome.skipped += 1 } else { outcome.failures.append("\(place): \(command): \(problem)") }
+            } else {
+                outcome.passed += 1
+            }
+        }
+    }
+
+    // MARK: load
+
+    private mutating func load(_ words: [String], _ body: [String], at place: String) {
+        guard words.count >= 2, let stepMs = TimeFormat.durationMs(words[1]) else {
+            outcome.failures.append("\(place): bad load step")
+            return
+        }
+        // The classic buckets are loaded as native histograms as well.
+        if words[0] == "load_with_nhcb" { hasNativeHistograms = true }
+        for line in body {
+            if line.contains("{{") {
+                hasNativeHistograms = true
+                continue
+            }
+            guard let (labels, values) = ScriptRunner.series(line) else {
+                outcome.failures.append("\(place): bad series \(line)")
+                continue
+            }
+            var batch = SampleBatch()
+            let id = store.ids(for: [labels])[0]
+            for (index, value) in values.enumerated() {
+                if let value { batch.append(id, timestampMs: Int64(index) * stepMs, value: value) }
+            }
+            _ = store.append(batch)
+        }
+    }
+
+    /// `name{labels} 1 2+3x4 _x2 stale`: the labels and a value a step, nil where there is none.
+    static func series(_ line: String) -> (Labels, [Double?])? {
+        var depth = 0
+        var quote: Character?
+        var end = line.endIndex
+        for index in line.indices {
+            let character = line[index]
+            if let open = quote {
+                if character == open { quote = nil }
+            } else if character == "\"" || character == "'" || character == "`" {
+                quote = character
+            } else if character == "{" {
+                depth += 1
+            } else if character == "}" {
+                depth -= 1
+            } else if character.isWhitespace, depth == 0 {
+                end = index
+                break
+            }
+        }
+        let name = String(line[..<end])
+        var labels = Labels()
+        if name != "{}" {
+            guard let matchers = try? Parser.parseSelector(name) else { return nil }
+            labels = Labels(matchers.map { Label($0.name, $0.value) })
+        }
+        var values: [Double?] = []
+        for item in line[end...].split(whereSeparator: \.isWhitespace) {
+            guard let expanded = expand(String(item)) else { return nil }
+            values += expanded
+        }
+        return (labels, values)
+    }
+
+    private static func expand(_ item: String) -> [Double?]? {
+        if item == "_" { return [nil] }
+        if item == "stale" { return [staleMarker] }
+        var base = item
+        var count: Int?
+        if let x = item.lastIndex(of: "x"), !item.hasPrefix("0x"), let number = Int(item[item.index(after: x)...]) {
+            count = number
+            base = String(item[..<x])
+        }
+        if base == "_", let count { return [Double?](repeating: nil, count: count) }
+        if base == "stale", let count { return [Double?](repeating: staleMarker, count: count + 1) }
+        guard let count else { return number(base).map { [$0] } }
+        // a+bxn counts up from a by b, axn repeats a: in both n more times.
+        for index in base.indices.dropFirst().reversed() where base[index] == "+" || base[index] == "-" {
+            let before = base[base.index(before: index)]
+            if before == "e" || before == "E" { continue }
+            guard let start = number(String(base[..<index])), let step = number(String(base[base.index(after: index)...]))
+            else { continue }
+            let signed = base[index] == "-" ? -step : step
+            return (0...count).map { start + Double($0) * signed }
+        }
+        guard let value = number(base) else { return nil }
+        return [Double?](repeating: value, count: count + 1)
+    }
+
+    private static func number(_ text: String) -> Double? {
+        switch text.lowercased() {
+        case "inf", "+inf": .infinity
+        case "-inf": -.infinity
+        case "nan": .nan
+        default: Double(text)
+        }
+    }
+
+    // MARK: eval
+
+    private mutating func evaluate(_ words: [String], _ body: [String]) -> String? {
+        var engine = QueryEngine()
+        engine.defaultSubqueryStepMs = 60_000
+        var shouldFail = words[0] == "eval_fail"
+        var isOrdered = words[0] == "eval_ordered"
+        var wantsWarning: Bool? = words[0] == "eval_warn" ? true : nil
+        var wantsInfo: Bool? = words[0] == "eval_info" ? true : nil
+        var expectedString: String?
+        var rangeVector: Steps?
+        var expected: [String] = []
+        for line in body {
+            if line.hasPrefix("expect ") {
+                let rest = line.dropFirst("expect ".count).trimmingCharacters(in: .whitespaces)
+                if rest.hasPrefix("fail") { shouldFail = true }
+                else if rest.hasPrefix("ordered") { isOrdered = true }
+                else if rest.hasPrefix("warn") { wantsWarning = true }
+                else if rest.hasPrefix("info") { wantsInfo = true }
+                else if rest.hasPrefix("no_warn") { wantsWarning = false }
+                else if rest.hasPrefix("no_info") { wantsInfo = false }
+                else if rest.hasPrefix("string ") { expectedString = ScriptRunner.literal(String(rest.dropFirst(7))) }
+                else if rest.hasPrefix("range vector ") { rangeVector = ScriptRunner.steps(rest.split(separator: " ").map(String.init)) }
+                else { return "unknown expectation \(line)" }
+            } else if line.hasPrefix("expected_fail") {
+                continue
+            } else {
+                expected.append(line)
+            }
+        }
+        let result: QueryResult
+        var steps: Steps?
+        do {
+            if words[1] == "instant" {
+                guard words.count > 4, let atMs = ScriptRunner.timeMs(words[3]) else { return "bad eval" }
+                result = try engine.instant(words[4...].joined(separator: " "), atMs: atMs, source: store)
+            } else {
+                guard let range = ScriptRunner.steps(Array(words[1...])), words.count > 8 else { return "bad eval" }
+                steps = range
+                result = try engine.range(
+                    words[8...].joined(separator: " "), startMs: range.startMs, endMs: range.endMs,
+                    stepMs: range.stepMs, source: store)
+            }
+        } catch {
+            return shouldFail ? nil : "error: \(error)"
+        }
+        if shouldFail { return "should have failed" }
+        let warned = result.annotations.contains { $0.level == .warning }
+        let informed = result.annotations.contains { $0.level == .info }
+        if let wantsWarning, wantsWarning != warned { return "warnings: \(result.annotations)" }
+        if let wantsInfo, wantsInfo != informed { return "infos: \(result.annotations)" }
+        return ScriptRunner.compare(
+            result.value, expected: expected, string: expectedString, steps: steps ?? rangeVector, ordered: isOrdered)
+    }
+
+    struct Steps {
+        var startMs: Int64
+        var endMs: Int64
+        var stepMs: Int64
+    }
+
+    private static func timeMs(_ text: String) -> Int64? {
+        if let ms = TimeFormat.durationMs(text) { return ms }
+        return Double(text).map { Int64($0 * 1000) }
+    }
+
+    /// `… from A to B step S`.
+    private static func steps(_ words: [String]) -> Steps? {
+        guard let from = words.firstIndex(of: "from"), from + 5 < words.count, let start = timeMs(words[from + 1]),
+            let end = timeMs(words[from + 3]), let step = timeMs(words[from + 5])
+        else { return nil }
+        return Steps(startMs: start, endMs: end, stepMs: step)
+    }
+
+    private static func literal(_ text: String) -> String? {
+        guard let expression = try? Parser.parse(text), case .string(let value) = expression.kind else { return nil }
+        return value
+    }
+
+    private static func compare(
+        _ value: QueryResult.Value, expected: [String], string: String?, steps: Steps?, ordered: Bool
+    ) -> String? {
+        if let string {
+            if case .string(let text) = value, text == string { return nil }
+            return "expected string \(string)"
+        }
+        switch value {
+        case .string: return "unexpected string"
+        case .scalar(let scalar):
+            guard expected.count == 1, let wanted = number(expected[0]) else { return "got scalar \(scalar)" }
+            return near(scalar, wanted) ? nil : "got \(scalar), expected \(wanted)"
+        case .vector(let vector):
+            var rest = expected
+            guard vector.count == expected.count else { return "got \(vector.count) series: \(vector), expected \(expected.count)" }
+            for (index, entry) in vector.enumerated() {
+                let found = rest.firstIndex { line in
+                    guard let (labels, values) = series(line), let value = values.first, let value else { return false }
+                    return labels == entry.labels && near(entry.value, value)
+                }
+                guard let found, !ordered || found == 0 else {
+                    return "unexpected \(entry.labels) \(entry.value) at \(index)"
+                }
+                rest.remove(at: found)
+            }
+            return nil
+        case .matrix(let matrix):
+            guard let steps else { return "got a matrix" }
+            guard matrix.count == expected.count else { return "got \(matrix.count) series: \(matrix.map(\.labels)), expected \(expected.count)" }
+            for line in expected {
+                guard let (labels, values) = series(line) else { return "bad expectation \(line)" }
+                guard let got = matrix.first(where: { $0.labels == labels }) else { return "missing \(labels), have \(matrix.map(\.labels))" }
+                var wanted: [(Int64, Double)] = []
+                for (index, value) in values.enumerated() {
+                    if let value { wanted.append((steps.startMs + Int64(index) * steps.stepMs, value)) }
+                }
+                guard got.timestampsMs == wanted.map(\.0), zip(got.values, wanted).allSatisfy({ near($0, $1.1) }) else {
+                    return "\(labels): got \(got.values) at \(got.timestampsMs), expected \(wanted.map(\.1))"
+                }
+            }
+            return nil
+        }
+    }
+
+    private static func near(_ a: Double, _ b: Double) -> Bool {
+        if a.isNaN || b.isNaN { return a.isNaN && b.isNaN }
+        if a == b { return true }
+        // promqltest's own tolerance: 1e-6 relative.
+        return abs(a - b) <= 1e-6 * max(abs(a), abs(b))
+    }
+}
