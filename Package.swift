@@ -34,6 +34,17 @@ let package = Package(
         .target(name: "Fetch", dependencies: ["Series", "CCurl"]),
         .target(name: "PromQL", dependencies: ["Series"]),
         .target(name: "Storage", dependencies: ["Series", "CZstd", grdb]),
+        .target(name: "StrictYAML", dependencies: ["Series", yams]),
+        // Level 3
+        .target(name: "Alerting", dependencies: ["Series", "PromQL", "Fetch", "StrictYAML", grdb, logging]),
+        .target(name: "Cluster", dependencies: ["Series", grdb]),
+        .target(name: "LogWatch", dependencies: ["Series", "StrictYAML", grdb]),
+        .target(name: "Scrape", dependencies: ["Series", "Exposition", "Fetch", logging]),
+        // Level 4
+        .target(name: "Comparison", dependencies: ["Series", "PromQL", "Cluster", "Statistics", "StrictYAML"]),
+        .target(name: "Recording", dependencies: ["Series", "Exposition", "LogWatch", "Cluster", "CZstd"]),
+        // Level 5
+        .target(name: "Report", dependencies: ["Series", "Cluster", "Comparison", "Statistics"]),
         // Tests
         .target(name: "TestSupport", dependencies: ["Series"], path: "Tests/TestSupport"),
         .testTarget(name: "PromQLTests", dependencies: ["PromQL", "Series", "TestSupport"]),

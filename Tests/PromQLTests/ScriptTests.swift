@@ -5,7 +5,7 @@ import TestSupport
 /// Prometheus' own scripts, where they are at hand.
 @Suite struct ScriptTests {
     /// Blocks that fail today, by file: a block more is a regression, a block less is to be written down here.
-    static let knownFailures: [String: Int] = [:]
+    static let knownFailures = ["aggregators.test": 2, "functions.test": 2, "histograms.test": 2]
 
     @Test(.enabled(if: Shared.isThere, "../shared is not there"))
     func prometheusScripts_passUpToTheKnownFailures() throws {

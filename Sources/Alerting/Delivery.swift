@@ -1,0 +1,89 @@
+import Fetch
+import Foundation
+import Logging
+import Series
+
+/// Brings queued messages to their receivers, and keeps trying.
+///
+/// A message leaves the queue when the receiver has answered with a status of the 200s. If the process dies between
+/// that answer and the queue's next write, the message is sent again with the same `X-Upgrade-Watch-Message-Id`.
+package struct Delivery: Sendable {
+    private let receivers: [Receiver]
+    private let store: AlertStore
+    private let client: HTTPClient
+    private let logger: Logger
+
+    /// The longest pause between two attempts.
+    private static let maxBackoffMs: Int64 = 5 * 60_000
+    /// A message is given up when it is this old: its news are no more.
+    private static let giveUpMs: Int64 = 24 * 3_600_000
+
+    package init(receivers: [Receiver], store: AlertStore, client: HTTPClient, logger: Logger) {
+        self.receivers = receivers
+        self.store = store
+        self.client = client
+        self.logger = logger
+    }
+
+    /// Sends the messages that are due.
+    ///
+    /// - Returns: How many were delivered and how many attempts failed.
+    /// - Throws: the database's error.
+    @discardableResult
+    package func deliver(atMs: Int64) async throws -> (sent: Int, failed: Int) {
+        var sent = 0
+        var failed = 0
+        var blocked: Set<String> = []
+        for message in try store.due(atMs: atMs) {
+            guard let receiver = receivers.first(where: { $0.name == message.receiver }),
+                message.webhook < receiver.webhooks.count
+            else {
+                logger.error("receiver is no longer configured", metadata: ["receiver": "\(message.receiver)"])
+                try store.remove(message.id)
+                continue
+            }
+            // The messages of one webhook keep their order: a failed one holds those behind it.
+            let lane = "\(message.receiver)/\(message.webhook)"
+            guard !blocked.contains(lane) else { continue }
+            let problem = await send(message, to: receiver.webhooks[message.webhook])
+            if problem == nil {
+                try store.remove(message.id)
+                sent += 1
+                continue
+            }
+            failed += 1
+            blocked.insert(lane)
+            logger.warning(
+                "notification failed",
+                metadata: ["receiver": "\(message.receiver)", "error": "\(problem ?? "")", "attempt": "\(message.attempts + 1)"])
+            if atMs - message.createdMs > Delivery.giveUpMs {
+                try store.remove(message.id)
+            } else {
+                let backoff = min(Delivery.maxBackoffMs, Int64(1000) << Int64(min(message.attempts, 10)))
+                try store.retry(message.id, atMs: atMs + backoff)
+            }
+        }
+        return (sent, failed)
+    }
+
+    private func send(_ message: QueuedMessage, to webhook: Webhook) async -> String? {
+        var request = HTTPRequest(url: webhook.url)
+        request.method = "POST"
+        request.body = Array(message.body.utf8)
+        request.headers = [
+            ("Content-Type", "application/json"), ("X-Upgrade-Watch-Message-Id", String(message.id)),
+        ]
+        request.timeoutMs = webhook.timeoutMs
+        request.maxBodyBytes = 1 << 20
+        request.followRedirects = false
+        request.tls = webhook.tls
+        request.authentication = webhook.authentication
+        do throws(FetchError) {
+            let response = try await client.fetch(request)
+            if (200..<300).contains(response.status) { return nil }
+            return "\(HTTPRequest.redacted(webhook.url)): unexpected status code \(response.status)"
+        } catch {
+            return error.description
+        }
+    }
+}

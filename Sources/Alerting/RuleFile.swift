@@ -1,0 +1,145 @@
+import PromQL
+import Series
+import StrictYAML
+
+/// A rule of a rule file: it records a series, or it alerts.
+package struct Rule: Sendable {
+    package enum Kind: Sendable, Equatable {
+        /// The name of the series.
+        case record(String)
+        /// The name of the alert.
+        case alert(String)
+    }
+
+    package var kind: Kind
+    /// As written.
+    package var text: String
+    package var expression: Expression
+    package var forMs: Int64 = 0
+    package var keepFiringForMs: Int64 = 0
+    package var labels: [(name: String, template: Template)] = []
+    package var annotations: [(name: String, template: Template)] = []
+
+    package var name: String {
+        switch kind {
+        case .record(let name), .alert(let name): name
+        }
+    }
+}
+
+/// Rules that are evaluated together, one after another.
+package struct RuleGroup: Sendable {
+    package var name: String
+    package var file: String
+    /// nil: the global evaluation interval.
+    package var intervalMs: Int64?
+    /// The most series or alerts of one rule; 0 is no limit.
+    package var limit = 0
+    package var queryOffsetMs: Int64 = 0
+    package var rules: [Rule]
+}
+
+/// Reads Prometheus' rule files
+/// (prometheus.io/docs/prometheus/latest/configuration/recording_rules, `rule_group`).
+package enum RuleFile {
+    /// The groups of a file.
+    ///
+    /// - Throws: `YAMLProblems` with every fault: unknown fields, expressions that do not parse, bad templates, groups
+    ///   and rules that stand twice.
+    package static func load(file: String) throws -> [RuleGroup] {
+        try load(YAMLDocument(file: file))
+    }
+
+    /// The groups of a document that was read already.
+    package static func load(_ document: YAMLDocument) throws -> [RuleGroup] {
+        var groups: [RuleGroup] = []
+        document.root.fields { fields in
+            for value in fields.list("groups") {
+                guard let group = value.fields({ group(&$0) }), let group else { continue }
+                if groups.contains(where: { $0.name == group.name }) {
+                    value.report("groupname: \(Labels.quoted(group.name)) is repeated in the same file")
+                }
+                groups.append(group)
+            }
+        }
+        try document.finish()
+        return groups
+    }
+
+    private static func group(_ fields: inout YAMLFields) -> RuleGroup? {
+        let name = fields.required("name")?.string
+        var group = RuleGroup(name: name ?? "", file: fields.value.place.file, rules: [])
+        group.intervalMs = fields.durationMs("interval")
+        group.limit = fields.int("limit") ?? 0
+        group.queryOffsetMs = fields.durationMs("query_offset") ?? 0
+        let labels = templates(fields.take("labels"), "label")
+        var seen: Set<String> = []
+        for value in fields.list("rules") {
+            guard var rule = value.fields({ rule(&$0) }) ?? nil else { continue }
+            let own = Set(rule.labels.map(\.name))
+            rule.labels = labels.filter { !own.contains($0.name) } + rule.labels
+            let identity = "\(rule.kind) \(rule.labels.map { "\($0.name)=\($0.template.source)" }.sorted())"
+            if case .record = rule.kind, !seen.insert(identity).inserted {
+                value.report("the rule \(Labels.quoted(rule.name)) with the same labels stands twice in the group")
+            }
+            group.rules.append(rule)
+        }
+        return name == nil ? nil : group
+    }
+
+    private static func rule(_ fields: inout YAMLFields) -> Rule? {
+        let record = fields.take("record")
+        let alert = fields.take("alert")
+        let forMs = fields.durationMs("for")
+        let keepFiringForMs = fields.durationMs("keep_firing_for")
+        let labels = templates(fields.take("labels"), "label")
+        let annotationsValue = fields.take("annotations")
+        let annotations = templates(annotationsValue, "annotation")
+        let expr = fields.required("expr")
+        guard let text = expr?.string else { return nil }
+        let kind: Rule.Kind
+        switch (record?.string, alert?.string) {
+        case (let name?, nil):
+            if !Labels.isMetricName(name) { record?.report("invalid recording rule name: \(name)") }
+            if forMs != nil { fields.value.report("invalid field 'for' in recording rule") }
+            if keepFiringForMs != nil { fields.value.report("invalid field 'keep_firing_for' in recording rule") }
+            if annotationsValue != nil { fields.value.report("invalid field 'annotations' in recording rule") }
+            kind = .record(name)
+        case (nil, let name?): kind = .alert(name)
+        case (nil, nil):
+            fields.value.report("one of 'record' or 'alert' must be set")
+            return nil
+        default:
+            fields.value.report("only one of 'record' and 'alert' must be set")
+            return nil
+        }
+        do {
+            let expression = try Parser.parse(text)
+            guard expression.type == .vector || expression.type == .scalar else {
+                expr?.report("the expression gives a \(expression.type.rawValue); a rule needs a vector or a scalar")
+                return nil
+            }
+            return Rule(
+                kind: kind, text: text, expression: expression, forMs: forMs ?? 0,
+                keepFiringForMs: keepFiringForMs ?? 0, labels: labels, annotations: annotations)
+        } catch {
+            expr?.report("could not parse expression: \(error)")
+            return nil
+        }
+    }
+
+    private static func templates(_ value: YAMLValue?, _ what: String) -> [(name: String, template: Template)] {
+        guard let value else { return [] }
+        return value.strings.compactMap { name, text in
+            if what == "label", !Labels.isLabelName(name) || name == Labels.metricName {
+                value.report("invalid label name: \(name)")
+            }
+            do {
+                return (name, try Template(text))
+            } catch {
+                value.report("\(what) \(Labels.quoted(name)): \(error)")
+                return nil
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+import Series
+
+/// What an upgrade is doing.
+package enum UpgradePhase: String, Sendable, Codable {
+    /// No step yet.
+    case baseline
+    case upgrading
+    /// Every component has the new version; the time of observation runs.
+    case soaking
+    /// The time of observation is over.
+    case done
+    case rolledBack = "rolled_back"
+}
+
+/// One component, of one node where it runs on one, going from one version to another.
+package struct UpgradeStep: Sendable, Equatable, Codable {
+    /// Milliseconds since the epoch: the first sign of the new version.
+    package var atMs: Int64
+    package var component: String
+    /// The target's `instance`, nil for a step seen in an object or said by hand.
+    package var instance: String?
+    package var node: String?
+    package var from: String
+    package var to: String
+    /// Counted from 1; steps of a batch lie close together in time and are all of the control plane or all of nodes.
+    package var batch: Int
+
+    package init(
+        atMs: Int64, component: String, instance: String?, node: String?, from: String, to: String, batch: Int = 1
+    ) {
+        self.atMs = atMs
+        self.component = component
+        self.instance = instance
+        self.node = node
+        self.from = from
+        self.to = to
+        self.batch = batch
+    }
+
+    /// Whether the step is a node's, not the control plane's.
+    package var isNode: Bool { Upgrade.nodeComponents.contains(component) }
+}
+
+/// A change of the cluster's version, as far as it has come.
+package struct Upgrade: Sendable, Equatable {
+    package var id: String
+    package var from: String
+    package var to: String
+    package var startedMs: Int64
+    /// The last step's time once no component of the old version is left, or as said by hand.
+    package var finishedMs: Int64?
+    package var steps: [UpgradeStep]
+    /// `metrics`, `objects` or `marks`: what told of the first step.
+    package var detectedBy: String
+    package var rolledBackMs: Int64?
+
+    /// The components that run on every node.
+    package static let nodeComponents: Set<String> = ["kubelet", "kube-proxy"]
+
+    /// The phase at a time, for a soak of a length.
+    package func phase(atMs: Int64, soakMs: Int64) -> UpgradePhase {
+        if rolledBackMs != nil { return .rolledBack }
+        guard let finishedMs, atMs >= finishedMs else { return .upgrading }
+        return atMs < finishedMs + soakMs ? .soaking : .done
+    }
+
+    /// The step that most likely set something off: the last one at or before a time, of the component and node
+    /// where such a step exists, else of any.
+    ///
+    /// - Parameter slackMs: how much earlier than its step an effect may seem to begin, for the width of a bin.
+    package func step(before atMs: Int64, component: String?, node: String?, slackMs: Int64) -> Int? {
+        let earlier = steps.indices.filter { steps[$0].atMs <= atMs + slackMs }
+        let own = earlier.filter { index in
+            (component == nil || steps[index].component == component) && (node == nil || steps[index].node == node)
+        }
+        return own.last ?? (node == nil && component == nil ? earlier.last : nil)
+    }
+}
+
+/// A step, start, finish or rollback that was said by hand.
+package struct UpgradeMark: Sendable, Equatable, Codable {
+    package enum Kind: String, Sendable, Codable, CaseIterable {
+        case start, step, finish, rollback
+    }
+
+    package var kind: Kind
+    package var atMs: Int64
+    package var component: String?
+    package var node: String?
+    package var from: String?
+    package var to: String?
+    package var note: String?
+
+    package init(
+        kind: Kind, atMs: Int64, component: String? = nil, node: String? = nil, from: String? = nil, to: String? = nil,
+        note: String? = nil
+    ) {
+        self.kind = kind
+        self.atMs = atMs
+        self.component = component
+        self.node = node
+        self.from = from
+        self.to = to
+        self.note = note
+    }
+}

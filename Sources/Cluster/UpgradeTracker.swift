@@ -1,0 +1,219 @@
+import Series
+
+/// A sign of which version runs where.
+package struct VersionSighting: Sendable, Equatable {
+    package var atMs: Int64
+    package var component: String
+    package var instance: String?
+    package var node: String?
+    package var version: String
+    /// `metrics` or `objects`.
+    package var origin: String
+
+    package init(
+        atMs: Int64, component: String, instance: String?, node: String?, version: String, origin: String
+    ) {
+        self.atMs = atMs
+        self.component = component
+        self.instance = instance
+        self.node = node
+        self.version = version
+        self.origin = origin
+    }
+
+    /// What changes its version as one: a node's kubelet whoever tells of it, else the target.
+    var subject: Subject { Subject(component: component, place: node ?? instance ?? "") }
+
+    struct Subject: Hashable, Sendable {
+        var component: String
+        var place: String
+    }
+}
+
+/// Finds upgrades and their steps in what is seen of versions, and in marks.
+///
+/// A pure state machine: sightings in order of time in, upgrades out. The same sighting seen again, or the same step
+/// told by a target and by an object, changes nothing.
+package struct UpgradeTracker: Sendable {
+    private struct Current: Sendable {
+        var version: String
+        var sinceMs: Int64
+        var lastSeenMs: Int64
+    }
+
+    /// Steps further apart than this are of different batches.
+    private let batchGapMs: Int64
+    /// A component that was not seen for this long is gone, and does not keep an upgrade from being finished.
+    private let forgetMs: Int64
+    private var versions: [VersionSighting.Subject: Current] = [:]
+    private var marks: [UpgradeMark] = []
+    package private(set) var upgrades: [Upgrade] = []
+
+    package init(batchGapMs: Int64 = 300_000, forgetMs: Int64 = 3_600_000) {
+        self.batchGapMs = batchGapMs
+        self.forgetMs = forgetMs
+    }
+
+    /// Takes in a sighting; sightings of one subject must come in order of time.
+    package mutating func observe(_ sighting: VersionSighting) {
+        let subject = sighting.subject
+        guard var current = versions[subject] else {
+            versions[subject] = Current(
+                version: sighting.version, sinceMs: sighting.atMs, lastSeenMs: sighting.atMs)
+            return
+        }
+        guard sighting.atMs >= current.lastSeenMs else { return }
+        if sighting.version == current.version {
+            current.lastSeenMs = sighting.atMs
+            versions[subject] = current
+            return
+        }
+        let step = UpgradeStep(
+            atMs: sighting.atMs, component: sighting.component, instance: sighting.instance, node: sighting.node,
+            from: current.version, to: sighting.version)
+        versions[subject] = Current(version: sighting.version, sinceMs: sighting.atMs, lastSeenMs: sighting.atMs)
+        add(step, detectedBy: sighting.origin)
+        finishIfComplete(atMs: sighting.atMs)
+    }
+
+    /// Takes in a mark; the same one again changes nothing.
+    package mutating func observe(_ mark: UpgradeMark) {
+        guard !marks.contains(mark) else { return }
+        marks.append(mark)
+        switch mark.kind {
+        case .start:
+            if let open = openIndex, upgrades[open].startedMs >= mark.atMs {
+                upgrades[open].startedMs = mark.atMs
+            } else if openIndex == nil {
+                upgrades.append(
+                    Upgrade(
+                        id: UpgradeTracker.id(mark.atMs, mark.from ?? commonVersion ?? "?", mark.to ?? "?"),
+                        from: mark.from ?? commonVersion ?? "?", to: mark.to ?? "?", startedMs: mark.atMs,
+                        finishedMs: nil, steps: [], detectedBy: "marks", rolledBackMs: nil))
+            }
+        case .step:
+            let component = mark.component ?? "unknown"
+            let known = upgrades.contains { upgrade in
+                upgrade.steps.contains {
+                    $0.component == component && $0.node == mark.node && abs($0.atMs - mark.atMs) < batchGapMs
+                }
+            }
+            if !known {
+                let open = openIndex.map { upgrades[$0] }
+                add(
+                    UpgradeStep(
+                        atMs: mark.atMs, component: component, instance: nil, node: mark.node,
+                        from: mark.from ?? open?.from ?? commonVersion ?? "?", to: mark.to ?? open?.to ?? "?"),
+                    detectedBy: "marks")
+            }
+        case .finish:
+            if let last = upgrades.indices.last { upgrades[last].finishedMs = mark.atMs }
+        case .rollback:
+            if let last = upgrades.indices.last { upgrades[last].rolledBackMs = mark.atMs }
+        }
+    }
+
+    /// The version that most of what is seen has.
+    private var commonVersion: String? {
+        Dictionary(grouping: versions.values, by: \.version).max { $0.value.count < $1.value.count }?.key
+    }
+
+    /// The upgrade that a further step belongs to: the last one, while it is not finished or the step is of the same
+    /// way.
+    private var openIndex: Int? {
+        guard let last = upgrades.indices.last, upgrades[last].finishedMs == nil else { return nil }
+        return last
+    }
+
+    private mutating func add(_ step: UpgradeStep, detectedBy: String) {
+        var index = openIndex
+        if index == nil, let last = upgrades.indices.last, upgrades[last].to == step.to || upgrades[last].from == step.to {
+            index = last
+        }
+        guard let index else {
+            upgrades.append(
+                Upgrade(
+                    id: UpgradeTracker.id(step.atMs, step.from, step.to), from: step.from, to: step.to,
+                    startedMs: step.atMs, finishedMs: nil, steps: [step], detectedBy: detectedBy, rolledBackMs: nil))
+            return
+        }
+        if upgrades[index].steps.isEmpty {
+            if upgrades[index].from == "?" { upgrades[index].from = step.from }
+            if upgrades[index].to == "?" { upgrades[index].to = step.to }
+        }
+        if let from = KubernetesVersion(step.from), let to = KubernetesVersion(step.to), to < from,
+            upgrades[index].rolledBackMs == nil, upgrades[index].steps.contains(where: { $0.to == step.from })
+        {
+            upgrades[index].rolledBackMs = step.atMs
+        }
+        upgrades[index].steps.append(step)
+        upgrades[index].steps.sort { $0.atMs < $1.atMs }
+        upgrades[index].startedMs = min(upgrades[index].startedMs, upgrades[index].steps[0].atMs)
+        if upgrades[index].finishedMs != nil { upgrades[index].finishedMs = step.atMs }
+        number(index)
+    }
+
+    /// Numbers the batches: a new one where the gap is wide, or where the control plane's steps end and nodes' begin.
+    private mutating func number(_ index: Int) {
+        var batch = 0
+        var last: UpgradeStep?
+        for at in upgrades[index].steps.indices {
+            let step = upgrades[index].steps[at]
+            if last.map({ step.atMs - $0.atMs > batchGapMs || step.isNode != $0.isNode }) ?? true { batch += 1 }
+            upgrades[index].steps[at].batch = batch
+            last = step
+        }
+    }
+
+    private mutating func finishIfComplete(atMs: Int64) {
+        guard let open = openIndex else { return }
+        let upgrade = upgrades[open]
+        let waiting = versions.contains { _, current in
+            current.version == upgrade.from && atMs - current.lastSeenMs < forgetMs
+        }
+        if !waiting, let last = upgrade.steps.last { upgrades[open].finishedMs = last.atMs }
+    }
+
+    private static func id(_ atMs: Int64, _ from: String, _ to: String) -> String {
+        let stamp = TimeFormat.rfc3339(ms: atMs / 1000 * 1000).filter { $0 != "-" && $0 != ":" }
+        return "\(stamp)-\(from)-\(to)"
+    }
+}
+
+extension UpgradeTracker {
+    /// The sightings in a stretch of stored samples: `kubernetes_build_info` of every target, and the node objects'
+    /// kubelet versions.
+    ///
+    /// - Returns: In order of time; one a sample.
+    /// - Throws: the source's error.
+    package static func sightings(
+        in source: any SeriesSource, fromMs: Int64, throughMs: Int64
+    ) throws -> [VersionSighting] {
+        var sightings: [VersionSighting] = []
+        for series in try source.select(
+            [.equal(Labels.metricName, "kubernetes_build_info")], fromMs: fromMs, throughMs: throughMs)
+        {
+            // The label was gitVersion before 1.17.
+            guard let version = series.labels["git_version"] ?? series.labels["gitVersion"] else { continue }
+            let component = series.labels["component"] ?? series.labels["job"] ?? "unknown"
+            for (atMs, value) in zip(series.timestampsMs, series.values) where value == 1 {
+                sightings.append(
+                    VersionSighting(
+                        atMs: atMs, component: component, instance: series.labels["instance"],
+                        node: series.labels["node"], version: version, origin: "metrics"))
+            }
+        }
+        for series in try source.select(
+            [.equal(Labels.metricName, ClusterObserver.nodeInfoMetric)], fromMs: fromMs, throughMs: throughMs)
+        {
+            guard let version = series.labels["kubelet_version"] else { continue }
+            for (atMs, value) in zip(series.timestampsMs, series.values) where value == 1 {
+                sightings.append(
+                    VersionSighting(
+                        atMs: atMs, component: "kubelet", instance: nil, node: series.labels["node"],
+                        version: version, origin: "objects"))
+            }
+        }
+        return sightings.sorted { $0.atMs < $1.atMs }
+    }
+}

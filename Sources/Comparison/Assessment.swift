@@ -1,0 +1,185 @@
+import Cluster
+import Series
+import Statistics
+
+/// Whether an upgrade is safe.
+package enum Verdict: String, Sendable {
+    /// Every critical signal's bound is under its margin.
+    case pass = "PASS"
+    /// At least one critical signal is worse.
+    case fail = "FAIL"
+    /// More data is needed.
+    case inconclusive = "INCONCLUSIVE"
+    /// Data is missing.
+    case blind = "BLIND"
+}
+
+/// What came out for one signal.
+package struct SignalResult: Sendable {
+    package enum Status: String, Sendable {
+        case ok, worse, better, inconclusive, blind
+        /// The metric is not there any more although its target answers.
+        case changed
+    }
+
+    /// One side of a comparison: the value, and of how many events or values it was made.
+    package struct Side: Sendable {
+        package var value: Double
+        package var n: Double
+    }
+
+    package var signal: Signal
+    package var status: Status
+    package var baseline: Side?
+    package var soak: Side?
+    package var effect: Effect?
+    /// What is missing for an answer; nil where nothing is.
+    package var needs: String?
+}
+
+/// How much something changed.
+package struct Effect: Sendable, Equatable {
+    package enum Kind: String, Sendable {
+        case rateRatio = "rate_ratio"
+        case difference
+    }
+
+    package var kind: Kind
+    /// With 99 % confidence.
+    package var interval: Interval
+}
+
+/// Where a finding is. What does not apply is nil.
+package struct FindingScope: Sendable, Equatable {
+    package var component: String?
+    package var node: String?
+    package var namespace: String?
+    package var workload: String?
+    package var batch: Int?
+    /// The further labels by which the signal was split: the client and path of a request, say.
+    package var labels: Labels
+
+    package init(
+        component: String? = nil, node: String? = nil, namespace: String? = nil, workload: String? = nil,
+        batch: Int? = nil, labels: Labels = Labels()
+    ) {
+        self.component = component
+        self.node = node
+        self.namespace = namespace
+        self.workload = workload
+        self.batch = batch
+        self.labels = labels
+    }
+}
+
+/// Something that shows a finding.
+package struct Evidence: Sendable, Equatable {
+    package enum Kind: String, Sendable { case metric, log, audit, event, object }
+
+    package var kind: Kind
+    package var text: String
+    package var count: Int
+    package var firstMs: Int64?
+    package var lastMs: Int64?
+
+    package init(kind: Kind, text: String, count: Int, firstMs: Int64?, lastMs: Int64?) {
+        self.kind = kind
+        self.text = text
+        self.count = count
+        self.firstMs = firstMs
+        self.lastMs = lastMs
+    }
+}
+
+/// Why something changed.
+package struct FindingCause: Sendable, Equatable {
+    package enum Kind: String, Sendable {
+        case upgradeStep = "upgrade_step"
+        /// It was so before the upgrade.
+        case preexisting
+        case unknown
+    }
+
+    package var kind: Kind
+    /// The number of the step within the upgrade.
+    package var step: Int?
+    package var explanation: String
+}
+
+/// Something that is other than before the upgrade, or that the reader must know of to judge it.
+package struct Finding: Sendable {
+    package var signal: String
+    package var severity: Signal.Severity
+    package var summary: String
+    package var scope: FindingScope
+    package var unit: String
+    package var before: Double?
+    package var after: Double?
+    package var effect: Effect?
+    package var onsetMs: Int64?
+    /// Whether such an upgrade does this, as a rule.
+    package var isExpected: Bool
+    package var cause: FindingCause
+    package var evidence: [Evidence]
+    /// The signal over time, for a chart: one value a bin; empty where there is none.
+    package var timeline: [(atMs: Int64, value: Double)] = []
+
+    /// What names the finding through evaluations: signal and scope.
+    package var id: String {
+        let parts = [
+            signal, scope.component ?? "", scope.node ?? "", scope.namespace ?? "", scope.workload ?? "",
+            scope.labels.description,
+        ]
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in parts.joined(separator: "\u{1f}").utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        let hex = String(hash, radix: 16)
+        return String(repeating: "0", count: 16 - hex.count) + hex
+    }
+
+    /// Whether the verdict must be FAIL for it.
+    package var failsUpgrade: Bool { severity == .critical && !isExpected && cause.kind != .preexisting }
+}
+
+/// The ledger since the upgrade's first step, in figures.
+package struct LedgerSummary: Sendable {
+    package struct Total: Sendable {
+        package var total = 0
+        package var expected = 0
+        package var byCause: [String: Int] = [:]
+        package var unexpected: Int { total - expected }
+    }
+
+    package var restarts = Total()
+    package var evictions = Total()
+}
+
+/// Which part of the data that was due is there.
+package struct Coverage: Sendable {
+    package struct Gap: Sendable, Equatable {
+        package var instance: String
+        package var fromMs: Int64
+        package var throughMs: Int64
+    }
+
+    package var targets = 0
+    package var scrapesDue = 0
+    package var scrapesOK = 0
+    package var gaps: [Gap] = []
+}
+
+/// All that is known of an upgrade at one time: what reports, alerts, the page and the API show.
+package struct Assessment: Sendable {
+    package var cluster: String
+    package var generatedMs: Int64
+    /// nil: none was seen.
+    package var upgrade: Upgrade?
+    package var phase: UpgradePhase
+    package var soakUntilMs: Int64?
+    package var baselineFromMs: Int64?
+    package var verdict: Verdict
+    package var reasons: [String]
+    package var signals: [SignalResult]
+    package var findings: [Finding]
+    package var ledger: LedgerSummary
+    package var coverage: Coverage
+}

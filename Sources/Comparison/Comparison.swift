@@ -1,0 +1,164 @@
+import Cluster
+import PromQL
+import Series
+import Statistics
+
+/// What a comparison is made from.
+package struct ComparisonInput: Sendable {
+    package var cluster: String
+    package var source: any SeriesSource
+    /// nil: none was seen.
+    package var upgrade: Upgrade?
+    package var nowMs: Int64
+    /// The longest stretch before the first step that is compared with.
+    package var baselineMs: Int64
+    package var soakMs: Int64
+    package var signals: [Signal]
+    /// Ledger rows of the whole time.
+    package var ledger: [LedgerEntry]
+    /// The lines kept for counters of logs, by the matchers of their series.
+    package var logEvidence: @Sendable ([LabelMatcher]) throws -> [(labels: Labels, evidence: Evidence)]
+
+    package init(
+        cluster: String, source: any SeriesSource, upgrade: Upgrade?, nowMs: Int64, baselineMs: Int64, soakMs: Int64,
+        signals: [Signal], ledger: [LedgerEntry],
+        logEvidence: @escaping @Sendable ([LabelMatcher]) throws -> [(labels: Labels, evidence: Evidence)]
+    ) {
+        self.cluster = cluster
+        self.source = source
+        self.upgrade = upgrade
+        self.nowMs = nowMs
+        self.baselineMs = baselineMs
+        self.soakMs = soakMs
+        self.signals = signals
+        self.ledger = ledger
+        self.logEvidence = logEvidence
+    }
+}
+
+/// Compares a cluster with itself before an upgrade.
+///
+/// The one way from data to findings: all that shows a verdict, a finding or an alert about an upgrade calls
+/// ``assess(_:)``.
+package enum Comparison {
+    /// The baseline ends this long before the first sign of a new version: the step began up to two scrapes earlier.
+    static let guardMs: Int64 = 60_000
+    /// The soak begins this long after the last step: what a restart itself stirs up is not its consequence.
+    static let settleMs: Int64 = 60_000
+    /// The confidence of all intervals, before it is divided among the splits of a signal.
+    static let confidence = 0.99
+
+    /// - Throws: the source's error, or an error in a signal's expression.
+    package static func assess(_ input: ComparisonInput) throws -> Assessment {
+        let range = try input.source.timeRange()
+        var assessment = Assessment(
+            cluster: input.cluster, generatedMs: input.nowMs, upgrade: input.upgrade, phase: .baseline,
+            soakUntilMs: nil, baselineFromMs: range?.lowerBound, verdict: .inconclusive, reasons: [], signals: [],
+            findings: [], ledger: LedgerSummary(), coverage: Coverage())
+        guard let upgrade = input.upgrade, let range else {
+            assessment.reasons = ["no upgrade seen"]
+            if let range {
+                assessment.coverage = try Coverage.measure(
+                    input.source, fromMs: range.lowerBound, throughMs: min(range.upperBound, input.nowMs))
+            }
+            return assessment
+        }
+        let windows = Windows(
+            upgrade: upgrade, nowMs: min(input.nowMs, max(range.upperBound, upgrade.startedMs)),
+            dataFromMs: range.lowerBound, baselineMs: input.baselineMs)
+        assessment.phase = upgrade.phase(atMs: input.nowMs, soakMs: input.soakMs)
+        assessment.soakUntilMs = upgrade.finishedMs.map { $0 + input.soakMs }
+        assessment.baselineFromMs = windows.baseline.fromMs
+        assessment.coverage = try Coverage.measure(
+            input.source, fromMs: windows.baseline.fromMs, throughMs: windows.nowMs)
+        var comparer = try SignalComparer(input: input, upgrade: upgrade, windows: windows)
+        for signal in input.signals {
+            let (result, findings) = try comparer.compare(signal)
+            assessment.signals.append(result)
+            assessment.findings += findings
+        }
+        let restarts = try RestartFindings(input: input, upgrade: upgrade, windows: windows)
+        assessment.findings += restarts.findings
+        assessment.ledger = restarts.summary
+        assessment.findings.sort { left, right in
+            let (a, b) = (rank(left), rank(right))
+            return a == b ? (left.signal, left.summary) < (right.signal, right.summary) : a < b
+        }
+        decide(&assessment)
+        return assessment
+    }
+
+    /// Failing findings first, then by severity, what is expected or was there before last.
+    private static func rank(_ finding: Finding) -> Int {
+        if finding.failsUpgrade { return 0 }
+        let calm = finding.isExpected || finding.cause.kind == .preexisting ? 10 : 0
+        return calm + (Signal.Severity.allCases.firstIndex(of: finding.severity) ?? 0) + 1
+    }
+
+    private static func decide(_ assessment: inout Assessment) {
+        let failing = assessment.findings.filter(\.failsUpgrade)
+        let critical = assessment.signals.filter(\.signal.isCritical)
+        let blind = critical.filter { $0.status == .blind || $0.status == .changed }
+        let open = critical.filter { $0.status == .inconclusive }
+        if !failing.isEmpty {
+            assessment.verdict = .fail
+            assessment.reasons = failing.map(\.summary)
+        } else if !blind.isEmpty {
+            assessment.verdict = .blind
+            assessment.reasons = blind.map { "\($0.signal.name): \($0.needs ?? "no data")" }
+        } else if critical.isEmpty {
+            assessment.verdict = .inconclusive
+            assessment.reasons = ["no critical signal is declared"]
+        } else if !open.isEmpty {
+            assessment.verdict = .inconclusive
+            assessment.reasons = open.map { "\($0.signal.name): \($0.needs ?? "more data is needed")" }
+        } else if assessment.phase == .upgrading {
+            assessment.verdict = .inconclusive
+            assessment.reasons = ["the upgrade is not finished; so far no critical signal is worse"]
+        } else {
+            assessment.verdict = .pass
+            assessment.reasons = ["the bound on every critical signal is under its margin"]
+        }
+    }
+}
+
+/// A stretch of time, open at its left.
+struct TimeSpan: Sendable, Equatable {
+    var fromMs: Int64
+    var throughMs: Int64
+
+    var seconds: Double { Double(max(0, throughMs - fromMs)) / 1000 }
+
+    func contains(_ atMs: Int64) -> Bool { atMs > fromMs && atMs <= throughMs }
+}
+
+/// The stretches of time that are compared.
+struct Windows: Sendable {
+    var baseline: TimeSpan
+    var nowMs: Int64
+    private let upgrade: Upgrade
+
+    init(upgrade: Upgrade, nowMs: Int64, dataFromMs: Int64, baselineMs: Int64) {
+        self.upgrade = upgrade
+        self.nowMs = nowMs
+        let end = upgrade.startedMs - Comparison.guardMs
+        baseline = TimeSpan(fromMs: min(end, max(dataFromMs, end - baselineMs)), throughMs: end)
+    }
+
+    /// The time after the upgrade that a signal looks at.
+    ///
+    /// While the upgrade goes on, a component's soak begins with its own last step; afterwards that of all begins
+    /// with the last step of any.
+    func after(_ signal: Signal) -> TimeSpan {
+        let own = upgrade.steps.last { $0.component == signal.component }?.atMs
+        let last = upgrade.finishedMs ?? own ?? upgrade.steps.last?.atMs ?? upgrade.startedMs
+        let from = signal.window == .upgrade ? upgrade.startedMs - Comparison.guardMs : last + Comparison.settleMs
+        return TimeSpan(fromMs: min(from, nowMs), throughMs: nowMs)
+    }
+
+    /// Bins over the whole time, for charts, the onset and the spread.
+    var bins: Bins {
+        let total = nowMs - baseline.fromMs
+        return Bins(fromMs: baseline.fromMs, throughMs: nowMs, widthMs: max(60_000, total / 240))
+    }
+}

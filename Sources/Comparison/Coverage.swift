@@ -1,0 +1,26 @@
+import Series
+
+extension Coverage {
+    /// Which scrapes were due within a time and came, by the series `up`.
+    ///
+    /// The interval of a target is the median distance of its samples; a gap is a stretch of failed or missing
+    /// scrapes of at least two intervals.
+    static func measure(_ source: any SeriesSource, fromMs: Int64, throughMs: Int64) throws -> Coverage {
+        var coverage = Coverage()
+        for series in try source.select([.equal(Labels.metricName, "up")], fromMs: fromMs, throughMs: throughMs) {
+            let times = series.timestampsMs
+            guard times.count >= 3 else { continue }
+            let distances = zip(times.dropFirst(), times).map { $0 - $1 }.sorted()
+            let intervalMs = max(1, distances[distances.count / 2])
+            coverage.targets += 1
+            coverage.scrapesDue += max(times.count, Int((throughMs - times[0]) / intervalMs) + 1)
+            let good = times.indices.filter { series.values[$0] == 1 }.map { times[$0] }
+            coverage.scrapesOK += good.count
+            let instance = (series.labels["instance"] ?? "") + (series.labels["metrics_path"] ?? "")
+            for (a, b) in zip(good, good.dropFirst() + [throughMs]) where b - a > 2 * intervalMs + intervalMs / 2 {
+                coverage.gaps.append(Gap(instance: instance, fromMs: a, throughMs: b))
+            }
+        }
+        return coverage
+    }
+}

@@ -1,0 +1,151 @@
+import PromQL
+import Series
+import StrictYAML
+
+/// Something that is compared before and after an upgrade.
+package struct Signal: Sendable {
+    package enum Kind: Sendable {
+        /// Events among all: the increase of one counter over that of another.
+        case ratio(numerator: Selection, denominator: Selection)
+        /// Events in time: the increase of a counter.
+        case rate(counter: Selection)
+        /// The level of an expression.
+        case gauge(expression: String)
+        /// A quantile of a histogram's observations; the selection is of its `_bucket` series.
+        case quantile(Double, histogram: Selection)
+    }
+
+    /// A selector of series.
+    package struct Selection: Sendable {
+        package var text: String
+        package var matchers: [LabelMatcher]
+    }
+
+    /// Which way of change is bad.
+    package enum Direction: String, Sendable, CaseIterable {
+        case up, down
+    }
+
+    /// What is compared with the baseline.
+    package enum Window: String, Sendable, CaseIterable {
+        /// The time since the last step.
+        case soak
+        /// The time since the first step.
+        case upgrade
+    }
+
+    package enum Severity: String, Sendable, CaseIterable {
+        case critical, warning, info
+    }
+
+    package var name: String
+    package var about: String
+    /// The component that the signal watches, as in its targets' `job`; empty for none.
+    package var component: String
+    package var kind: Kind
+    package var unit: String
+    package var direction: Direction
+    /// Labels by which the data is split; each split is compared by itself.
+    package var by: [String]
+    /// A change counts from this ratio of after to before on (or down to its inverse), and …
+    package var relativeFloor: Double
+    /// … from this difference on, in the signal's unit.
+    package var absoluteFloor: Double
+    /// Fewer events afterwards say nothing.
+    package var minEvents: Double
+    /// Whether the verdict depends on it.
+    package var isCritical: Bool
+    package var severity: Severity
+    package var window: Window
+    /// A split with as many events in the baseline was in trouble before, whatever the rate does now; nil: no such
+    /// rule.
+    package var preexistingEvents: Double?
+
+    /// The signals of a YAML file: a list under `signals`.
+    ///
+    /// - Throws: `YAMLProblems` with the place of every fault.
+    package static func load(file: String) throws -> [Signal] {
+        try load(YAMLDocument(file: file))
+    }
+
+    /// The signals of a document that was read already.
+    package static func load(_ document: YAMLDocument) throws -> [Signal] {
+        var signals: [Signal] = []
+        document.root.fields { fields in
+            for value in fields.list("signals") {
+                guard let signal = value.fields({ signal(&$0) }) ?? nil else { continue }
+                if signals.contains(where: { $0.name == signal.name }) {
+                    value.report("the signal \(Labels.quoted(signal.name)) stands twice")
+                }
+                signals.append(signal)
+            }
+        }
+        try document.finish()
+        return signals
+    }
+
+    private static func signal(_ fields: inout YAMLFields) -> Signal? {
+        let name = fields.required("name")?.string
+        let kindValue = fields.required("kind")
+        var kind: Kind?
+        let names = ["numerator", "denominator", "counter", "expression", "histogram", "quantile"]
+        switch kindValue?.string {
+        case "ratio":
+            if let numerator = selection(&fields, "numerator"), let denominator = selection(&fields, "denominator") {
+                kind = .ratio(numerator: numerator, denominator: denominator)
+            }
+        case "rate": kind = selection(&fields, "counter").map { .rate(counter: $0) }
+        case "gauge":
+            if let value = fields.required("expression"), let text = value.string {
+                do {
+                    if try Parser.parse(text).type != .vector { value.report("the expression must give an instant vector") }
+                    kind = .gauge(expression: text)
+                } catch {
+                    value.report("\(error)")
+                }
+            }
+        case "quantile":
+            let q = fields.required("quantile")?.double ?? 0.99
+            kind = selection(&fields, "histogram").map { .quantile(q, histogram: $0) }
+        case let other?:
+            kindValue?.report("unknown kind \(Labels.quoted(other)); known are ratio, rate, gauge and quantile")
+            for name in names { _ = fields.take(name) }
+        case nil: for name in names { _ = fields.take(name) }
+        }
+        let critical = fields.bool("critical") ?? false
+        var relative = 1.25
+        var absolute = 0.0
+        fields.take("floors")?.fields { floors in
+            relative = floors.double("relative") ?? relative
+            absolute = floors.double("absolute") ?? absolute
+        }
+        let signal = Signal(
+            name: name ?? "", about: fields.string("about") ?? "", component: fields.string("component") ?? "",
+            kind: kind ?? .gauge(expression: ""), unit: fields.string("unit") ?? "",
+            direction: choice(&fields, "direction") ?? .up, by: fields.stringList("by"), relativeFloor: relative,
+            absoluteFloor: absolute, minEvents: fields.double("min_events") ?? 5, isCritical: critical,
+            severity: choice(&fields, "severity") ?? (critical ? .critical : .warning),
+            window: choice(&fields, "window") ?? .soak, preexistingEvents: fields.double("preexisting_events"))
+        return name == nil || kind == nil ? nil : signal
+    }
+
+    private static func selection(_ fields: inout YAMLFields, _ name: String) -> Selection? {
+        guard let value = fields.required(name), let text = value.string else { return nil }
+        do {
+            return Selection(text: text, matchers: try Parser.parseSelector(text))
+        } catch {
+            value.report("\(error)")
+            return nil
+        }
+    }
+
+    private static func choice<T: RawRepresentable & CaseIterable>(
+        _ fields: inout YAMLFields, _ name: String
+    ) -> T? where T.RawValue == String {
+        guard let value = fields.take(name), let text = value.string else { return nil }
+        if let choice = T(rawValue: text) { return choice }
+        value.report(
+            "unknown \(name) \(Labels.quoted(text)); known are \(T.allCases.map(\.rawValue).joined(separator: ", "))")
+        return nil
+    }
+}

@@ -1,0 +1,169 @@
+import Foundation
+
+/// How far a file was read, and which file it was.
+package struct LogPosition: Sendable, Equatable {
+    package var inode: UInt64
+    /// Bytes of whole lines that were read.
+    package var offset: Int64
+    /// The file's first bytes: a file of the same number that begins otherwise is another one.
+    package var head: [UInt8]
+
+    /// The most bytes of ``head``.
+    static let headBytes = 256
+}
+
+/// Follows one path through rotations.
+///
+/// A file that was renamed is read to its end before the new one is begun; one that was cut to zero (copytruncate)
+/// is begun anew, and what it held beyond the last position is taken from the copy, if it lies in the same folder.
+package struct FileFollower {
+    package let path: String
+    package private(set) var position: LogPosition?
+    private var handle: FileHandle?
+    /// Lines longer than this are cut; the rest of the line is passed over.
+    private let maxLineBytes = 1 << 20
+    /// Why the file can't be read just now; nil where it can.
+    package private(set) var problem: String?
+
+    /// - Parameter position: where a process before this one stopped.
+    package init(path: String, position: LogPosition?) {
+        self.path = path
+        self.position = position
+    }
+
+    /// Reads the whole lines that came since the last call.
+    ///
+    /// - Parameters:
+    ///   - limit: bytes after which the rest is left to the next call.
+    ///   - body: gets each line without its line break.
+    /// - Returns: Bytes read; 0 where there is nothing new.
+    package mutating func poll(limit: Int = 16 << 20, _ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+        var total = 0
+        if handle == nil { total += open(body) }
+        guard handle != nil else { return total }
+        total += readLines(limit: limit, body)
+        // Only a file that was read to its end may be left for the one that took its place.
+        if total < limit { total += followRotation(body) }
+        return total
+    }
+
+    /// Opens the path, first reading to its end the file in which the last process stopped, wherever it is now.
+    private mutating func open(_ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+        guard let new = FileHandle(forReadingAtPath: path), let inode = FileFollower.inode(new) else {
+            problem = "\(path): the log file is not there yet, or can't be read; it is tried again"
+            return 0
+        }
+        problem = nil
+        var total = 0
+        if let old = position {
+            let head = FileFollower.head(new, count: old.head.count)
+            let size = Int64((try? new.seekToEnd()) ?? 0)
+            if old.inode != inode || head != old.head || size < old.offset {
+                total += readRest(of: old, except: new, body)
+                position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(new))
+            }
+        } else {
+            position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(new))
+        }
+        handle = new
+        return total
+    }
+
+    /// Reads what a rotated file holds beyond a position: the renamed file itself, or the copy of a truncated one.
+    private func readRest(of old: LogPosition, except current: FileHandle, _ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+        let url = URL(fileURLWithPath: path)
+        let folder = url.deletingLastPathComponent().path
+        let stem = url.deletingPathExtension().lastPathComponent
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+        for name in names.sorted() where name != url.lastPathComponent && name.hasPrefix(stem) {
+            guard let candidate = FileHandle(forReadingAtPath: folder + "/" + name),
+                old.head.count > 0 || FileFollower.inode(candidate) == old.inode,
+                FileFollower.head(candidate, count: old.head.count) == old.head,
+                Int64((try? candidate.seekToEnd()) ?? 0) >= old.offset
+            else { continue }
+            var follower = FileFollower(path: folder + "/" + name, position: nil)
+            follower.handle = candidate
+            follower.position = old
+            return follower.readLines(limit: .max, body)
+        }
+        return 0
+    }
+
+    private mutating func followRotation(_ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+        guard let handle, let old = position else { return 0 }
+        guard let fresh = FileHandle(forReadingAtPath: path), let inode = FileFollower.inode(fresh) else { return 0 }
+        if inode != old.inode {
+            // Lines may have come between the last read and the rename.
+            let rest = readLines(limit: .max, body)
+            self.handle = fresh
+            position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(fresh))
+            return rest + readLines(limit: .max, body)
+        }
+        let size = Int64((try? handle.seekToEnd()) ?? 0)
+        let truncated = size < old.offset || (!old.head.isEmpty && FileFollower.head(handle, count: old.head.count) != old.head)
+        if truncated {
+            let rest = readRest(of: old, except: handle, body)
+            position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(handle))
+            return rest + readLines(limit: .max, body)
+        }
+        return 0
+    }
+
+    private mutating func readLines(limit: Int, _ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+        guard let handle, var position else { return 0 }
+        var total = 0
+        var carry: [UInt8] = []
+        do {
+            try handle.seek(toOffset: UInt64(position.offset))
+            while total < limit {
+                guard let data = try handle.read(upToCount: 256 << 10), !data.isEmpty else { break }
+                carry.append(contentsOf: data)
+                var consumed = FileFollower.lines(carry, maxLineBytes: maxLineBytes, body)
+                if consumed == 0, carry.count > 8 * maxLineBytes {
+                    // A line without an end must not fill the memory: its start is a line, its rest another.
+                    carry.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0.prefix(maxLineBytes))) }
+                    consumed = carry.count
+                }
+                carry.removeFirst(consumed)
+                position.offset += Int64(consumed)
+                total += consumed
+            }
+            problem = nil
+        } catch {
+            problem = "\(path): \(error)"
+        }
+        if position.head.count < LogPosition.headBytes {
+            position.head = Array(FileFollower.head(handle).prefix(Int(position.offset)))
+        }
+        self.position = position
+        return total
+    }
+
+    /// Calls `body` for each whole line; returns the bytes up to the last line break.
+    private static func lines(_ bytes: [UInt8], maxLineBytes: Int, _ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+        bytes.withUnsafeBytes { buffer in
+            guard let base = buffer.baseAddress else { return 0 }
+            var start = 0
+            while start < buffer.count, let found = memchr(base + start, 10, buffer.count - start) {
+                let end = UnsafeRawPointer(found) - base
+                let stop = min(end, start + maxLineBytes)
+                body(UnsafeRawBufferPointer(rebasing: buffer[start..<stop]))
+                start = end + 1
+            }
+            return start
+        }
+    }
+
+    private static func inode(_ handle: FileHandle) -> UInt64? {
+        var status = stat()
+        guard fstat(handle.fileDescriptor, &status) == 0 else { return nil }
+        return UInt64(status.st_ino)
+    }
+
+    private static func head(_ handle: FileHandle, count: Int = LogPosition.headBytes) -> [UInt8] {
+        guard count > 0, (try? handle.seek(toOffset: 0)) != nil, let data = try? handle.read(upToCount: count) else {
+            return []
+        }
+        return [UInt8](data)
+    }
+}

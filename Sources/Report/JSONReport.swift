@@ -1,0 +1,210 @@
+import Cluster
+import Comparison
+import Foundation
+import Series
+import Statistics
+
+/// The report as JSON, schema `upgrade-watch/report/v1` (docs/report.md). What is not known is null, never left out.
+package struct JSONReport: Encodable, Sendable {
+    struct UpgradePart: Encodable {
+        var id: String
+        var from: String
+        var to: String
+        var phase: String
+        var startedAt: String
+        @Null var finishedAt: String?
+        @Null var soakUntil: String?
+        var detectedBy: String
+        var steps: [StepPart]
+    }
+    struct StepPart: Encodable {
+        var at: String
+        var component: String
+        @Null var instance: String?
+        @Null var node: String?
+        var from: String
+        var to: String
+        var batch: Int
+    }
+    struct ScopePart: Encodable {
+        @Null var component: String?
+        @Null var node: String?
+        @Null var namespace: String?
+        @Null var workload: String?
+        @Null var batch: Int?
+        var labels: [String: String]
+    }
+    struct SidePart: Encodable {
+        var value: Double
+        var unit: String
+        var n: Double
+    }
+    struct EffectPart: Encodable {
+        var kind: String
+        @Null var estimate: Double?
+        @Null var low: Double?
+        @Null var high: Double?
+    }
+    struct SignalPart: Encodable {
+        var name: String
+        var critical: Bool
+        var status: String
+        var scope: ScopePart
+        @Null var baseline: SidePart?
+        @Null var soak: SidePart?
+        @Null var effect: EffectPart?
+        @Null var needs: String?
+    }
+    struct CausePart: Encodable {
+        var kind: String
+        @Null var step: Int?
+        var explanation: String
+    }
+    struct EvidencePart: Encodable {
+        var kind: String
+        var text: String
+        var count: Int
+        @Null var first: String?
+        @Null var last: String?
+    }
+    struct FindingPart: Encodable {
+        var id: String
+        var signal: String
+        var severity: String
+        var summary: String
+        var scope: ScopePart
+        @Null var before: Double?
+        @Null var after: Double?
+        @Null var effect: EffectPart?
+        @Null var onset: String?
+        var expected: Bool
+        var cause: CausePart
+        var evidence: [EvidencePart]
+    }
+    struct TotalPart: Encodable {
+        var total: Int
+        var expected: Int
+        var unexpected: Int
+        var byCause: [String: Int]
+    }
+    struct LedgerPart: Encodable {
+        var restarts: TotalPart
+        var evictions: TotalPart
+    }
+    struct GapPart: Encodable {
+        var instance: String
+        var from: String
+        var to: String
+    }
+    struct CoveragePart: Encodable {
+        var targets: Int
+        var scrapesDue: Int
+        var scrapesOk: Int
+        var gaps: [GapPart]
+    }
+
+    let schema = "upgrade-watch/report/v1"
+    let cluster: String
+    let generatedAt: String
+    @Null var upgrade: UpgradePart?
+    let verdict: String
+    let reasons: [String]
+    let signals: [SignalPart]
+    let findings: [FindingPart]
+    let ledger: LedgerPart
+    let coverage: CoveragePart
+
+    package init(_ assessment: Assessment) {
+        cluster = assessment.cluster
+        generatedAt = TimeFormat.rfc3339(ms: assessment.generatedMs)
+        _upgrade = Null(wrappedValue: assessment.upgrade.map { JSONReport.upgrade($0, assessment) })
+        verdict = assessment.verdict.rawValue
+        reasons = assessment.reasons
+        signals = assessment.signals.map(JSONReport.signal)
+        findings = assessment.findings.map(JSONReport.finding)
+        ledger = LedgerPart(
+            restarts: JSONReport.total(assessment.ledger.restarts), evictions: JSONReport.total(assessment.ledger.evictions))
+        coverage = CoveragePart(
+            targets: assessment.coverage.targets, scrapesDue: assessment.coverage.scrapesDue,
+            scrapesOk: assessment.coverage.scrapesOK,
+            gaps: assessment.coverage.gaps.map {
+                GapPart(
+                    instance: $0.instance, from: TimeFormat.rfc3339(ms: $0.fromMs), to: TimeFormat.rfc3339(ms: $0.throughMs))
+            })
+    }
+
+    /// The report as text, with sorted keys, so that the same assessment gives the same bytes.
+    ///
+    /// - Throws: nothing but what `JSONEncoder` throws for numbers that JSON has not, which are null here.
+    package func text() throws -> String {
+        let encoder = JSONEncoder()
+        encoder.keyEncodingStrategy = .convertToSnakeCase
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
+    }
+
+    private static func upgrade(_ upgrade: Upgrade, _ assessment: Assessment) -> UpgradePart {
+        UpgradePart(
+            id: upgrade.id, from: upgrade.from, to: upgrade.to, phase: assessment.phase.rawValue,
+            startedAt: TimeFormat.rfc3339(ms: upgrade.startedMs),
+            finishedAt: upgrade.finishedMs.map { TimeFormat.rfc3339(ms: $0) },
+            soakUntil: assessment.soakUntilMs.map { TimeFormat.rfc3339(ms: $0) }, detectedBy: upgrade.detectedBy,
+            steps: upgrade.steps.map { step in
+                StepPart(
+                    at: TimeFormat.rfc3339(ms: step.atMs), component: step.component, instance: step.instance,
+                    node: step.node, from: step.from, to: step.to, batch: step.batch)
+            })
+    }
+
+    private static func effect(_ effect: Effect) -> EffectPart {
+        let finite = { (value: Double) in value.isFinite ? value : nil }
+        return EffectPart(
+            kind: effect.kind.rawValue, estimate: finite(effect.interval.estimate), low: finite(effect.interval.low),
+            high: finite(effect.interval.high))
+    }
+
+    private static func signal(_ result: SignalResult) -> SignalPart {
+        let side = { (side: SignalResult.Side) in SidePart(value: side.value, unit: result.signal.unit, n: side.n) }
+        return SignalPart(
+            name: result.signal.name, critical: result.signal.isCritical, status: result.status.rawValue,
+            scope: ScopePart(component: result.signal.component.isEmpty ? nil : result.signal.component, labels: [:]),
+            baseline: result.baseline.map(side), soak: result.soak.map(side), effect: result.effect.map(effect),
+            needs: result.needs)
+    }
+
+    private static func finding(_ finding: Finding) -> FindingPart {
+        let scope = finding.scope
+        return FindingPart(
+            id: finding.id, signal: finding.signal, severity: finding.severity.rawValue, summary: finding.summary,
+            scope: ScopePart(
+                component: scope.component, node: scope.node, namespace: scope.namespace, workload: scope.workload,
+                batch: scope.batch, labels: Dictionary(scope.labels.pairs.map { ($0.name, $0.value) }) { $1 }),
+            before: finding.before, after: finding.after, effect: finding.effect.map(effect),
+            onset: finding.onsetMs.map { TimeFormat.rfc3339(ms: $0) }, expected: finding.isExpected,
+            cause: CausePart(
+                kind: finding.cause.kind.rawValue, step: finding.cause.step, explanation: finding.cause.explanation),
+            evidence: finding.evidence.map { evidence in
+                EvidencePart(
+                    kind: evidence.kind.rawValue, text: evidence.text, count: evidence.count,
+                    first: evidence.firstMs.map { TimeFormat.rfc3339(ms: $0) },
+                    last: evidence.lastMs.map { TimeFormat.rfc3339(ms: $0) })
+            })
+    }
+
+    private static func total(_ total: LedgerSummary.Total) -> TotalPart {
+        TotalPart(total: total.total, expected: total.expected, unexpected: total.unexpected, byCause: total.byCause)
+    }
+}
+
+/// A value that is written as null where it is nil; Swift's own encoding leaves it out.
+@propertyWrapper
+struct Null<Value: Encodable & Sendable>: Encodable, Sendable {
+    var wrappedValue: Value?
+
+    init(wrappedValue: Value?) { self.wrappedValue = wrappedValue }
+
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.singleValueContainer()
+        if let wrappedValue { try container.encode(wrappedValue) } else { try container.encodeNil() }
+    }
+}

@@ -1,0 +1,56 @@
+import Series
+
+/// One rule of `relabel_configs` or `metric_relabel_configs`, with Prometheus' meaning
+/// (prometheus.io/docs/prometheus/latest/configuration/configuration, `relabel_config`).
+package struct RelabelRule: Sendable {
+    package enum Action: String, Sendable, CaseIterable {
+        case replace, keep, drop, keepequal, dropequal, labelmap, labeldrop, labelkeep, lowercase, uppercase
+    }
+
+    package var sourceLabels: [String] = []
+    package var separator = ";"
+    package var targetLabel = ""
+    package var pattern: Pattern
+    package var replacement = "$1"
+    package var action = Action.replace
+
+    /// A rule with the default expression `(.*)`.
+    package init(pattern: Pattern) { self.pattern = pattern }
+
+    /// Applies rules in order.
+    ///
+    /// - Returns: nil where a rule drops the labels' owner.
+    package static func apply(_ rules: [RelabelRule], to labels: Labels) -> Labels? {
+        var labels = labels
+        for rule in rules {
+            guard rule.apply(to: &labels) else { return nil }
+        }
+        return labels
+    }
+
+    private func apply(to labels: inout Labels) -> Bool {
+        let source = sourceLabels.map { labels[$0] ?? "" }.joined(separator: separator)
+        switch action {
+        case .keep: return pattern.matches(source)
+        case .drop: return !pattern.matches(source)
+        case .keepequal: return source == labels[targetLabel] ?? ""
+        case .dropequal: return source != labels[targetLabel] ?? ""
+        case .lowercase: labels[targetLabel] = source.lowercased()
+        case .uppercase: labels[targetLabel] = source.uppercased()
+        case .labeldrop: labels = Labels(labels.pairs.filter { !pattern.matches($0.name) })
+        case .labelkeep: labels = Labels(labels.pairs.filter { pattern.matches($0.name) })
+        case .labelmap:
+            for label in labels.pairs {
+                if let groups = pattern.groups(in: label.name) {
+                    labels[pattern.expand(replacement, groups: groups)] = label.value
+                }
+            }
+        case .replace:
+            guard let groups = pattern.groups(in: source) else { return true }
+            let name = pattern.expand(targetLabel, groups: groups)
+            guard !name.isEmpty else { return true }
+            labels[name] = pattern.expand(replacement, groups: groups)
+        }
+        return true
+    }
+}
