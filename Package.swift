@@ -7,11 +7,13 @@ let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
 // The modules by level: a module imports only what stands below it (docs/architecture.md; held by `make check`).
 let package = Package(
     name: "upgrade-watch",
+    products: [.executable(name: "upgrade-watch", targets: ["upgrade-watch"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
@@ -45,6 +47,30 @@ let package = Package(
         .target(name: "Recording", dependencies: ["Series", "Exposition", "LogWatch", "Cluster", "CZstd"]),
         // Level 5
         .target(name: "Report", dependencies: ["Series", "Cluster", "Comparison", "Statistics"]),
+        // Level 6
+        .target(
+            name: "WebAPI",
+            dependencies: [
+                "Series", "PromQL", "Alerting", "Comparison", "Report", "Cluster", "Scrape", "Fetch", hummingbird, logging,
+            ]),
+        // Level 7
+        .target(
+            name: "UpgradeWatch",
+            dependencies: [
+                "Series", "StrictYAML", "Exposition", "Fetch", "PromQL", "Storage", "Scrape", "LogWatch", "Cluster",
+                "Alerting", "Recording", "Comparison", "Report", "WebAPI", grdb, hummingbird,
+                lifecycle, unixSignals, logging,
+            ],
+            resources: [
+                "alerts-kube-apiserver.yaml", "alerts-kubelet.yaml", "alerts-pods.yaml", "log-rules.yaml", "signals.yaml",
+            ].map { .embedInCode("Defaults/" + $0) }),
+        // Level 8
+        .executableTarget(
+            name: "upgrade-watch",
+            dependencies: [
+                "Series", "StrictYAML", "Fetch", "PromQL", "Storage", "Cluster", "Alerting", "Recording", "Comparison",
+                "Report", "WebAPI", "UpgradeWatch", argumentParser, logging,
+            ]),
         // Tests
         .target(name: "TestSupport", dependencies: ["Series"], path: "Tests/TestSupport"),
         .testTarget(name: "PromQLTests", dependencies: ["PromQL", "Series", "TestSupport"]),

@@ -67,7 +67,7 @@ package struct Delivery: Sendable {
     }
 
     private func send(_ message: QueuedMessage, to webhook: Webhook) async -> String? {
-        var request = HTTPRequest(url: webhook.url)
+        var request = FetchRequest(url: webhook.url)
         request.method = "POST"
         request.body = Array(message.body.utf8)
         request.headers = [
@@ -81,7 +81,7 @@ package struct Delivery: Sendable {
         do throws(FetchError) {
             let response = try await client.fetch(request)
             if (200..<300).contains(response.status) { return nil }
-            return "\(HTTPRequest.redacted(webhook.url)): unexpected status code \(response.status)"
+            return "\(FetchRequest.redacted(webhook.url)): unexpected status code \(response.status)"
         } catch {
             return error.description
         }

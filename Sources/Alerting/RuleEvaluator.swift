@@ -22,6 +22,12 @@ package struct RuleEvaluator: Sendable {
         package var file: String
         package var group: String
         package var index: Int
+
+        package init(file: String, group: String, index: Int) {
+            self.file = file
+            self.group = group
+            self.index = index
+        }
     }
 
     /// How the last evaluation of a rule went.

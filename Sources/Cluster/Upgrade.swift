@@ -42,7 +42,7 @@ package struct UpgradeStep: Sendable, Equatable, Codable {
 }
 
 /// A change of the cluster's version, as far as it has come.
-package struct Upgrade: Sendable, Equatable {
+package struct Upgrade: Sendable, Equatable, Codable {
     package var id: String
     package var from: String
     package var to: String

@@ -24,7 +24,7 @@ package struct VersionSighting: Sendable, Equatable {
     /// What changes its version as one: a node's kubelet whoever tells of it, else the target.
     var subject: Subject { Subject(component: component, place: node ?? instance ?? "") }
 
-    struct Subject: Hashable, Sendable {
+    struct Subject: Hashable, Sendable, Codable {
         var component: String
         var place: String
     }
@@ -34,8 +34,8 @@ package struct VersionSighting: Sendable, Equatable {
 ///
 /// A pure state machine: sightings in order of time in, upgrades out. The same sighting seen again, or the same step
 /// told by a target and by an object, changes nothing.
-package struct UpgradeTracker: Sendable {
-    private struct Current: Sendable {
+package struct UpgradeTracker: Sendable, Codable {
+    private struct Current: Sendable, Codable {
         var version: String
         var sinceMs: Int64
         var lastSeenMs: Int64
@@ -48,10 +48,38 @@ package struct UpgradeTracker: Sendable {
     private var versions: [VersionSighting.Subject: Current] = [:]
     private var marks: [UpgradeMark] = []
     package private(set) var upgrades: [Upgrade] = []
+    /// Sightings up to this time were taken in.
+    package private(set) var throughMs = Int64.min
+
+    /// How far ``follow(_:marks:throughMs:)`` looks back behind what it saw: a scrape's samples carry the time at which
+    /// it began, and arrive when it has ended.
+    private static let overlapMs: Int64 = 120_000
+    /// The most time that is read at once when much is to be caught up with.
+    private static let chunkMs: Int64 = 6 * 3_600_000
 
     package init(batchGapMs: Int64 = 300_000, forgetMs: Int64 = 3_600_000) {
         self.batchGapMs = batchGapMs
         self.forgetMs = forgetMs
+    }
+
+    /// Takes in what a store has of versions since the last call, and the marks.
+    ///
+    /// - Throws: the source's error.
+    package mutating func follow(
+        _ source: (any SeriesSource)?, marks: [UpgradeMark], throughMs end: Int64
+    ) throws {
+        if let source, let range = try source.timeRange() {
+            var fromMs = max(range.lowerBound, throughMs == .min ? .min : throughMs - UpgradeTracker.overlapMs)
+            while fromMs <= end {
+                let throughMs = min(end, fromMs + UpgradeTracker.chunkMs)
+                for sighting in try UpgradeTracker.sightings(in: source, fromMs: fromMs, throughMs: throughMs) {
+                    observe(sighting)
+                }
+                fromMs = throughMs + 1
+            }
+        }
+        throughMs = max(throughMs, end)
+        for mark in marks where mark.atMs <= end { observe(mark) }
     }
 
     /// Takes in a sighting; sightings of one subject must come in order of time.

@@ -60,6 +60,8 @@ package struct Signal: Sendable {
     /// A split with as many events in the baseline was in trouble before, whatever the rate does now; nil: no such
     /// rule.
     package var preexistingEvents: Double?
+    /// What tells whether the data is there; nil: the metric itself.
+    package var presentWhen: Selection?
 
     /// The signals of a YAML file: a list under `signals`.
     ///
@@ -112,6 +114,7 @@ package struct Signal: Sendable {
             for name in names { _ = fields.take(name) }
         case nil: for name in names { _ = fields.take(name) }
         }
+        let presentWhen = fields.take("present_when").flatMap { selection($0) }
         let critical = fields.bool("critical") ?? false
         var relative = 1.25
         var absolute = 0.0
@@ -125,12 +128,17 @@ package struct Signal: Sendable {
             direction: choice(&fields, "direction") ?? .up, by: fields.stringList("by"), relativeFloor: relative,
             absoluteFloor: absolute, minEvents: fields.double("min_events") ?? 5, isCritical: critical,
             severity: choice(&fields, "severity") ?? (critical ? .critical : .warning),
-            window: choice(&fields, "window") ?? .soak, preexistingEvents: fields.double("preexisting_events"))
+            window: choice(&fields, "window") ?? .soak, preexistingEvents: fields.double("preexisting_events"),
+            presentWhen: presentWhen)
         return name == nil || kind == nil ? nil : signal
     }
 
     private static func selection(_ fields: inout YAMLFields, _ name: String) -> Selection? {
-        guard let value = fields.required(name), let text = value.string else { return nil }
+        fields.required(name).flatMap { selection($0) }
+    }
+
+    private static func selection(_ value: YAMLValue) -> Selection? {
+        guard let text = value.string else { return nil }
         do {
             return Selection(text: text, matchers: try Parser.parseSelector(text))
         } catch {

@@ -43,6 +43,7 @@ struct SignalComparer {
     /// What the signal's data hang on: the metric alone, without the further matchers, since a counter that never
     /// counted is not there.
     private func presence(_ signal: Signal) throws -> [LabelMatcher]? {
+        if let selection = signal.presentWhen { return selection.matchers }
         switch signal.kind {
         case .ratio(_, let selection), .rate(let selection), .quantile(_, let selection):
             return selection.matchers.filter { $0.name == Labels.metricName || $0.name == "job" || $0.name == "component" }

@@ -19,9 +19,9 @@ package final class HTTPClient: Sendable {
     /// Sends a request and waits for the whole answer.
     ///
     /// - Throws: ``FetchError``; cancelling the task ends the transfer with the code `cancelled`.
-    package func fetch(_ request: HTTPRequest) async throws(FetchError) -> HTTPResponse {
+    package func fetch(_ request: FetchRequest) async throws(FetchError) -> FetchResponse {
         let id = loop.nextID()
-        let result: Result<HTTPResponse, FetchError> = await withTaskCancellationHandler {
+        let result: Result<FetchResponse, FetchError> = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 loop.submit(.start(id, request, continuation))
             }
@@ -34,10 +34,10 @@ package final class HTTPClient: Sendable {
 
 /// The thread that drives curl's multi handle.
 private final class TransferLoop: @unchecked Sendable {
-    typealias Continuation = CheckedContinuation<Result<HTTPResponse, FetchError>, Never>
+    typealias Continuation = CheckedContinuation<Result<FetchResponse, FetchError>, Never>
 
     enum Command {
-        case start(UInt64, HTTPRequest, Continuation)
+        case start(UInt64, FetchRequest, Continuation)
         case cancel(UInt64)
         case stop
     }
@@ -84,7 +84,7 @@ private final class TransferLoop: @unchecked Sendable {
         }
         if stopped {
             if case .start(_, let request, let continuation) = command {
-                let url = HTTPRequest.redacted(request.url)
+                let url = FetchRequest.redacted(request.url)
                 continuation.resume(
                     returning: .failure(FetchError(code: .cancelled, url: url, reason: "the client was stopped")))
             }
@@ -135,7 +135,7 @@ private final class TransferLoop: @unchecked Sendable {
         }
         for command in rest {
             if case .start(_, let request, let continuation) = command {
-                let url = HTTPRequest.redacted(request.url)
+                let url = FetchRequest.redacted(request.url)
                 continuation.resume(
                     returning: .failure(FetchError(code: .cancelled, url: url, reason: "the client was stopped")))
             }
@@ -148,7 +148,7 @@ private final class TransferLoop: @unchecked Sendable {
     }
 
     private func start(
-        _ id: UInt64, _ request: HTTPRequest, _ continuation: Continuation,
+        _ id: UInt64, _ request: FetchRequest, _ continuation: Continuation,
         _ transfers: inout [UnsafeMutableRawPointer: Transfer]
     ) {
         do throws(FetchError) {

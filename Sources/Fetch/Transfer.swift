@@ -5,11 +5,11 @@ import Foundation
 final class Transfer {
     let id: UInt64
     let easy: UnsafeMutableRawPointer
-    let continuation: CheckedContinuation<Result<HTTPResponse, FetchError>, Never>
+    let continuation: CheckedContinuation<Result<FetchResponse, FetchError>, Never>
     /// Set where the transfer was ended from our side.
     var failure: FetchError?
 
-    private let request: HTTPRequest
+    private let request: FetchRequest
     private var headerList: UnsafeMutablePointer<curl_slist>?
     private var body: [UInt8] = []
     private var headers: [String: String] = [:]
@@ -17,10 +17,10 @@ final class Transfer {
     private let upload: UnsafeMutablePointer<CChar>?
 
     init(
-        id: UInt64, request: HTTPRequest,
-        continuation: CheckedContinuation<Result<HTTPResponse, FetchError>, Never>
+        id: UInt64, request: FetchRequest,
+        continuation: CheckedContinuation<Result<FetchResponse, FetchError>, Never>
     ) throws(FetchError) {
-        let url = HTTPRequest.redacted(request.url)
+        let url = FetchRequest.redacted(request.url)
         guard let easy = curl_easy_init() else {
             throw FetchError(code: .broken, url: url, reason: "curl has no memory for another transfer")
         }
@@ -54,7 +54,7 @@ final class Transfer {
         set(CURLOPT_REDIR_PROTOCOLS_STR, "http,https")
         set(CURLOPT_TIMEOUT_MS, Int(request.timeoutMs))
         set(CURLOPT_FOLLOWLOCATION, request.followRedirects ? 1 : 0)
-        set(CURLOPT_MAXREDIRS, HTTPRequest.maxRedirects)
+        set(CURLOPT_MAXREDIRS, FetchRequest.maxRedirects)
         set(CURLOPT_TCP_KEEPALIVE, 1)
         set(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS))
         set(CURLOPT_USERAGENT, "upgrade-watch")
@@ -157,11 +157,11 @@ final class Transfer {
     }
 
     func error(_ code: FetchError.Code, _ reason: String) -> FetchError {
-        FetchError(code: code, url: HTTPRequest.redacted(request.url), reason: reason)
+        FetchError(code: code, url: FetchRequest.redacted(request.url), reason: reason)
     }
 
     /// What the caller gets, once curl is done with the handle.
-    func result(_ code: CURLcode) -> Result<HTTPResponse, FetchError> {
+    func result(_ code: CURLcode) -> Result<FetchResponse, FetchError> {
         if let failure { return .failure(failure) }
         guard code == CURLE_OK else {
             let own = String(cString: errorText)
@@ -172,7 +172,7 @@ final class Transfer {
         var microseconds: curl_off_t = 0
         uw_easy_getinfo_off(easy, CURLINFO_TOTAL_TIME_T, &microseconds)
         return .success(
-            HTTPResponse(
+            FetchResponse(
                 status: status, headers: headers, body: body, durationSeconds: Double(microseconds) / 1_000_000))
     }
 

@@ -117,7 +117,7 @@ package struct ScrapeLoop: Sendable {
         }
         if message != before, !message.isEmpty {
             logger.warning(
-                "scrape failed", metadata: ["target": "\(HTTPRequest.redacted(target.url))", "error": "\(message)"])
+                "scrape failed", metadata: ["target": "\(FetchRequest.redacted(target.url))", "error": "\(message)"])
         }
     }
 }

@@ -25,8 +25,8 @@ package struct ScrapeTarget: Sendable {
     }
 
     /// The request that a scrape sends; both formats are asked for, as Prometheus does.
-    func request() -> HTTPRequest {
-        var request = HTTPRequest(url: url)
+    func request() -> FetchRequest {
+        var request = FetchRequest(url: url)
         request.timeoutMs = timeoutMs
         request.maxBodyBytes = limits.bodyBytes
         request.tls = tls

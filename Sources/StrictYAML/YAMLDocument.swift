@@ -195,6 +195,9 @@ package struct YAMLFields {
     /// The place of the mapping itself.
     package var value: YAMLValue { parent }
 
+    /// The names of the fields that were not taken yet.
+    package var names: [String] { rest.compactMap(\.key.string) }
+
     /// Takes a field out; nil where it is not there or null.
     package mutating func take(_ name: String) -> YAMLValue? {
         known.append(name)

@@ -8,6 +8,13 @@ package struct YAMLProblem: Error, Equatable, Sendable, CustomStringConvertible 
     /// What is wrong, with the offending text and the remedy.
     package var reason: String
 
+    package init(file: String, line: Int, column: Int, reason: String) {
+        self.file = file
+        self.line = line
+        self.column = column
+        self.reason = reason
+    }
+
     package var description: String { "\(file):\(line):\(column): \(reason)" }
 }
 

@@ -35,7 +35,7 @@ package struct Secret: Sendable, Equatable, CustomStringConvertible, CustomDebug
 }
 
 /// One request, with the limits that its answer must keep.
-package struct HTTPRequest: Sendable {
+package struct FetchRequest: Sendable {
     package var url: String
     package var method = "GET"
     package var headers: [(name: String, value: String)] = []
@@ -72,7 +72,7 @@ package struct HTTPRequest: Sendable {
 }
 
 /// An answer, whatever its status.
-package struct HTTPResponse: Sendable {
+package struct FetchResponse: Sendable {
     package var status: Int
     /// Names in lower case; of a repeated header the last one.
     package var headers: [String: String]
@@ -89,7 +89,7 @@ package struct FetchError: Error, Equatable, CustomStringConvertible {
         /// No connection: refused, unreachable, unknown name.
         case unreachable
         case timedOut
-        /// The body passed ``HTTPRequest/maxBodyBytes``.
+        /// The body passed ``FetchRequest/maxBodyBytes``.
         case bodyTooLarge
         case tooManyRedirects
         /// The certificate does not verify, or TLS failed otherwise.

@@ -1,0 +1,97 @@
+import Cluster
+import Comparison
+import Foundation
+import LogWatch
+import Series
+import Storage
+import StrictYAML
+
+/// Makes assessments from what is stored: for alerts, the API and reports alike.
+package struct Assessor: Sendable {
+    let cluster: String
+    let upgradeConfig: UpgradeConfig
+    let signals: [Signal]
+    let source: any SeriesSource
+    let state: StateDatabase
+
+    /// Assesses an upgrade at a time.
+    ///
+    /// - Throws: an error of the store.
+    package func assess(_ upgrade: Upgrade?, atMs: Int64) throws -> Assessment {
+        let state = self.state
+        return try Comparison.assess(
+            ComparisonInput(
+                cluster: cluster, source: source, upgrade: upgrade, nowMs: atMs, baselineMs: upgradeConfig.baselineMs,
+                soakMs: upgradeConfig.soakMs, signals: signals,
+                ledger: upgrade == nil ? [] : try state.cluster.ledger(fromMs: .min, throughMs: atMs),
+                logEvidence: { matchers in
+                    try state.logs.evidence(matchers).map { ($0.labels, Assessor.evidence($0.labels, $0.evidence)) }
+                }))
+    }
+
+    private static func evidence(_ labels: Labels, _ lines: LogEvidence) -> Evidence {
+        let isAudit = labels.name == LogTally.auditMetric
+        let first = lines.lines.first?.text ?? ""
+        let place = isAudit ? "" : "\(labels["node"] ?? labels["component"] ?? ""): "
+        return Evidence(
+            kind: isAudit ? .audit : .log, text: place + first, count: lines.count, firstMs: lines.firstMs,
+            lastMs: lines.lastMs)
+    }
+}
+
+/// What a report needs of a store that it did not fill: read once, for one answer.
+package struct StoredWatch {
+    package let store: Store
+    package let assessor: Assessor
+    package let upgrades: [Upgrade]
+    /// The time of the newest data.
+    package let nowMs: Int64
+    private let state: StateDatabase
+
+    /// Opens a store for reading.
+    ///
+    /// - Throws: `StoreError`.
+    package init(directory: String) throws {
+        store = try Store(directory: directory, readOnly: true)
+        state = try StateDatabase(directory: directory, readOnly: true)
+        let path = directory + "/" + StateDatabase.fileName
+        guard let cluster = try state.setting("cluster"), let signals = try state.setting("signals"),
+            let upgradeText = try state.setting("upgrade")
+        else { throw StoreError(code: .unreadable, path: path, reason: "the settings of the watch are missing") }
+        let upgradeConfig = try JSONDecoder().decode(UpgradeConfig.self, from: Data(upgradeText.utf8))
+        nowMs = try store.timeRange()?.upperBound ?? 0
+        assessor = Assessor(
+            cluster: cluster, upgradeConfig: upgradeConfig,
+            signals: try Signal.load(YAMLDocument(text: signals, file: path)), source: store, state: state)
+        var tracker = try Watcher.storedTracker(state) ?? UpgradeTracker(batchGapMs: upgradeConfig.batchGapMs)
+        let marks = try state.cluster.marks()
+        try tracker.follow(
+            upgradeConfig.detects ? store : nil, marks: marks, throughMs: max(nowMs, marks.map(\.atMs).max() ?? nowMs))
+        upgrades = tracker.upgrades
+    }
+
+    /// Assesses the upgrade with an id, the last one where there is no id.
+    ///
+    /// - Throws: ``UnknownUpgrade``; an error of the store.
+    package func assess(upgrade id: String?) throws -> Assessment {
+        let upgrade = try UnknownUpgrade.find(id, in: upgrades)
+        return try assessor.assess(upgrade, atMs: nowMs)
+    }
+}
+
+/// An upgrade's id that is not known.
+package struct UnknownUpgrade: Error, CustomStringConvertible {
+    package var id: String
+    package var known: [String]
+
+    package var description: String {
+        "no upgrade with the id \(id); known: \(known.isEmpty ? "none" : known.joined(separator: ", "))"
+    }
+
+    /// The upgrade with an id, or the last one where the id is nil.
+    static func find(_ id: String?, in upgrades: [Upgrade]) throws -> Upgrade? {
+        guard let id else { return upgrades.last }
+        if let found = upgrades.first(where: { $0.id == id }) { return found }
+        throw UnknownUpgrade(id: id, known: upgrades.map(\.id))
+    }
+}

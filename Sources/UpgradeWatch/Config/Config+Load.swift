@@ -1,0 +1,309 @@
+import Alerting
+import Comparison
+import Fetch
+import Foundation
+import LogWatch
+import Scrape
+import Series
+import StrictYAML
+
+extension Config {
+    /// Reads a configuration file and the files that it names.
+    ///
+    /// - Throws: `YAMLProblems` with all faults of all files at once.
+    package static func load(file: String) throws -> Config {
+        let folder = (file as NSString).deletingLastPathComponent
+        var loader = ConfigLoader(folder: folder.isEmpty ? "." : folder)
+        return try loader.load(YAMLDocument(file: file))
+    }
+
+    /// The configuration of a replay without a file: the built-in signals, log rules and alerts.
+    package static func builtIn(cluster: String) throws -> Config {
+        var config = Config(cluster: cluster)
+        config.logRules = try Defaults.logRules()
+        config.signalsText = Defaults.signalsText
+        config.signals = try Defaults.signals()
+        config.ruleGroups = try Defaults.ruleGroups()
+        return config
+    }
+}
+
+/// The files of `config/` and `alerts/` that are built into the program.
+package enum Defaults {
+    package static var signalsText: String { String(decoding: PackageResources.signals_yaml, as: UTF8.self) }
+
+    package static func signals() throws -> [Signal] {
+        try Signal.load(YAMLDocument(text: signalsText, file: "config/signals.yaml"))
+    }
+
+    package static func logRules() throws -> [LogRule] {
+        try LogRule.load(document(PackageResources.log_rules_yaml, "config/log-rules.yaml"))
+    }
+
+    package static func ruleGroups() throws -> [RuleGroup] {
+        try RuleFile.load(document(PackageResources.alerts_kube_apiserver_yaml, "alerts/kube-apiserver.yaml"))
+            + RuleFile.load(document(PackageResources.alerts_kubelet_yaml, "alerts/kubelet.yaml"))
+            + RuleFile.load(document(PackageResources.alerts_pods_yaml, "alerts/pods.yaml"))
+    }
+
+    private static func document(_ bytes: [UInt8], _ name: String) throws -> YAMLDocument {
+        try YAMLDocument(text: String(decoding: bytes, as: UTF8.self), file: name)
+    }
+}
+
+/// Reads the parts of a configuration, gathering what is wrong with any of them.
+private struct ConfigLoader {
+    let folder: String
+    var others: [YAMLProblem] = []
+    var global = GlobalConfig()
+
+    init(folder: String) { self.folder = folder }
+
+    mutating func load(_ document: YAMLDocument) throws -> Config {
+        var config = Config(cluster: "")
+        document.root.fields { fields in
+            config.cluster = fields.required("cluster")?.string ?? ""
+            storage(fields.take("storage"), &config)
+            web(fields.take("web"), &config)
+            global(fields.take("global"), &config)
+            for value in fields.list("scrape_configs") {
+                config.targets += ScrapeConfigReader(global: global, folder: folder).read(value)
+            }
+            for value in fields.list("log_sources") { logSource(value, &config) }
+            upgrade(fields.take("upgrade"), &config)
+            signals(fields.take("signals"), &config)
+            logRules(fields.take("log_rules"), &config)
+            ruleFiles(fields.take("rule_files"), &config)
+            for value in fields.list("receivers") { receiver(value, &config) }
+            if let value = fields.take("route") { config.route = route(value, parent: nil, config.receivers) }
+        }
+        var problems = others
+        do { try document.finish() } catch let error as YAMLProblems { problems = error.problems + problems }
+        if !problems.isEmpty { throw YAMLProblems(problems) }
+        return config
+    }
+
+    private func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : folder + "/" + path }
+
+    private func storage(_ value: YAMLValue?, _ config: inout Config) {
+        value?.fields { fields in
+            if let path = fields.string("path") { config.storage.path = resolve(path) }
+            if let ms = fields.durationMs("retention") { config.storage.retentionMs = ms }
+        }
+    }
+
+    private func web(_ value: YAMLValue?, _ config: inout Config) {
+        value?.fields { fields in
+            guard let listen = fields.take("listen"), let text = listen.string else { return }
+            guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
+                (0...65_535).contains(port)
+            else {
+                listen.report("web.listen: \(Labels.quoted(text)) is not an address; write host:port, as in 127.0.0.1:9095")
+                return
+            }
+            let host = text[..<colon].trimmingCharacters(in: CharacterSet(charactersIn: "[]"))
+            config.web.host = host.isEmpty ? "0.0.0.0" : host
+            config.web.port = port
+        }
+    }
+
+    private mutating func global(_ value: YAMLValue?, _ config: inout Config) {
+        guard let value else { return }
+        value.fields { fields in
+            if let ms = fields.durationMs("scrape_interval") { global.intervalMs = ms }
+            if let ms = fields.durationMs("scrape_timeout") { global.timeoutMs = ms }
+            if let ms = fields.durationMs("evaluation_interval") { config.evaluationIntervalMs = max(100, ms) }
+            config.externalLabels = Labels(fields.strings("external_labels").map { Label($0.name, $0.value) })
+            if let bytes = fields.bytes("body_size_limit"), bytes > 0 { global.limits.bodyBytes = bytes }
+            global.limits.samples = fields.int("sample_limit") ?? global.limits.samples
+            if let number = fields.int("label_limit"), number > 0 { global.limits.labels = number }
+            if let number = fields.int("label_name_length_limit"), number > 0 { global.limits.labelNameLength = number }
+            if let number = fields.int("label_value_length_limit"), number > 0 { global.limits.labelValueLength = number }
+        }
+    }
+
+    private func logSource(_ value: YAMLValue, _ config: inout Config) {
+        value.fields { fields in
+            let component = fields.required("component")?.string
+            let node = fields.string("node") ?? ""
+            let paths = fields.stringList("paths").map(resolve)
+            var format = LogFormat.klog
+            if let formatValue = fields.take("format"), let text = formatValue.string {
+                if let known = LogFormat(rawValue: text) {
+                    format = known
+                } else {
+                    formatValue.report(
+                        "unknown log format \(Labels.quoted(text)); known are "
+                            + LogFormat.allCases.map(\.rawValue).joined(separator: ", "))
+                }
+            }
+            if paths.isEmpty { value.report("\(value.path): a log source needs paths") }
+            if let component {
+                config.logSources.append(
+                    LogSourceConfig(source: LogSource(component: component, node: node, format: format), paths: paths))
+            }
+        }
+    }
+
+    private func upgrade(_ value: YAMLValue?, _ config: inout Config) {
+        value?.fields { fields in
+            if let ms = fields.durationMs("baseline") { config.upgrade.baselineMs = ms }
+            if let ms = fields.durationMs("soak") { config.upgrade.soakMs = ms }
+            if let ms = fields.durationMs("batch_gap") { config.upgrade.batchGapMs = ms }
+            if let ms = fields.durationMs("compare_interval") { config.upgrade.compareIntervalMs = max(1000, ms) }
+            if let detect = fields.take("detect"), let text = detect.string {
+                if text != "auto", text != "manual" {
+                    detect.report("upgrade.detect: \(Labels.quoted(text)) is neither auto nor manual")
+                }
+                config.upgrade.detects = text == "auto"
+            }
+        }
+    }
+
+    // MARK: Other files
+
+    private func files(_ value: YAMLValue) -> [String] {
+        value.list.flatMap { entry -> [String] in
+            guard let text = entry.string else { return [] }
+            let path = resolve(text)
+            let found = Glob.expand(path)
+            if found.isEmpty { entry.report("no file \(path)") }
+            return found
+        }
+    }
+
+    private mutating func gather(_ body: () throws -> Void) {
+        do {
+            try body()
+        } catch let error as YAMLProblems {
+            others += error.problems
+        } catch {
+            others.append(YAMLProblem(file: folder, line: 1, column: 1, reason: "\(error)"))
+        }
+    }
+
+    private mutating func signals(_ value: YAMLValue?, _ config: inout Config) {
+        guard let value else {
+            gather {
+                config.signalsText = Defaults.signalsText
+                config.signals = try Defaults.signals()
+            }
+            return
+        }
+        for file in files(value) {
+            gather {
+                config.signals += try Signal.load(file: file)
+                config.signalsText += String(decoding: FileManager.default.contents(atPath: file) ?? Data(), as: UTF8.self) + "\n"
+            }
+        }
+    }
+
+    private mutating func logRules(_ value: YAMLValue?, _ config: inout Config) {
+        guard let value else {
+            gather { config.logRules = try Defaults.logRules() }
+            return
+        }
+        for file in files(value) { gather { config.logRules += try LogRule.load(file: file) } }
+    }
+
+    private mutating func ruleFiles(_ value: YAMLValue?, _ config: inout Config) {
+        guard let value else { return }
+        for file in files(value) { gather { config.ruleGroups += try RuleFile.load(file: file) } }
+    }
+
+    // MARK: Alerting
+
+    private func receiver(_ value: YAMLValue, _ config: inout Config) {
+        value.fields { fields in
+            let name = fields.required("name")?.string ?? ""
+            var webhooks: [Webhook] = []
+            for entry in fields.list("webhook_configs") {
+                entry.fields { fields in
+                    guard let url = fields.required("url"), let text = url.string else { return }
+                    if !text.hasPrefix("http://"), !text.hasPrefix("https://") {
+                        url.report("\(Labels.quoted(FetchRequest.redacted(text))) is not a URL of http or https")
+                    }
+                    var webhook = Webhook(url: text)
+                    webhook.sendsResolved = fields.bool("send_resolved") ?? true
+                    webhook.maxAlerts = fields.int("max_alerts") ?? 0
+                    if let ms = fields.durationMs("timeout"), ms > 0 { webhook.timeoutMs = ms }
+                    fields.take("http_config")?.fields { http in
+                        let client = ClientConfigReader(folder: folder).read(&http)
+                        webhook.tls = client.tls
+                        webhook.authentication = client.authentication
+                    }
+                    webhooks.append(webhook)
+                }
+            }
+            if config.receivers.contains(where: { $0.name == name }) {
+                value.report("the receiver \(Labels.quoted(name)) stands twice")
+            }
+            config.receivers.append(Receiver(name: name, webhooks: webhooks))
+        }
+    }
+
+    private func route(_ value: YAMLValue, parent: Route?, _ receivers: [Receiver]) -> Route {
+        var route = parent ?? Route(receiver: "")
+        route.routes = []
+        route.matchers = []
+        route.continues = false
+        value.fields { fields in
+            let receiver = parent == nil ? fields.required("receiver") : fields.take("receiver")
+            if let receiver, let name = receiver.string {
+                route.receiver = name
+                if !receivers.contains(where: { $0.name == name }) {
+                    receiver.report("\(value.path): there is no receiver named \(Labels.quoted(name))")
+                }
+            }
+            if let by = fields.take("group_by") { route.groupBy = by.list.compactMap(\.string) }
+            if let ms = fields.durationMs("group_wait") { route.groupWaitMs = ms }
+            if let ms = fields.durationMs("group_interval") { route.groupIntervalMs = ms }
+            if let ms = fields.durationMs("repeat_interval") { route.repeatIntervalMs = ms }
+            route.continues = fields.bool("continue") ?? false
+            for entry in fields.list("matchers") {
+                if let text = entry.string, let matcher = matcher(text, entry) { route.matchers.append(matcher) }
+            }
+            let own = route
+            for entry in fields.list("routes") { route.routes.append(self.route(entry, parent: own, receivers)) }
+        }
+        return route
+    }
+
+    /// A matcher as Alertmanager writes it: `name="value"`, the quotes may be left out.
+    private func matcher(_ text: String, _ value: YAMLValue) -> LabelMatcher? {
+        for symbol in ["=~", "!~", "!=", "="] {
+            guard let range = text.range(of: symbol), let op = LabelMatcher.Operator(rawValue: symbol) else { continue }
+            let name = text[..<range.lowerBound].trimmingCharacters(in: .whitespaces)
+            let wanted = text[range.upperBound...].trimmingCharacters(in: CharacterSet(charactersIn: " \""))
+            do {
+                return try LabelMatcher(name, op, wanted)
+            } catch {
+                value.report("\(error)")
+                return nil
+            }
+        }
+        value.report("\(Labels.quoted(text)) is not a matcher; write name=\"value\", or with !=, =~ or !~")
+        return nil
+    }
+}
+
+/// Defaults of scrape configurations.
+struct GlobalConfig {
+    var intervalMs: Int64 = 15_000
+    var timeoutMs: Int64 = 10_000
+    var limits = ScrapeLimits()
+}
+
+/// File names with `*`, `?` and `[…]` in their last part.
+enum Glob {
+    /// The files that a path means, sorted; the path itself where it has no special character and exists.
+    static func expand(_ path: String) -> [String] {
+        let folder = (path as NSString).deletingLastPathComponent
+        let last = (path as NSString).lastPathComponent
+        guard last.contains(where: { "*?[".contains($0) }) else {
+            return FileManager.default.fileExists(atPath: path) ? [path] : []
+        }
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []
+        return names.filter { fnmatch(last, $0, FNM_PERIOD) == 0 }.sorted().map { folder.isEmpty ? $0 : folder + "/" + $0 }
+    }
+}

@@ -1,0 +1,66 @@
+import Alerting
+import Comparison
+import Foundation
+import LogWatch
+import Scrape
+import Series
+
+/// The configuration, read and checked.
+package struct Config: Sendable {
+    package var cluster: String
+    package var storage = StorageConfig()
+    package var web = WebConfig()
+    package var evaluationIntervalMs: Int64 = 15_000
+    package var externalLabels = Labels()
+    package var targets: [ScrapeTarget] = []
+    package var logSources: [LogSourceConfig] = []
+    package var logRules: [LogRule] = []
+    package var upgrade = UpgradeConfig()
+    package var signals: [Signal] = []
+    /// The text of the signals' files: a report made from the store reads it from there.
+    package var signalsText = ""
+    package var ruleGroups: [RuleGroup] = []
+    package var receivers: [Receiver] = []
+    /// nil: alerts are kept and shown, and nobody is told.
+    package var route: Route?
+
+    package init(cluster: String) { self.cluster = cluster }
+}
+
+/// `storage`.
+package struct StorageConfig: Sendable, Equatable {
+    package var path = "./data"
+    package var retentionMs: Int64 = 30 * 86_400_000
+
+    package init() {}
+}
+
+/// `web`.
+package struct WebConfig: Sendable, Equatable {
+    package var host = "127.0.0.1"
+    /// 0: any free one.
+    package var port = 9095
+
+    package init() {}
+}
+
+/// `upgrade`.
+package struct UpgradeConfig: Sendable, Equatable, Codable {
+    package var baselineMs: Int64 = 72 * 3_600_000
+    package var soakMs: Int64 = 24 * 3_600_000
+    /// Steps further apart than this are of different batches.
+    package var batchGapMs: Int64 = 300_000
+    /// Whether steps are found by themselves, or only said by `mark`.
+    package var detects = true
+    /// How often the comparison is made while an upgrade goes on or is soaked.
+    package var compareIntervalMs: Int64 = 60_000
+
+    package init() {}
+}
+
+/// One entry of `log_sources`.
+package struct LogSourceConfig: Sendable {
+    package var source: LogSource
+    /// Paths, with `*` and `?` in the last part.
+    package var paths: [String]
+}

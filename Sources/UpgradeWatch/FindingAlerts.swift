@@ -1,0 +1,56 @@
+import Alerting
+import Cluster
+import Comparison
+import Foundation
+import Series
+
+/// Findings as alerts: each is active while assessments have it, and ends when they do no more.
+struct FindingAlerts: Codable, Sendable {
+    /// The alert's name, the same for all findings: its label `signal` tells them apart.
+    static let alertName = "UpgradeFinding"
+    /// How long an ended alert is still told.
+    private static let retentionMs: Int64 = 15 * 60_000
+
+    private var active: [String: Alert] = [:]
+
+    /// Takes in the findings of an assessment.
+    mutating func update(_ assessment: Assessment, atMs: Int64) {
+        var seen: Set<String> = []
+        for finding in assessment.findings where FindingAlerts.isAlert(finding) {
+            seen.insert(finding.id)
+            var alert = FindingAlerts.alert(finding, assessment, atMs: atMs)
+            if let known = active[finding.id], known.isFiring { alert.startsAtMs = known.startsAtMs }
+            active[finding.id] = alert
+        }
+        for (id, alert) in active where !seen.contains(id) {
+            if alert.isFiring {
+                active[id]?.endsAtMs = atMs
+            } else if atMs - (alert.endsAtMs ?? atMs) > FindingAlerts.retentionMs {
+                active[id] = nil
+            }
+        }
+    }
+
+    var alerts: [Alert] { active.values.sorted { $0.fingerprint < $1.fingerprint } }
+
+    private static func isAlert(_ finding: Finding) -> Bool {
+        finding.severity != .info && !finding.isExpected && finding.cause.kind != .preexisting
+    }
+
+    private static func alert(_ finding: Finding, _ assessment: Assessment, atMs: Int64) -> Alert {
+        var labels = finding.scope.labels
+        labels["alertname"] = alertName
+        labels["signal"] = finding.signal
+        labels["severity"] = finding.severity.rawValue
+        labels["component"] = finding.scope.component
+        labels["node"] = finding.scope.node
+        labels["namespace"] = finding.scope.namespace
+        labels["workload"] = finding.scope.workload
+        var annotations = ["summary": finding.summary, "cause": finding.cause.explanation]
+        if let upgrade = assessment.upgrade { annotations["upgrade"] = upgrade.id }
+        if let evidence = finding.evidence.first { annotations["evidence"] = evidence.text }
+        return Alert(
+            labels: Dictionary(labels.pairs.map { ($0.name, $0.value) }) { $1 }, annotations: annotations,
+            startsAtMs: finding.onsetMs ?? atMs)
+    }
+}

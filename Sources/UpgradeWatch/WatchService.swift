@@ -1,0 +1,253 @@
+import Alerting
+import Cluster
+import Comparison
+import Fetch
+import Foundation
+import Hummingbird
+import Logging
+import PromQL
+import Scrape
+import Series
+import ServiceLifecycle
+import Storage
+import Synchronization
+import UnixSignals
+import WebAPI
+
+/// The running service: a configuration made into loops, until a signal ends it.
+///
+/// A reload ends the loops and begins them anew with the new configuration; the store stays open, and the schedule of
+/// the scrapes goes on, since it hangs on the targets' labels alone.
+package struct WatchService: Sendable {
+    private let configFile: String
+    private let config: Config
+    private let time: any TimeSource
+    private let logger: Logger
+
+    package init(configFile: String, config: Config, time: any TimeSource, logger: Logger) {
+        self.configFile = configFile
+        self.config = config
+        self.time = time
+        self.logger = logger
+    }
+
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// - Throws: `StoreError` where the store can't be opened; the error of a loop that failed.
+    package func run() async throws {
+        let store = try Store(directory: config.storage.path)
+        let state = try StateDatabase(directory: config.storage.path, readOnly: false)
+        let client = HTTPClient()
+        var current = config
+        while true {
+            let reload = ReloadRequest(file: configFile, logger: logger)
+            try await round(current, store, state, client, reload)
+            guard let next = reload.accepted else { break }
+            logger.info("configuration reloaded", metadata: ["file": "\(configFile)"])
+            current = next
+        }
+        try store.close()
+        state.close()
+        logger.info("stopped")
+    }
+
+    /// Runs all loops for one configuration.
+    private func round(
+        _ config: Config, _ store: Store, _ state: StateDatabase, _ client: HTTPClient, _ reload: ReloadRequest
+    ) async throws {
+        let board = TargetBoard(config.targets)
+        let watcher = try Watcher(config: config, store: store, state: state, logger: logger)
+        let flusher = FlushLoop(store: store, config: config.storage, time: time, logger: logger)
+        let scrapes = ScrapeService(board: board, client: client, store: store, time: time, logger: logger)
+        let watch = WatchLoop(
+            watcher: watcher, delivery: Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger),
+            config: config, time: time, logger: logger)
+        let metrics = SelfMetrics(store: store, board: board, watcher: watcher, alerts: state.alerts)
+        let context = WebContext(
+            source: store, engine: QueryEngine(), time: time, targets: { board.statuses },
+            rules: { await watcher.ruleStatus }, upgrades: { await watcher.upgrades },
+            assess: { [time] id in
+                do { return try await watcher.assess(upgrade: id, atMs: time.nowMs) } catch is UnknownUpgrade { return nil }
+            }, marks: { try state.cluster.marks() }, addMark: { try state.cluster.add($0) },
+            reload: { try reload.request() }, metrics: { await metrics.text() }, isReady: { true })
+        let web = Application(
+            router: WebAPI.router(context),
+            configuration: .init(address: .hostname(config.web.host, port: config.web.port)),
+            onServerRunning: { [logger] channel in
+                logger.info("listening", metadata: ["address": "\(channel.localAddress.map { "\($0)" } ?? "")"])
+            }, logger: quiet)
+        let group = ServiceGroup(
+            configuration: ServiceGroupConfiguration(
+                services: [
+                    .init(service: flusher), .init(service: watch), .init(service: scrapes), .init(service: web),
+                    .init(
+                        service: reload, successTerminationBehavior: .gracefullyShutdownGroup),
+                ], gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet))
+        logger.info(
+            "watching",
+            metadata: ["cluster": "\(config.cluster)", "targets": "\(config.targets.count)", "signals": "\(config.signals.count)"])
+        try await group.run()
+        try await watcher.finish()
+    }
+
+    /// The libraries' own messages, which are for those who look for a fault in them.
+    private var quiet: Logger {
+        var logger = logger
+        logger.logLevel = max(logger.logLevel, .warning)
+        return logger
+    }
+}
+
+/// Waits for SIGHUP or a request to reload, and ends when the configuration that it then reads is good.
+final class ReloadRequest: Service {
+    private let file: String
+    private let logger: Logger
+    private let state = Mutex<Config?>(nil)
+    private let stream: AsyncStream<Void>
+    private let continuation: AsyncStream<Void>.Continuation
+
+    init(file: String, logger: Logger) {
+        self.file = file
+        self.logger = logger
+        (stream, continuation) = AsyncStream.makeStream()
+    }
+
+    /// The configuration to go on with; nil where none was asked for.
+    var accepted: Config? { state.withLock { $0 } }
+
+    /// Reads the configuration again.
+    ///
+    /// - Throws: what is wrong with it; the service goes on with the old one.
+    func request() throws {
+        let config = try Config.load(file: file)
+        state.withLock { $0 = config }
+        continuation.yield()
+    }
+
+    func run() async throws {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { [self] in
+                for await _ in await UnixSignalsSequence(trapping: .sighup) {
+                    do {
+                        try request()
+                        return
+                    } catch {
+                        logger.error("the configuration can't be reloaded, the old one stays", metadata: ["error": "\(error)"])
+                    }
+                }
+            }
+            group.addTask { [self] in
+                for await _ in stream.cancelOnGracefulShutdown() { return }
+            }
+            await group.next()
+            group.cancelAll()
+        }
+    }
+}
+
+/// Makes appended samples durable, several times a second, and from time to time moves them into blocks.
+struct FlushLoop: Service {
+    let store: Store
+    let config: StorageConfig
+    let time: any TimeSource
+    let logger: Logger
+
+    private static let intervalMs: Int64 = 250
+    /// The journal is emptied when it holds as many samples: what a start reads back in about a second.
+    private static let checkpointSamples = 4_000_000
+    private static let checkpointMs: Int64 = 30 * 60_000
+    private static let retentionMs: Int64 = 3_600_000
+
+    func run() async throws {
+        var lastCheckpointMs = time.nowMs
+        var lastRetentionMs = Int64.min
+        var problem = ""
+        while !Task.isShuttingDownGracefully && !Task.isCancelled {
+            let nowMs = time.nowMs
+            do {
+                try store.flush()
+                if store.journaledSamples > FlushLoop.checkpointSamples || nowMs - lastCheckpointMs > FlushLoop.checkpointMs {
+                    lastCheckpointMs = nowMs
+                    try store.checkpoint()
+                }
+                if nowMs - max(lastRetentionMs, 0) > FlushLoop.retentionMs {
+                    lastRetentionMs = nowMs
+                    try store.deleteSamples(beforeMs: nowMs - config.retentionMs)
+                }
+                if !problem.isEmpty { logger.notice("the store can be written again") }
+                problem = ""
+            } catch {
+                if problem != "\(error)" { logger.error("store", metadata: ["error": "\(error)"]) }
+                problem = "\(error)"
+            }
+            try? await time.sleep(untilMs: nowMs + FlushLoop.intervalMs)
+        }
+        try store.flush()
+    }
+}
+
+/// Runs the scrape loops of all targets.
+struct ScrapeService: Service {
+    let board: TargetBoard
+    let client: HTTPClient
+    let store: Store
+    let time: any TimeSource
+    let logger: Logger
+
+    func run() async throws {
+        let last = try lastScrapes()
+        await cancelWhenGracefulShutdown {
+            await withTaskGroup(of: Void.self) { group in
+                for (index, status) in board.statuses.enumerated() {
+                    let loop = ScrapeLoop(
+                        index: index, board: board, client: client, sink: store, time: time, logger: logger)
+                    group.addTask { await loop.run(lastScrapeMs: last[status.target.labels]) }
+                }
+                // Without targets there is nothing to wait for, and yet the service must not end.
+                if board.statuses.isEmpty { group.addTask { [time] in try? await time.sleep(untilMs: .max / 2) } }
+            }
+        }
+    }
+
+    /// When each target was scraped last, by its labels.
+    private func lastScrapes() throws -> [Labels: Int64] {
+        let nowMs = time.nowMs
+        var last: [Labels: Int64] = [:]
+        for series in try store.select([.equal(Labels.metricName, "up")], fromMs: nowMs - 3_600_000, throughMs: nowMs) {
+            last[series.labels.withoutName] = series.timestampsMs.last
+        }
+        return last
+    }
+}
+
+/// Follows the logs and lets the clock strike.
+struct WatchLoop: Service {
+    let watcher: Watcher
+    let delivery: Delivery
+    let config: Config
+    let time: any TimeSource
+    let logger: Logger
+
+    private static let pollMs: Int64 = 500
+
+    func run() async throws {
+        var nextTickMs = time.nowMs
+        var problem = ""
+        while !Task.isShuttingDownGracefully && !Task.isCancelled {
+            let nowMs = time.nowMs
+            do {
+                try await watcher.pollLogs(atMs: nowMs)
+                if nowMs >= nextTickMs {
+                    nextTickMs = max(nextTickMs + config.evaluationIntervalMs, nowMs)
+                    try await watcher.tick(atMs: nowMs)
+                }
+                try await delivery.deliver(atMs: nowMs)
+                problem = ""
+            } catch {
+                if problem != "\(error)" { logger.error("watch", metadata: ["error": "\(error)"]) }
+                problem = "\(error)"
+            }
+            try? await time.sleep(untilMs: nowMs + WatchLoop.pollMs)
+        }
+    }
+}

@@ -1,0 +1,238 @@
+import Alerting
+import Cluster
+import Comparison
+import Foundation
+import LogWatch
+import Logging
+import PromQL
+import Series
+import Storage
+
+/// The pipeline behind the store: counts logs and objects, finds upgrades, evaluates rules, compares, alerts.
+///
+/// The same for a live service and for a replay: whoever drives it gives the lines, the objects and the time.
+package actor Watcher {
+    private let config: Config
+    private let store: Store
+    private let state: StateDatabase
+    private let logger: Logger
+    private var tally: LogTally
+    private var observer = ClusterObserver()
+    private var tracker: UpgradeTracker
+    private var rules: RuleEvaluator
+    private var dispatcher: Dispatcher?
+    private var findingAlerts = FindingAlerts()
+    private var lastEvaluatedMs: [String: Int64] = [:]
+    private var lastComparedMs = Int64.min
+    private var comparedUpgrade: Upgrade?
+    private var followers: [FileFollower]
+    private var followed: [LogSource]
+    private var savedTracker: [Upgrade] = []
+    private var ticks = 0
+    private var counters = WatcherCounters()
+
+    /// Takes up where the process before stopped.
+    ///
+    /// - Throws: an error of the database.
+    package init(config: Config, store: Store, state: StateDatabase, logger: Logger) throws {
+        self.config = config
+        self.store = store
+        self.state = state
+        self.logger = logger
+        tally = LogTally(rules: config.logRules)
+        let stored = try state.logs.counters()
+        tally.restore(counters: stored.counters, evidence: stored.evidence)
+        tracker = try Watcher.storedTracker(state) ?? UpgradeTracker(batchGapMs: config.upgrade.batchGapMs)
+        rules = RuleEvaluator(groups: config.ruleGroups, externalLabels: config.externalLabels)
+        rules.restore(try state.alerts.states())
+        if let route = config.route {
+            var dispatcher = Dispatcher(route: route)
+            dispatcher.restore(try state.alerts.groups())
+            self.dispatcher = dispatcher
+        }
+        if let text = try state.setting("finding_alerts") {
+            findingAlerts = try JSONDecoder().decode(FindingAlerts.self, from: Data(text.utf8))
+        }
+        followers = []
+        followed = []
+        try state.set("cluster", config.cluster)
+        try state.set("signals", config.signalsText)
+        try state.set("upgrade", String(decoding: JSONEncoder().encode(config.upgrade), as: UTF8.self))
+    }
+
+    /// The tracker's state as the last process left it.
+    static func storedTracker(_ state: StateDatabase) throws -> UpgradeTracker? {
+        try state.setting("tracker").map { try JSONDecoder().decode(UpgradeTracker.self, from: Data($0.utf8)) }
+    }
+
+    /// Makes assessments of what is stored.
+    private var assessor: Assessor {
+        Assessor(
+            cluster: config.cluster, upgradeConfig: config.upgrade, signals: config.signals, source: store, state: state)
+    }
+
+    // MARK: What comes in
+
+    /// Takes in a line of a log of a replay.
+    package func observe(line: [UInt8], of source: LogSource, severity: LogSeverity, atMs: Int64) {
+        line.withUnsafeBytes { tally.add($0, of: source, severity: severity, atMs: atMs) }
+    }
+
+    /// Takes in an observation of the Kubernetes API.
+    package func observe(_ observation: ObjectObservation, atMs: Int64) {
+        observer.observe(observation, atMs: atMs)
+    }
+
+    /// Reads what came to the followed files, and writes counters and positions down together.
+    ///
+    /// - Throws: an error of the database; the lines are read again then.
+    package func pollLogs(atMs: Int64) throws {
+        findLogFiles()
+        var positions: [String: LogPosition] = [:]
+        for index in followers.indices {
+            let source = followed[index]
+            let before = followers[index].problem
+            var lastMs = atMs
+            _ = followers[index].poll { line in
+                let head = LogLineHead(line, format: source.format, nearMs: atMs)
+                lastMs = head.timestampMs ?? lastMs
+                tally.add(line, of: source, severity: head.severity, atMs: lastMs)
+                counters.logLines += 1
+            }
+            if let problem = followers[index].problem, problem != before {
+                logger.warning("log source", metadata: ["error": "\(problem)"])
+            }
+            if let position = followers[index].position { positions[followers[index].path] = position }
+        }
+        try state.logs.commit(tally.takeChanges(), positions: positions.filter { $0.value != committed[$0.key] })
+        committed.merge(positions) { $1 }
+    }
+
+    private var committed: [String: LogPosition] = [:]
+    private var storedPositions: [String: LogPosition]?
+
+    /// Begins to follow files that have come to match a source's paths.
+    private func findLogFiles() {
+        if storedPositions == nil {
+            storedPositions = (try? state.logs.positions()) ?? [:]
+            committed = storedPositions ?? [:]
+        }
+        for entry in config.logSources {
+            for pattern in entry.paths {
+                let isPlain = !pattern.contains { "*?[".contains($0) }
+                for path in isPlain ? [pattern] : Glob.expand(pattern)
+                where !followers.contains(where: { $0.path == path }) {
+                    followers.append(FileFollower(path: path, position: storedPositions?[path]))
+                    followed.append(entry.source)
+                }
+            }
+        }
+    }
+
+    // MARK: The clock strikes
+
+    /// Does what is due at a time: samples of counters, upgrades, rules, comparison, alerts.
+    ///
+    /// - Throws: an error of the store or the database.
+    package func tick(atMs: Int64) throws {
+        ticks += 1
+        tally.emit(to: store, atMs: atMs)
+        try state.cluster.add(observer.takeEntries(atMs: atMs))
+        observer.emit(to: store, atMs: atMs)
+        try tracker.follow(config.upgrade.detects ? store : nil, marks: try state.cluster.marks(), throughMs: atMs)
+        for group in rules.groups {
+            let key = group.file + "\u{1f}" + group.name
+            let interval = group.intervalMs ?? config.evaluationIntervalMs
+            if let last = lastEvaluatedMs[key], atMs - last < interval { continue }
+            lastEvaluatedMs[key] = atMs
+            rules.evaluate(group, atMs: atMs, source: store, sink: store)
+            counters.ruleEvaluations += group.rules.count
+        }
+        try compare(atMs: atMs)
+        try dispatch(atMs: atMs)
+        if tracker.upgrades != savedTracker || ticks % 40 == 1 {
+            try state.set("tracker", String(decoding: JSONEncoder().encode(tracker), as: UTF8.self))
+            savedTracker = tracker.upgrades
+        }
+    }
+
+    private func compare(atMs: Int64) throws {
+        guard let upgrade = tracker.upgrades.last,
+            upgrade.phase(atMs: atMs, soakMs: config.upgrade.soakMs) != .done,
+            atMs - max(lastComparedMs, 0) >= config.upgrade.compareIntervalMs
+        else { return }
+        lastComparedMs = atMs
+        findingAlerts.update(try assessor.assess(upgrade, atMs: atMs), atMs: atMs)
+        counters.comparisons += 1
+        try state.set("finding_alerts", String(decoding: JSONEncoder().encode(findingAlerts), as: UTF8.self))
+    }
+
+    private func dispatch(atMs: Int64) throws {
+        let states = rules.states.flatMap { key, states in
+            states.values.map { state in (key: key, name: name(of: key), state: state) }
+        }
+        var messages: [(receiver: String, webhook: Int, payload: WebhookPayload)] = []
+        let notifications = dispatcher?.dispatch(alerts, atMs: atMs) ?? []
+        for notification in notifications {
+            guard let receiver = config.receivers.first(where: { $0.name == notification.receiver }) else { continue }
+            for (index, webhook) in receiver.webhooks.enumerated() {
+                let url = "http://\(config.web.host):\(config.web.port)"
+                if let payload = WebhookPayload(notification, webhook: webhook, externalURL: url) {
+                    messages.append((receiver.name, index, payload))
+                }
+            }
+        }
+        counters.messagesDropped += try state.alerts.commit(
+            states: states, groups: dispatcher?.groups ?? [:], messages: messages, atMs: atMs)
+        counters.messagesQueued += messages.count
+    }
+
+    private func name(of key: RuleEvaluator.RuleKey) -> String {
+        rules.groups.first { $0.file == key.file && $0.name == key.group }?.rules[key.index].name ?? ""
+    }
+
+    /// All alerts as they are sent: with the cluster's name and the external labels.
+    private var alerts: [Alert] {
+        (rules.alerts + findingAlerts.alerts).map { alert in
+            var alert = alert
+            for label in config.externalLabels.pairs where alert.labels[label.name] == nil {
+                alert.labels[label.name] = label.value
+            }
+            if alert.labels["cluster"] == nil { alert.labels["cluster"] = config.cluster }
+            return alert
+        }
+    }
+
+    // MARK: What is asked
+
+    /// The upgrades seen so far, oldest first.
+    package var upgrades: [Upgrade] { tracker.upgrades }
+
+    /// The assessment of an upgrade, the last one where the id is nil.
+    ///
+    /// - Throws: ``UnknownUpgrade``, or an error of the store.
+    package func assess(upgrade id: String?, atMs: Int64) throws -> Assessment {
+        try assessor.assess(try UnknownUpgrade.find(id, in: tracker.upgrades), atMs: atMs)
+    }
+
+    /// The rules with the state of their alerts.
+    package var ruleStatus: RuleEvaluator { rules }
+
+    package var statistics: WatcherCounters { counters }
+
+    /// Writes down what a stop must not lose.
+    package func finish() throws {
+        try state.logs.commit(tally.takeChanges(), positions: [:])
+        try state.set("tracker", String(decoding: JSONEncoder().encode(tracker), as: UTF8.self))
+    }
+}
+
+/// What the watcher has done since it was started.
+package struct WatcherCounters: Sendable {
+    package var logLines = 0
+    package var ruleEvaluations = 0
+    package var comparisons = 0
+    package var messagesQueued = 0
+    /// Given up because too many waited.
+    package var messagesDropped = 0
+}

@@ -1,0 +1,200 @@
+import Alerting
+import Cluster
+import Comparison
+import Foundation
+import HTTPTypes
+import Hummingbird
+import Logging
+import PromQL
+import Report
+import Scrape
+import Series
+
+/// What the API shows, as the running service gives it.
+package struct WebContext: Sendable {
+    package var source: any SeriesSource
+    package var engine: QueryEngine
+    package var time: any TimeSource
+    package var targets: @Sendable () -> [TargetStatus]
+    package var rules: @Sendable () async -> RuleEvaluator
+    package var upgrades: @Sendable () async -> [Upgrade]
+    /// The assessment of an upgrade by its id, of the last one for nil; nil where the id is not known.
+    package var assess: @Sendable (String?) async throws -> Assessment?
+    package var marks: @Sendable () throws -> [UpgradeMark]
+    package var addMark: @Sendable (UpgradeMark) throws -> Void
+    package var reload: @Sendable () throws -> Void
+    package var metrics: @Sendable () async -> String
+    package var isReady: @Sendable () -> Bool
+
+    package init(
+        source: any SeriesSource, engine: QueryEngine, time: any TimeSource,
+        targets: @escaping @Sendable () -> [TargetStatus], rules: @escaping @Sendable () async -> RuleEvaluator,
+        upgrades: @escaping @Sendable () async -> [Upgrade],
+        assess: @escaping @Sendable (String?) async throws -> Assessment?,
+        marks: @escaping @Sendable () throws -> [UpgradeMark], addMark: @escaping @Sendable (UpgradeMark) throws -> Void,
+        reload: @escaping @Sendable () throws -> Void, metrics: @escaping @Sendable () async -> String,
+        isReady: @escaping @Sendable () -> Bool
+    ) {
+        self.source = source
+        self.engine = engine
+        self.time = time
+        self.targets = targets
+        self.rules = rules
+        self.upgrades = upgrades
+        self.assess = assess
+        self.marks = marks
+        self.addMark = addMark
+        self.reload = reload
+        self.metrics = metrics
+        self.isReady = isReady
+    }
+}
+
+/// The routes of the HTTP API and the web page.
+package enum WebAPI {
+    /// The largest body of a request that is read.
+    private static let maxBodyBytes = 1 << 20
+
+    package static func router(_ context: WebContext) -> Router<BasicRequestContext> {
+        let router = Router()
+        health(router, context)
+        queries(router, context)
+        status(router, context)
+        upgrades(router, context)
+        return router
+    }
+
+    // MARK: Answers
+
+    static func text(
+        _ body: String, type: String = "text/plain; charset=utf-8", status: HTTPResponse.Status = .ok,
+        headers: [(String, String)] = []
+    ) -> Response {
+        var fields = HTTPFields()
+        fields[.contentType] = type
+        for (name, value) in headers {
+            if let field = HTTPField.Name(name) { fields[field] = value }
+        }
+        return Response(status: status, headers: fields, body: .init(byteBuffer: ByteBuffer(string: body)))
+    }
+
+    static func json(_ body: String, status: HTTPResponse.Status = .ok) -> Response {
+        text(body, type: "application/json", status: status)
+    }
+
+    /// Prometheus' form of an error, with the status that belongs to its type.
+    static func failure(_ kind: String, _ message: String) -> Response {
+        let status: HTTPResponse.Status =
+            switch kind {
+            case "bad_data": .badRequest
+            case "execution": .unprocessableContent
+            case "timeout", "canceled": .serviceUnavailable
+            case "not_found": .notFound
+            default: .internalServerError
+            }
+        return json(
+            "{\"status\":\"error\",\"errorType\":\(QueryJSON.string(kind)),\"error\":\(QueryJSON.string(message))}",
+            status: status)
+    }
+
+    /// Answers with what `body` gives, or with its error.
+    static func answering(_ body: () async throws -> Response) async -> Response {
+        do {
+            return try await body()
+        } catch let error as PromQLError {
+            return failure(error.kind.rawValue, "\(error)")
+        } catch {
+            return failure("internal", "\(error)")
+        }
+    }
+
+    /// The parameters of a request, from its address and from a form in its body.
+    static func parameters(_ request: Request) async throws -> [(name: String, value: String)] {
+        var list = request.uri.queryParameters.map { (name: String($0.key), value: String($0.value)) }
+        if request.method == .post {
+            let body = try await request.body.collect(upTo: maxBodyBytes)
+            for pair in String(buffer: body).split(separator: "&") {
+                let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+                let decoded = parts.map {
+                    $0.replacingOccurrences(of: "+", with: " ").removingPercentEncoding ?? String($0)
+                }
+                if decoded.count == 2 { list.append((decoded[0], decoded[1])) }
+            }
+        }
+        return list
+    }
+
+    // MARK: Routes
+
+    private static func health(_ router: Router<BasicRequestContext>, _ context: WebContext) {
+        router.get("/-/healthy") { _, _ in text("upgrade-watch is Healthy.\n") }
+        router.get("/-/ready") { _, _ in
+            context.isReady() ? text("upgrade-watch is Ready.\n") : text("Service Unavailable", status: .serviceUnavailable)
+        }
+        router.post("/-/reload") { _, _ in
+            do {
+                try context.reload()
+                return text("")
+            } catch {
+                return text("failed to reload config: \(error)\n", status: .internalServerError)
+            }
+        }
+        router.get("/metrics") { _, _ in
+            text(await context.metrics(), type: "text/plain; version=0.0.4; charset=utf-8")
+        }
+        router.get("/") { _, _ in
+            await answering {
+                guard let assessment = try await context.assess(nil) else { return failure("not_found", "no upgrade") }
+                return text(HTMLReport.render(assessment), type: "text/html; charset=utf-8")
+            }
+        }
+    }
+
+    private static func upgrades(_ router: Router<BasicRequestContext>, _ context: WebContext) {
+        router.get("/api/v1/upgrades") { _, _ in
+            let rows = await context.upgrades().map { upgrade in
+                let finished = upgrade.finishedMs.map { QueryJSON.string(TimeFormat.rfc3339(ms: $0)) } ?? "null"
+                return "{\"id\":\(QueryJSON.string(upgrade.id)),\"from\":\(QueryJSON.string(upgrade.from)),"
+                    + "\"to\":\(QueryJSON.string(upgrade.to)),\"steps\":\(upgrade.steps.count),"
+                    + "\"started_at\":\(QueryJSON.string(TimeFormat.rfc3339(ms: upgrade.startedMs))),"
+                    + "\"finished_at\":\(finished)}"
+            }
+            return json(QueryJSON.success("[\(rows.joined(separator: ","))]"))
+        }
+        router.get("/api/v1/upgrades/marks") { _, _ in
+            await answering {
+                json(String(decoding: try JSONEncoder().encode(try context.marks()), as: UTF8.self))
+            }
+        }
+        router.post("/api/v1/upgrades/marks") { request, _ in
+            await answering {
+                let body = try await request.body.collect(upTo: maxBodyBytes)
+                guard let mark = try? JSONDecoder().decode(UpgradeMark.self, from: Data(String(buffer: body).utf8)) else {
+                    return failure(
+                        "bad_data", "expected a JSON object with kind (start, step, finish or rollback) and atMs")
+                }
+                try context.addMark(mark)
+                return json(QueryJSON.success("null"))
+            }
+        }
+        router.get("/api/v1/upgrades/:id/report") { request, routed in
+            await answering {
+                let id = try routed.parameters.require("id")
+                guard let assessment = try await context.assess(id == "last" ? nil : id) else {
+                    return failure("not_found", "no upgrade with the id \(id)")
+                }
+                let headers = [("X-Upgrade-Watch-Verdict", assessment.verdict.rawValue)]
+                switch request.uri.queryParameters.get("format") ?? "json" {
+                case "text": return text(TextReport.render(assessment, style: .plain), headers: headers)
+                case "markdown":
+                    return text(
+                        TextReport.render(assessment, style: .markdown), type: "text/markdown; charset=utf-8", headers: headers)
+                case "html": return text(HTMLReport.render(assessment), type: "text/html; charset=utf-8", headers: headers)
+                case "junit": return text(JUnitReport.render(assessment), type: "application/xml", headers: headers)
+                case "json": return text(try JSONReport(assessment).text(), type: "application/json", headers: headers)
+                case let other: return failure("bad_data", "unknown format \(other)")
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+import ArgumentParser
+import Cluster
+import Fetch
+import Foundation
+import Series
+import UpgradeWatch
+
+/// `upgrade-watch mark`.
+struct MarkCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "mark",
+        abstract: "Say by hand what could not be detected.",
+        discussion: """
+            Example:
+              upgrade-watch mark start --from v1.32.1 --to v1.33.5
+              upgrade-watch mark step --component kube-proxy --node node-7 --to v1.33.5
+              upgrade-watch mark finish
+              upgrade-watch mark list
+            """)
+
+    enum Action: String, ExpressibleByArgument, CaseIterable {
+        case start, step, finish, rollback, list
+    }
+
+    @Argument(help: "What happened, or list.")
+    var action: Action
+
+    @Option(help: "The directory of a store. Default: ./data.")
+    var store: String?
+
+    @Option(help: "The address of a running service, instead of a store.")
+    var url: String?
+
+    @Option(help: "When: RFC 3339, Unix seconds, or -5m. Default: now.")
+    var time: String?
+
+    @Option(help: "The component that went to another version.")
+    var component: String?
+
+    @Option(help: "The node where it runs.")
+    var node: String?
+
+    @Option(help: "The version before.")
+    var from: String?
+
+    @Option(help: "The version after.")
+    var to: String?
+
+    @Option(help: "A word for the reader.")
+    var note: String?
+
+    func validate() throws {
+        if store != nil, url != nil { throw ValidationError("--store and --url exclude each other") }
+        if let time, QueryCommand.parse(time, nowMs: 0) == nil {
+            throw ValidationError("\(time) is not a time; write RFC 3339, Unix seconds, now, or -5m")
+        }
+        if action == .step, component == nil { throw ValidationError("a step needs --component") }
+    }
+
+    func run() async throws {
+        try await reporting {
+            guard let kind = UpgradeMark.Kind(rawValue: action.rawValue) else { return try await list() }
+            let nowMs = WallClock().nowMs
+            let mark = UpgradeMark(
+                kind: kind, atMs: time.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs, component: component,
+                node: node, from: from, to: to, note: note)
+            if let url {
+                var request = FetchRequest(url: base(url) + "/api/v1/upgrades/marks")
+                request.method = "POST"
+                request.headers = [("Content-Type", "application/json")]
+                request.body = Array(try JSONEncoder().encode(mark))
+                _ = try await send(request)
+            } else {
+                let state = try StateDatabase(directory: store ?? "./data", readOnly: false)
+                try state.cluster.add(mark)
+                state.close()
+            }
+        }
+    }
+
+    private func list() async throws {
+        let marks: [UpgradeMark]
+        if let url {
+            let body = try await send(FetchRequest(url: base(url) + "/api/v1/upgrades/marks"))
+            marks = try JSONDecoder().decode([UpgradeMark].self, from: Data(body))
+        } else {
+            marks = try StateDatabase(directory: store ?? "./data", readOnly: true).cluster.marks()
+        }
+        for mark in marks {
+            let words = [mark.component, mark.node, mark.from.map { "from \($0)" }, mark.to.map { "to \($0)" }, mark.note]
+            Output.text(
+                "\(TimeFormat.rfc3339(ms: mark.atMs))  \(mark.kind.rawValue)  "
+                    + words.compactMap { $0 }.joined(separator: " ") + "\n")
+        }
+    }
+
+    private func base(_ url: String) -> String { url.hasSuffix("/") ? String(url.dropLast()) : url }
+
+    private func send(_ request: FetchRequest) async throws -> [UInt8] {
+        let response = try await HTTPClient().fetch(request)
+        guard (200..<300).contains(response.status) else {
+            let text = String(decoding: response.body.prefix(300), as: UTF8.self)
+            throw ServerError(description: "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): \(text)")
+        }
+        return response.body
+    }
+}

@@ -1,0 +1,84 @@
+import ArgumentParser
+import Comparison
+import Fetch
+import Foundation
+import Report
+import UpgradeWatch
+
+/// `upgrade-watch report`.
+struct ReportCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "report",
+        abstract: "Say whether the upgrade is safe, with the evidence.",
+        discussion: """
+            The exit code is the verdict: 0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 BLIND.
+
+            Example:
+              upgrade-watch report --store ./data
+              upgrade-watch report --url http://127.0.0.1:9095 --format html --output report.html
+            """)
+
+    enum Format: String, ExpressibleByArgument, CaseIterable {
+        case text, markdown, json, html, junit
+    }
+
+    @Option(help: "The directory of a store. Default: ./data.")
+    var store: String?
+
+    @Option(help: "The address of a running service, instead of a store.")
+    var url: String?
+
+    @Option(help: "The id of the upgrade. Default: the last one.")
+    var upgrade: String?
+
+    @Option(help: "The form of the report.")
+    var format = Format.text
+
+    @Option(help: "Write the report to this file instead of standard output.")
+    var output: String?
+
+    func validate() throws {
+        if store != nil, url != nil { throw ValidationError("--store and --url exclude each other") }
+    }
+
+    func run() async throws {
+        let (text, verdict) = try await reporting {
+            if let url { return try await remote(url) }
+            let assessment = try StoredWatch(directory: store ?? "./data").assess(upgrade: upgrade)
+            let style: TextReport.Style = Output.isColored && output == nil ? .colored : .plain
+            let text =
+                switch format {
+                case .text: TextReport.render(assessment, style: style)
+                case .markdown: TextReport.render(assessment, style: .markdown)
+                case .json: try JSONReport(assessment).text()
+                case .html: HTMLReport.render(assessment)
+                case .junit: JUnitReport.render(assessment)
+                }
+            return (text, assessment.verdict)
+        }
+        if let output {
+            do {
+                try text.write(toFile: output, atomically: true, encoding: .utf8)
+            } catch {
+                Output.error("\(output): the report can't be written: \(error.localizedDescription)")
+                throw ExitStatus.unavailable.code
+            }
+        } else {
+            Output.text(text)
+        }
+        throw ExitStatus(verdict).code
+    }
+
+    /// Asks a running service; the verdict comes as a header beside the report.
+    private func remote(_ url: String) async throws -> (String, Verdict) {
+        let base = url.hasSuffix("/") ? String(url.dropLast()) : url
+        var request = FetchRequest(url: "\(base)/api/v1/upgrades/\(upgrade ?? "last")/report?format=\(format.rawValue)")
+        request.timeoutMs = 120_000
+        let response = try await HTTPClient().fetch(request)
+        let text = String(decoding: response.body, as: UTF8.self)
+        guard response.status == 200, let verdict = response.headers["x-upgrade-watch-verdict"].flatMap(Verdict.init) else {
+            throw ServerError(description: "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): \(text.prefix(300))")
+        }
+        return (text, verdict)
+    }
+}
