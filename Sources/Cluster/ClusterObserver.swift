@@ -31,6 +31,8 @@ package struct ClusterObserver {
     private static let killWindowMs: Int64 = 90_000
 
     private var nodes: [String: (version: String, ready: Bool)] = [:]
+    private var nodesSeenMs: Int64?
+    private var nodesEmittedMs: Int64?
     private var restarts: [ContainerKey: Restarts] = [:]
     /// The containers whose end is known, by the runtime's names.
     private var ended: [ContainerKey: Set<String>] = [:]
@@ -51,6 +53,7 @@ package struct ClusterObserver {
         if startMs == nil { startMs = atMs }
         switch observation {
         case .nodes(let list):
+            nodesSeenMs = atMs
             for node in list {
                 let ready = node.status?.conditions?.first { $0.type == "Ready" }?.status == "True"
                 nodes[node.metadata.name] = (node.status?.nodeInfo?.kubeletVersion ?? "", ready)
@@ -206,11 +209,14 @@ package struct ClusterObserver {
             batch.append(id, timestampMs: atMs, value: Double(entry.count))
         }
         _ = sink.append(batch)
-        emitNodes(to: sink, atMs: atMs)
+        emitNodes(to: sink)
         lastEmitMs = atMs
     }
 
-    private mutating func emitNodes(to sink: any SampleSink, atMs: Int64) {
+    /// The nodes as they were when they were last seen: an object that was read half a minute ago says nothing of now.
+    private mutating func emitNodes(to sink: any SampleSink) {
+        guard let atMs = nodesSeenMs, atMs != nodesEmittedMs else { return }
+        nodesEmittedMs = atMs
         var samples: [(labels: Labels, value: Double)] = []
         var info: Set<Labels> = []
         for (name, node) in nodes {

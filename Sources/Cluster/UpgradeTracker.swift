@@ -39,7 +39,14 @@ package struct UpgradeTracker: Sendable, Codable {
         var version: String
         var sinceMs: Int64
         var lastSeenMs: Int64
+        /// What told of the version, and which one it was before.
+        var origin: String
+        var previous: String?
     }
+
+    /// How long the other origin may still tell of the version before: a node object is updated some time after its
+    /// kubelet answers, and the reverse.
+    private static let disagreementMs: Int64 = 120_000
 
     /// Steps further apart than this are of different batches.
     private let batchGapMs: Int64
@@ -87,7 +94,8 @@ package struct UpgradeTracker: Sendable, Codable {
         let subject = sighting.subject
         guard var current = versions[subject] else {
             versions[subject] = Current(
-                version: sighting.version, sinceMs: sighting.atMs, lastSeenMs: sighting.atMs)
+                version: sighting.version, sinceMs: sighting.atMs, lastSeenMs: sighting.atMs, origin: sighting.origin,
+                previous: nil)
             return
         }
         guard sighting.atMs >= current.lastSeenMs else { return }
@@ -96,10 +104,14 @@ package struct UpgradeTracker: Sendable, Codable {
             versions[subject] = current
             return
         }
+        let isLate = sighting.origin != current.origin && sighting.version == current.previous
+        if isLate, sighting.atMs - current.sinceMs < UpgradeTracker.disagreementMs { return }
         let step = UpgradeStep(
             atMs: sighting.atMs, component: sighting.component, instance: sighting.instance, node: sighting.node,
             from: current.version, to: sighting.version)
-        versions[subject] = Current(version: sighting.version, sinceMs: sighting.atMs, lastSeenMs: sighting.atMs)
+        versions[subject] = Current(
+            version: sighting.version, sinceMs: sighting.atMs, lastSeenMs: sighting.atMs, origin: sighting.origin,
+            previous: current.version)
         add(step, detectedBy: sighting.origin)
         finishIfComplete(atMs: sighting.atMs)
     }

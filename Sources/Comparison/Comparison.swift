@@ -152,7 +152,7 @@ struct Windows: Sendable {
     func after(_ signal: Signal) -> TimeSpan {
         let own = upgrade.steps.last { $0.component == signal.component }?.atMs
         let last = upgrade.finishedMs ?? own ?? upgrade.steps.last?.atMs ?? upgrade.startedMs
-        let from = signal.window == .upgrade ? upgrade.startedMs - Comparison.guardMs : last + Comparison.settleMs
+        let from = signal.window == .upgrade ? upgrade.startedMs : last + Comparison.settleMs
         return TimeSpan(fromMs: min(from, nowMs), throughMs: nowMs)
     }
 

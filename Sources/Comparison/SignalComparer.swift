@@ -141,8 +141,10 @@ struct SignalComparer {
             // No split is worse by itself, or only what was in trouble before: the sum blames nobody.
             let blamed = findings.contains { $0.cause.kind == .preexisting }
             result.status = blamed || !signal.by.isEmpty ? .ok : .worse
+            result.needs = nil
         } else if !signal.by.isEmpty, findings.contains(where: { $0.cause.kind == .preexisting }) {
             result.status = .ok
+            result.needs = nil
         }
         return (result, findings)
     }
@@ -201,14 +203,24 @@ struct SignalComparer {
                 result.status = .ok
             }
         }
-        if result.status == .inconclusive { result.needs = needs(signal, events, exposureBefore, exposureAfter, after) }
+        if result.status == .inconclusive {
+            result.needs = needs(signal, events, exposureBefore, exposureAfter, after, isRate: exposure == nil)
+        }
         return result
     }
 
     /// How much more data would decide.
     private func needs(
-        _ signal: Signal, _ events: Tally, _ exposureBefore: Double, _ exposureAfter: Double, _ after: TimeSpan
+        _ signal: Signal, _ events: Tally, _ exposureBefore: Double, _ exposureAfter: Double, _ after: TimeSpan,
+        isRate: Bool
     ) -> String {
+        if events.before == 0, events.after == 0, signal.absoluteFloor > 0 {
+            // Nothing happened: it takes this much exposure until the bound on the rate is under the margin.
+            let limit = RateRatio.upperLimit(count: 0, exposure: 1, confidence: Comparison.confidence)
+            let missing = limit / signal.absoluteFloor - exposureAfter
+            let seconds = isRate ? missing : missing * after.seconds / exposureAfter
+            return "no event so far; \(TimeFormat.duration(ms: max(60_000, Int64(seconds / 60) * 60_000))) more without one"
+        }
         let share = exposureAfter / (exposureBefore + exposureAfter)
         let wanted = RateRatio.eventsNeeded(
             ratio: 1, bound: signal.relativeFloor, exposureShare: share, alpha: 1 - Comparison.confidence)
@@ -436,9 +448,14 @@ struct SignalComparer {
 
     private func explain(_ finding: Finding, _ signal: Signal, _ key: Labels, isPreexisting: Bool) throws -> Finding {
         var finding = finding
-        let place = key.isEmpty ? "" : " (" + key.pairs.map { "\($0.name) \($0.value)" }.joined(separator: ", ") + ")"
         let change = "\(Units.text(finding.before, signal.unit)) before, \(Units.text(finding.after, signal.unit)) after"
-        finding.summary = "\(signal.about.isEmpty ? signal.name : signal.about)\(place): \(change)"
+        let about = signal.about.isEmpty ? signal.name : signal.about
+        if let client = key["client"], let path = key["path"] {
+            finding.summary = "\(client): \(key["verb"] ?? "request") \(path): \(about): \(change)"
+        } else {
+            let place = key.pairs.map { "\($0.name) \($0.value)" }.joined(separator: ", ")
+            finding.summary = "\(about)\(place.isEmpty ? "" : " (\(place))"): \(change)"
+        }
         if isPreexisting {
             finding.cause = FindingCause(
                 kind: .preexisting, step: nil,

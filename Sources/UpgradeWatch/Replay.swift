@@ -57,7 +57,7 @@ package struct Replay {
         let delivery = Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger)
         var run = Run(
             player: player, watcher: watcher, store: store, delivery: delivery, intervalMs: config.evaluationIntervalMs,
-            untilMs: min(untilMs ?? .max, player.manifest.endMs), logger: logger)
+            untilMs: untilMs, logger: logger)
         try await run.play(progress)
         try await watcher.finish()
         try store.close()
@@ -72,7 +72,7 @@ package struct Replay {
         let store: Store
         let delivery: Delivery
         let intervalMs: Int64
-        let untilMs: Int64
+        let untilMs: Int64?
         let logger: Logger
         var outcome = Outcome()
 
@@ -85,11 +85,15 @@ package struct Replay {
                 LogSource(component: log.component, node: log.node ?? "", format: LogFormat(rawValue: log.format) ?? .klog)
             }
             var tickMs = manifest.startMs + intervalMs
-            while let (atMs, event) = player.next(), atMs <= untilMs {
+            // The logs may go on a little after the last scrape.
+            var endMs = min(untilMs ?? manifest.endMs, manifest.endMs)
+            let length = max(1, endMs - manifest.startMs)
+            while let (atMs, event) = player.next(), atMs <= untilMs ?? .max {
+                if untilMs == nil { endMs = max(endMs, atMs) }
                 while tickMs <= atMs {
                     try await tick(atMs: tickMs)
                     tickMs += intervalMs
-                    progress(Double(tickMs - manifest.startMs) / Double(max(1, untilMs - manifest.startMs)))
+                    progress(Double(tickMs - manifest.startMs) / Double(length))
                 }
                 switch event {
                 case .scrape(let target, let status, let body):
@@ -101,7 +105,7 @@ package struct Replay {
                     await object(manifest.objects[file], line, atMs: atMs)
                 }
             }
-            try await tick(atMs: untilMs)
+            try await tick(atMs: endMs)
         }
 
         private mutating func tick(atMs: Int64) async throws {
