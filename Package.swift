@@ -51,7 +51,8 @@ let package = Package(
         .target(
             name: "WebAPI",
             dependencies: [
-                "Series", "PromQL", "Alerting", "Comparison", "Report", "Cluster", "Scrape", "Fetch", hummingbird, logging,
+                "Series", "PromQL", "Alerting", "Comparison", "Report", "Cluster", "Scrape", "Fetch", hummingbird,
+                logging,
             ]),
         // Level 7
         .target(
@@ -62,7 +63,8 @@ let package = Package(
                 lifecycle, unixSignals, logging,
             ],
             resources: [
-                "alerts-kube-apiserver.yaml", "alerts-kubelet.yaml", "alerts-pods.yaml", "log-rules.yaml", "signals.yaml",
+                "alerts-kube-apiserver.yaml", "alerts-kubelet.yaml", "alerts-pods.yaml", "log-rules.yaml",
+                "signals.yaml",
             ].map { .embedInCode("Defaults/" + $0) }),
         // Level 8
         .executableTarget(
@@ -71,6 +73,7 @@ let package = Package(
                 "Series", "StrictYAML", "Fetch", "PromQL", "Storage", "Cluster", "Alerting", "Recording", "Comparison",
                 "Report", "WebAPI", "UpgradeWatch", argumentParser, logging,
             ]),
+        .executableTarget(name: "webhook-printer", dependencies: [hummingbird, argumentParser, logging]),
         // Tests
         .target(name: "TestSupport", dependencies: ["Series"], path: "Tests/TestSupport"),
         .testTarget(name: "PromQLTests", dependencies: ["PromQL", "Series", "TestSupport"]),

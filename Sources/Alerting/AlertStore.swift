@@ -56,7 +56,9 @@ package struct AlertStore: Sendable {
         try database.write { db in
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
-            func json(_ value: some Encodable) throws -> String { String(decoding: try encoder.encode(value), as: UTF8.self) }
+            func json(_ value: some Encodable) throws -> String {
+                String(decoding: try encoder.encode(value), as: UTF8.self)
+            }
             try db.execute(sql: "DELETE FROM alert_states")
             for entry in states {
                 let alert = Alert(labels: entry.state.labels, annotations: [:], startsAtMs: 0)
@@ -79,7 +81,8 @@ package struct AlertStore: Sendable {
                         """,
                     arguments: [message.receiver, message.webhook, try json(message.payload), atMs, atMs])
                 try db.execute(
-                    sql: "INSERT INTO alert_history (at_ms, receiver, group_key, status, alerts) VALUES (?, ?, ?, ?, ?)",
+                    sql:
+                        "INSERT INTO alert_history (at_ms, receiver, group_key, status, alerts) VALUES (?, ?, ?, ?, ?)",
                     arguments: [
                         atMs, message.receiver, message.payload.groupKey, message.payload.status,
                         message.payload.alerts.count,

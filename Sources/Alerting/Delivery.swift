@@ -55,7 +55,10 @@ package struct Delivery: Sendable {
             blocked.insert(lane)
             logger.warning(
                 "notification failed",
-                metadata: ["receiver": "\(message.receiver)", "error": "\(problem ?? "")", "attempt": "\(message.attempts + 1)"])
+                metadata: [
+                    "receiver": "\(message.receiver)", "error": "\(problem ?? "")",
+                    "attempt": "\(message.attempts + 1)",
+                ])
             if atMs - message.createdMs > Delivery.giveUpMs {
                 try store.remove(message.id)
             } else {

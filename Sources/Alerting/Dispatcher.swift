@@ -78,7 +78,9 @@ package struct Dispatcher: Sendable {
         group.flushedMs = atMs
         let nowFiring = Dictionary(firing.map { ($0.fingerprint, $0.startsAtMs) }) { $1 }
         // What was told as firing and no longer is, ended; what is unknown by now ended as well.
-        let ended = alerts.filter { !$0.isFiring && group.firing[$0.fingerprint] != nil && nowFiring[$0.fingerprint] == nil }
+        let ended = alerts.filter {
+            !$0.isFiring && group.firing[$0.fingerprint] != nil && nowFiring[$0.fingerprint] == nil
+        }
         let isNew = nowFiring.contains { group.firing[$0.key] != $0.value }
         let repeats = group.notifiedMs.map { atMs - $0 >= route.repeatIntervalMs } ?? true
         guard isNew || !ended.isEmpty || (repeats && !firing.isEmpty) else { return nil }

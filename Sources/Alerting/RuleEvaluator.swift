@@ -78,7 +78,8 @@ package struct RuleEvaluator: Sendable {
         }
     }
 
-    private func vector(_ rule: Rule, atMs: Int64, source: any SeriesSource) throws -> [(labels: Labels, value: Double)] {
+    private func vector(_ rule: Rule, atMs: Int64, source: any SeriesSource) throws -> [(labels: Labels, value: Double)]
+    {
         switch try engine.instant(rule.expression, atMs: atMs, source: source).value {
         case .vector(let vector): return vector
         case .scalar(let value): return [(Labels(), value)]
@@ -119,7 +120,9 @@ package struct RuleEvaluator: Sendable {
                     .execution, "vector contains metrics with the same labelset after applying alert labels")
             }
             var annotations: [String: String] = [:]
-            for entry in rule.annotations { annotations[entry.name] = (try? entry.template.expand(data)) ?? entry.template.source }
+            for entry in rule.annotations {
+                annotations[entry.name] = (try? entry.template.expand(data)) ?? entry.template.source
+            }
             var state = states[labels] ?? RuleEvaluator.fresh(labels, atMs: atMs)
             if state.state == .resolved { state = RuleEvaluator.fresh(labels, atMs: atMs) }
             state.annotations = annotations

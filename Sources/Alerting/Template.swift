@@ -233,8 +233,9 @@ package struct Template: Sendable {
             guard name.hasPrefix("$") || name.hasPrefix(".") || TemplateFunction.names.contains(name) else {
                 throw TemplateError(reason: "function \(Labels.quoted(name)) not defined")
             }
-            if name.hasPrefix("$"), !["$value", "$labels", "$externalLabels", "$externalURL"].contains(
-                String(name.prefix { $0 != "." }))
+            if name.hasPrefix("$"),
+                !["$value", "$labels", "$externalLabels", "$externalURL"].contains(
+                    String(name.prefix { $0 != "." }))
             {
                 throw TemplateError(reason: "undefined variable \(Labels.quoted(name))")
             }

@@ -6,7 +6,8 @@ import Series
 enum TemplateFunction {
     static let names: Set<String> = [
         "humanize", "humanize1024", "humanizeDuration", "humanizePercentage", "humanizeTimestamp", "printf", "print",
-        "title", "toUpper", "toLower", "match", "reReplaceAll", "stripPort", "stripDomain", "eq", "ne", "lt", "le", "gt",
+        "title", "toUpper", "toLower", "match", "reReplaceAll", "stripPort", "stripDomain", "eq", "ne", "lt", "le",
+        "gt",
         "ge", "and", "or", "not", "len", "parseDuration",
     ]
 
@@ -25,8 +26,9 @@ enum TemplateFunction {
             return .string(GoFormat.printf(format, Array(arguments.dropFirst())))
         case "print": return .string(arguments.map(\.text).joined())
         case "title":
-            return .string(try string(name, arguments).split(separator: " ", omittingEmptySubsequences: false)
-                .map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined(separator: " "))
+            return .string(
+                try string(name, arguments).split(separator: " ", omittingEmptySubsequences: false)
+                    .map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined(separator: " "))
         case "toUpper": return .string(try string(name, arguments).uppercased())
         case "toLower": return .string(try string(name, arguments).lowercased())
         case "stripPort": return .string(String(try string(name, arguments).prefix { $0 != ":" }))

@@ -86,7 +86,8 @@ package struct ClusterObserver {
         let happenedMs = event.timestampMs ?? atMs
         switch reason {
         case "Killing":
-            guard let path = event.involvedObject.fieldPath, let open = path.firstIndex(of: "{"), path.hasSuffix("}") else {
+            guard let path = event.involvedObject.fieldPath, let open = path.firstIndex(of: "{"), path.hasSuffix("}")
+            else {
                 return
             }
             let key = ContainerKey(podUID: uid, container: String(path[path.index(after: open)...].dropLast()))
@@ -120,7 +121,9 @@ package struct ClusterObserver {
             labels[Labels.metricName] = ClusterObserver.restartsMetric
             restarts[key] = Restarts(labels: labels, count: status.restartCount)
             for terminated in [status.lastState?.terminated, status.state?.terminated] {
-                guard let terminated, let id = terminated.containerID, !(ended[key]?.contains(id) ?? false) else { continue }
+                guard let terminated, let id = terminated.containerID, !(ended[key]?.contains(id) ?? false) else {
+                    continue
+                }
                 ended[key, default: []].insert(id)
                 let endedMs = terminated.finishedAt.flatMap { TimeFormat.milliseconds(rfc3339: $0) } ?? atMs
                 // What ended before the watch began is history, not news.
@@ -187,7 +190,8 @@ package struct ClusterObserver {
 
     private mutating func count(_ entry: LedgerEntry) {
         var labels: Labels = [
-            "cause": entry.cause.rawValue, "namespace": entry.namespace, "node": entry.node, "job": "kubernetes-objects",
+            "cause": entry.cause.rawValue, "namespace": entry.namespace, "node": entry.node,
+            "job": "kubernetes-objects",
             "workload": entry.workload, "workload_kind": entry.workloadKind, "container": entry.container,
         ]
         labels[Labels.metricName] =
@@ -195,13 +199,17 @@ package struct ClusterObserver {
         counters[labels, default: 0] += 1
     }
 
-    /// Appends what is known as samples at a time. A counter that is new since the last time gets a zero there.
+    /// Appends what is known as samples at a time.
+    ///
+    /// A counter that is new since the last time gets a zero there.
     package mutating func emit(to sink: any SampleSink, atMs: Int64) {
         guard startMs != nil else { return }
         var batch = SampleBatch()
         let counted = Array(counters)
         for (id, entry) in zip(sink.ids(for: counted.map(\.key)), counted) {
-            if emitted.insert(entry.key).inserted, let lastEmitMs { batch.append(id, timestampMs: lastEmitMs, value: 0) }
+            if emitted.insert(entry.key).inserted, let lastEmitMs {
+                batch.append(id, timestampMs: lastEmitMs, value: 0)
+            }
             batch.append(id, timestampMs: atMs, value: entry.value)
         }
         let live = Array(restarts.values)

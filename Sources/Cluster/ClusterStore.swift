@@ -31,7 +31,8 @@ package struct ClusterStore: Sendable {
         encoder.outputFormatting = .sortedKeys
         let json = String(decoding: try encoder.encode(mark), as: UTF8.self)
         try database.write { db in
-            try db.execute(sql: "INSERT OR IGNORE INTO marks (at_ms, mark) VALUES (?, ?)", arguments: [mark.atMs, json])
+            try db.execute(
+                sql: "INSERT OR IGNORE INTO marks (at_ms, mark) VALUES (?, ?)", arguments: [mark.atMs, json])
         }
     }
 

@@ -57,12 +57,15 @@ package struct PodObject: Decodable, Sendable {
         guard let owner = metadata.ownerReferences?.first(where: { $0.controller ?? false }) else {
             return ("Pod", metadata.name)
         }
-        if owner.kind == "ReplicaSet", let hash = metadata.labels?["pod-template-hash"], owner.name.hasSuffix("-" + hash) {
+        if owner.kind == "ReplicaSet", let hash = metadata.labels?["pod-template-hash"],
+            owner.name.hasSuffix("-" + hash)
+        {
             return ("Deployment", String(owner.name.dropLast(hash.count + 1)))
         }
         // A CronJob names its Jobs by the minute they are due.
         if owner.kind == "Job", let dash = owner.name.lastIndex(of: "-"),
-            owner.name[owner.name.index(after: dash)...].allSatisfy(\.isNumber), owner.name.distance(from: dash, to: owner.name.endIndex) > 8
+            owner.name[owner.name.index(after: dash)...].allSatisfy(\.isNumber),
+            owner.name.distance(from: dash, to: owner.name.endIndex) > 8
         {
             return ("CronJob", String(owner.name[..<dash]))
         }
@@ -140,7 +143,9 @@ extension ObjectObservation {
         case "pods":
             let decoded = try JSONDecoder().decode(Line<PodObject>.self, from: data)
             if let error = decoded.error { return .failed(error) }
-            if let watch = decoded.watch { return .pods([watch.object], isList: false, deleted: watch.type == "DELETED") }
+            if let watch = decoded.watch {
+                return .pods([watch.object], isList: false, deleted: watch.type == "DELETED")
+            }
             return .pods(decoded.list?.items ?? [], isList: true, deleted: false)
         case "nodes":
             let decoded = try JSONDecoder().decode(Line<NodeObject>.self, from: data)

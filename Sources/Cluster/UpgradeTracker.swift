@@ -167,7 +167,9 @@ package struct UpgradeTracker: Sendable, Codable {
 
     private mutating func add(_ step: UpgradeStep, detectedBy: String) {
         var index = openIndex
-        if index == nil, let last = upgrades.indices.last, upgrades[last].to == step.to || upgrades[last].from == step.to {
+        if index == nil, let last = upgrades.indices.last,
+            upgrades[last].to == step.to || upgrades[last].from == step.to
+        {
             index = last
         }
         guard let index else {

@@ -49,7 +49,9 @@ package struct Effect: Sendable, Equatable {
     package var interval: Interval
 }
 
-/// Where a finding is. What does not apply is nil.
+/// Where a finding is.
+///
+/// What does not apply is nil.
 package struct FindingScope: Sendable, Equatable {
     package var component: String?
     package var node: String?

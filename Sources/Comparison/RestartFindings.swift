@@ -25,7 +25,8 @@ struct RestartFindings {
         summarise(rows, hashChanged: crossed != nil)
         let recreated = rows.filter { $0.kind == .exit && $0.cause == .definitionChanged }
         let lines = try input.logEvidence([
-            .equal(Labels.metricName, "upgrade_watch_log_matches_total"), .equal("rule", "container_definition_changed"),
+            .equal(Labels.metricName, "upgrade_watch_log_matches_total"),
+            .equal("rule", "container_definition_changed"),
         ])
         let nodes = Set(recreated.map(\.node) + lines.compactMap { $0.labels["node"] }).sorted()
         for node in nodes {
@@ -63,7 +64,8 @@ struct RestartFindings {
             scope: FindingScope(component: "kubelet", node: node, batch: batch), unit: "containers", before: 0,
             after: Double(count), effect: nil, onsetMs: onset, isExpected: crossed != nil,
             cause: FindingCause(
-                kind: step == nil ? .unknown : .upgradeStep, step: step, explanation: (words ?? "no step of the node is known") + why),
+                kind: step == nil ? .unknown : .upgradeStep, step: step,
+                explanation: (words ?? "no step of the node is known") + why),
             evidence: Array(evidence.prefix(maxEvidence)))
     }
 

@@ -47,9 +47,9 @@ package struct Signal: Sendable {
     package var direction: Direction
     /// Labels by which the data is split; each split is compared by itself.
     package var by: [String]
-    /// A change counts from this ratio of after to before on (or down to its inverse), and …
+    /// A change counts from this ratio of after to before on, or down to its inverse.
     package var relativeFloor: Double
-    /// … from this difference on, in the signal's unit.
+    /// A change counts from this difference on, in the signal's unit.
     package var absoluteFloor: Double
     /// Fewer events afterwards say nothing.
     package var minEvents: Double
@@ -100,7 +100,9 @@ package struct Signal: Sendable {
         case "gauge":
             if let value = fields.required("expression"), let text = value.string {
                 do {
-                    if try Parser.parse(text).type != .vector { value.report("the expression must give an instant vector") }
+                    if try Parser.parse(text).type != .vector {
+                        value.report("the expression must give an instant vector")
+                    }
                     kind = .gauge(expression: text)
                 } catch {
                     value.report("\(error)")

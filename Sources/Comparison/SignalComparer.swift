@@ -46,7 +46,9 @@ struct SignalComparer {
         if let selection = signal.presentWhen { return selection.matchers }
         switch signal.kind {
         case .ratio(_, let selection), .rate(let selection), .quantile(_, let selection):
-            return selection.matchers.filter { $0.name == Labels.metricName || $0.name == "job" || $0.name == "component" }
+            return selection.matchers.filter {
+                $0.name == Labels.metricName || $0.name == "job" || $0.name == "component"
+            }
         case .gauge: return nil
         }
     }
@@ -64,7 +66,8 @@ struct SignalComparer {
             return result
         }
         guard let matchers = try presence(signal) else { return nil }
-        let before = try input.source.select(matchers, fromMs: windows.baseline.fromMs, throughMs: windows.baseline.throughMs)
+        let before = try input.source.select(
+            matchers, fromMs: windows.baseline.fromMs, throughMs: windows.baseline.throughMs)
         let now = try input.source.select(matchers, fromMs: after.fromMs, throughMs: after.throughMs)
         let isThere = { (list: [SeriesSamples]) in list.contains { $0.values.contains { !$0.isNaN } } }
         if isThere(before), isThere(now) { return nil }
@@ -157,9 +160,11 @@ struct SignalComparer {
         let after = windows.after(signal)
         let exposureBefore = exposure?.before ?? windows.baseline.seconds
         let exposureAfter = exposure?.after ?? after.seconds
-        var result = SignalResult(signal: signal, status: .inconclusive, baseline: nil, soak: nil, effect: nil, needs: nil)
+        var result = SignalResult(
+            signal: signal, status: .inconclusive, baseline: nil, soak: nil, effect: nil, needs: nil)
         guard exposureAfter > 0, exposureBefore > 0 else {
-            result.needs = exposureAfter > 0 ? "nothing happened before the upgrade to compare with" : "nothing happened since"
+            result.needs =
+                exposureAfter > 0 ? "nothing happened before the upgrade to compare with" : "nothing happened since"
             if exposureBefore > 0 { result.baseline = .init(value: events.before / exposureBefore, n: exposureBefore) }
             if exposureAfter > 0 { result.soak = .init(value: events.after / exposureAfter, n: exposureAfter) }
             return result
@@ -178,8 +183,9 @@ struct SignalComparer {
         let difference = valueAfter - valueBefore
         let halfFloor = 1 + (signal.relativeFloor - 1) / 2
         // The most that the rate afterwards may be, from its own count: what holds where the baseline has no events.
-        let mostAfter = RateRatio.upperLimit(
-            count: events.after / dispersion, exposure: exposureAfter, confidence: confidence) * dispersion
+        let mostAfter =
+            RateRatio.upperLimit(
+                count: events.after / dispersion, exposure: exposureAfter, confidence: confidence) * dispersion
         let isSmall = mostAfter - valueBefore < signal.absoluteFloor
         switch signal.direction {
         case .up:
@@ -219,13 +225,16 @@ struct SignalComparer {
             let limit = RateRatio.upperLimit(count: 0, exposure: 1, confidence: Comparison.confidence)
             let missing = limit / signal.absoluteFloor - exposureAfter
             let seconds = isRate ? missing : missing * after.seconds / exposureAfter
-            return "no event so far; \(TimeFormat.duration(ms: max(60_000, Int64(seconds / 60) * 60_000))) more without one"
+            return
+                "no event so far; \(TimeFormat.duration(ms: max(60_000, Int64(seconds / 60) * 60_000))) more without one"
         }
         let share = exposureAfter / (exposureBefore + exposureAfter)
         let wanted = RateRatio.eventsNeeded(
             ratio: 1, bound: signal.relativeFloor, exposureShare: share, alpha: 1 - Comparison.confidence)
         let have = events.before + events.after
-        guard wanted.isFinite, wanted > have else { return "the interval is still wider than the margin; more time is needed" }
+        guard wanted.isFinite, wanted > have else {
+            return "the interval is still wider than the margin; more time is needed"
+        }
         let more = Int((wanted - have).rounded(.up))
         guard events.after > 0 else { return "about \(more) more events" }
         let hours = (wanted - have) / (events.after / max(1, after.seconds)) / 3600
@@ -251,12 +260,17 @@ struct SignalComparer {
         if !isPreexisting, let index = ChangePoint.poissonStep(counts: events.bins, exposures: exposures) {
             onsetMs = bins.startMs(index)
         }
+        let evidence = try evidence(signal, key, events)
+        // Where nothing was before, the first line that shows it is nearer to the truth than the edge of a bin.
+        if events.before == 0, let first = evidence.first(where: { $0.kind != .metric })?.firstMs, let onset = onsetMs {
+            onsetMs = max(onset, first)
+        }
         let finding = Finding(
             signal: signal.name, severity: isPreexisting ? .info : signal.severity, summary: "",
             scope: scope(signal, key, onsetMs), unit: signal.unit, before: outcome.baseline?.value,
             after: outcome.soak?.value, effect: outcome.effect, onsetMs: onsetMs, isExpected: false,
             cause: FindingCause(kind: .unknown, step: nil, explanation: ""),
-            evidence: try evidence(signal, key, events), timeline: timeline)
+            evidence: evidence, timeline: timeline)
         return try explain(finding, signal, key, isPreexisting: isPreexisting)
     }
 
@@ -340,7 +354,8 @@ struct SignalComparer {
                 signal: signal.name, severity: signal.severity, summary: "", scope: scope(signal, key, cut),
                 unit: signal.unit, before: result.baseline?.value, after: result.soak?.value, effect: result.effect,
                 onsetMs: onset(signal, level), isExpected: false,
-                cause: FindingCause(kind: .unknown, step: nil, explanation: ""), evidence: try evidence(signal, key, nil),
+                cause: FindingCause(kind: .unknown, step: nil, explanation: ""),
+                evidence: try evidence(signal, key, nil),
                 timeline: level.timeline)
             findings.append(try explain(finding, signal, key, isPreexisting: false))
         }
@@ -353,7 +368,8 @@ struct SignalComparer {
     }
 
     private func judge(_ signal: Signal, _ level: Level, confidence: Double) -> SignalResult {
-        var result = SignalResult(signal: signal, status: .inconclusive, baseline: nil, soak: nil, effect: nil, needs: nil)
+        var result = SignalResult(
+            signal: signal, status: .inconclusive, baseline: nil, soak: nil, effect: nil, needs: nil)
         let value = { (values: [Double]) -> Double? in
             guard !values.isEmpty else { return nil }
             let mean = values.reduce(0, +) / Double(values.count)
@@ -374,7 +390,8 @@ struct SignalComparer {
             difference = Interval(
                 estimate: after - before, low: before * (exp(shift.low) - 1), high: before * (exp(shift.high) - 1))
             result.effect = Effect(
-                kind: .rateRatio, interval: Interval(estimate: exp(shift.estimate), low: exp(shift.low), high: exp(shift.high)))
+                kind: .rateRatio,
+                interval: Interval(estimate: exp(shift.estimate), low: exp(shift.low), high: exp(shift.high)))
         } else {
             difference = shift
             result.effect = Effect(kind: .difference, interval: shift)
@@ -432,7 +449,8 @@ struct SignalComparer {
         }
         let scoped = selection.matchers + key.pairs.map { .equal($0.name, $0.value) }
         var found: [Evidence] = []
-        if selection.matchers.contains(where: { $0.name == Labels.metricName && $0.value.hasPrefix("upgrade_watch_") }) {
+        if selection.matchers.contains(where: { $0.name == Labels.metricName && $0.value.hasPrefix("upgrade_watch_") })
+        {
             found = try input.logEvidence(scoped).map(\.evidence)
         }
         let names = key.pairs.map { "\($0.name)=\(Labels.quoted($0.value))" }
@@ -448,7 +466,8 @@ struct SignalComparer {
 
     private func explain(_ finding: Finding, _ signal: Signal, _ key: Labels, isPreexisting: Bool) throws -> Finding {
         var finding = finding
-        let change = "\(Units.text(finding.before, signal.unit)) before, \(Units.text(finding.after, signal.unit)) after"
+        let change =
+            "\(Units.text(finding.before, signal.unit)) before, \(Units.text(finding.after, signal.unit)) after"
         let about = signal.about.isEmpty ? signal.name : signal.about
         if let client = key["client"], let path = key["path"] {
             finding.summary = "\(client): \(key["verb"] ?? "request") \(path): \(about): \(change)"

@@ -143,7 +143,11 @@ package struct ExpositionParser {
             skipBlanks()
         }
         // OpenMetrics: an exemplar may follow; it is not kept.
-        if format == .openMetrics, at < bytes.count, bytes[at] == UInt8(ascii: "#") { skipLine() } else { try endLine() }
+        if format == .openMetrics, at < bytes.count, bytes[at] == UInt8(ascii: "#") {
+            skipLine()
+        } else {
+            try endLine()
+        }
         out.starts.append(Int32(truncatingIfNeeded: start))
         out.ends.append(Int32(truncatingIfNeeded: end))
         out.values.append(value)
@@ -270,7 +274,8 @@ package struct ExpositionParser {
     private func isBlank(_ byte: UInt8) -> Bool { byte == 32 || byte == 9 }
 
     private func isNumberStart(_ byte: UInt8) -> Bool {
-        (byte >= 48 && byte <= 57) || byte == UInt8(ascii: "-") || byte == UInt8(ascii: "+") || byte == UInt8(ascii: ".")
+        (byte >= 48 && byte <= 57) || byte == UInt8(ascii: "-") || byte == UInt8(ascii: "+")
+            || byte == UInt8(ascii: ".")
     }
 
     private func error(_ reason: String) -> ExpositionError {
@@ -338,7 +343,9 @@ private struct LabelCursor {
             at += 1
             try readPairs(into: &pairs)
         }
-        guard pairs.contains(where: { $0.name == Labels.metricName }) else { throw error("the series has no metric name") }
+        guard pairs.contains(where: { $0.name == Labels.metricName }) else {
+            throw error("the series has no metric name")
+        }
         var names = Set<String>()
         for label in pairs where !names.insert(label.name).inserted {
             throw error("the label \(Labels.quoted(label.name)) stands twice")

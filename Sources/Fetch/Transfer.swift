@@ -1,7 +1,9 @@
 import CCurl
 import Foundation
 
-/// One request under way: curl's easy handle and what has come in. Lives on the client's thread.
+/// One request under way: curl's easy handle and what has come in.
+///
+/// Lives on the client's thread.
 final class Transfer {
     let id: UInt64
     let easy: UnsafeMutableRawPointer

@@ -69,7 +69,8 @@ package struct AuditEvent: Sendable {
         let parts = word.split(separator: "/", maxSplits: 1)
         guard parts.count == 2 else { return String(word) }
         let version = parts[1]
-        let isKubernetes = version.hasPrefix("v") && version.dropFirst().first?.isNumber == true
+        let isKubernetes =
+            version.hasPrefix("v") && version.dropFirst().first?.isNumber == true
             && userAgent.contains("kubernetes/")
         guard isKubernetes else { return String(word) }
         var name = String(parts[0])

@@ -70,7 +70,9 @@ package struct FileFollower {
     }
 
     /// Reads what a rotated file holds beyond a position: the renamed file itself, or the copy of a truncated one.
-    private func readRest(of old: LogPosition, except current: FileHandle, _ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+    private func readRest(of old: LogPosition, except current: FileHandle, _ body: (UnsafeRawBufferPointer) -> Void)
+        -> Int
+    {
         let url = URL(fileURLWithPath: path)
         let folder = url.deletingLastPathComponent().path
         let stem = url.deletingPathExtension().lastPathComponent
@@ -100,7 +102,8 @@ package struct FileFollower {
             return rest + readLines(limit: .max, body)
         }
         let size = Int64((try? handle.seekToEnd()) ?? 0)
-        let truncated = size < old.offset || (!old.head.isEmpty && FileFollower.head(handle, count: old.head.count) != old.head)
+        let truncated =
+            size < old.offset || (!old.head.isEmpty && FileFollower.head(handle, count: old.head.count) != old.head)
         if truncated {
             let rest = readRest(of: old, except: handle, body)
             position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(handle))

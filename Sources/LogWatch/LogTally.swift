@@ -84,7 +84,8 @@ package struct LogTally {
     /// - Parameters:
     ///   - line: without its line break.
     ///   - atMs: the line's time, or that of the line before where it has none.
-    package mutating func add(_ line: UnsafeRawBufferPointer, of source: LogSource, severity: LogSeverity, atMs: Int64) {
+    package mutating func add(_ line: UnsafeRawBufferPointer, of source: LogSource, severity: LogSeverity, atMs: Int64)
+    {
         if source.format == .audit {
             if let event = AuditEvent(line) { add(event, of: source, line, atMs: atMs) }
         } else {
@@ -163,13 +164,17 @@ package struct LogTally {
         return changed.map { ($0, counters[$0] ?? 0, evidence[$0]) }
     }
 
-    /// Appends the counters' values at a time. A counter that is new since the last time gets a zero there: it was
+    /// Appends the counters' values at a time.
+    ///
+    /// A counter that is new since the last time gets a zero there: it was
     /// watched, and had counted nothing.
     package mutating func emit(to sink: any SampleSink, atMs: Int64) {
         var batch = SampleBatch()
         let all = Array(counters)
         for (id, entry) in zip(sink.ids(for: all.map(\.key)), all) {
-            if emitted.insert(entry.key).inserted, let lastEmitMs { batch.append(id, timestampMs: lastEmitMs, value: 0) }
+            if emitted.insert(entry.key).inserted, let lastEmitMs {
+                batch.append(id, timestampMs: lastEmitMs, value: 0)
+            }
             batch.append(id, timestampMs: atMs, value: entry.value)
         }
         _ = sink.append(batch)

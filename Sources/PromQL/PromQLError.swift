@@ -21,7 +21,9 @@ package struct PromQLError: Error, Equatable, CustomStringConvertible {
         self.reason = reason
         let before = source.utf8.prefix(range.lowerBound)
         line = before.count { $0 == 10 } + 1
-        column = before.count - (before.lastIndex(of: 10).map { before.distance(from: before.startIndex, to: $0) + 1 } ?? 0) + 1
+        column =
+            before.count - (before.lastIndex(of: 10).map { before.distance(from: before.startIndex, to: $0) + 1 } ?? 0)
+            + 1
     }
 
     package init(_ kind: Kind, _ reason: String) {

@@ -77,11 +77,13 @@ package struct RecordingManifest: Decodable, Sendable {
         do {
             manifest = try JSONDecoder().decode(RecordingManifest.self, from: data)
         } catch let DecodingError.keyNotFound(key, context) {
-            let place = (context.codingPath + [key]).map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
+            let place = (context.codingPath + [key]).map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }
+                .joined()
             throw RecordingError(file: path, place: nil, reason: "the field \(place.drop { $0 == "." }) is missing")
         } catch let DecodingError.typeMismatch(_, context) {
             let place = context.codingPath.map { $0.intValue.map { "[\($0)]" } ?? ".\($0.stringValue)" }.joined()
-            throw RecordingError(file: path, place: nil, reason: "the field \(place.drop { $0 == "." }) has a wrong type")
+            throw RecordingError(
+                file: path, place: nil, reason: "the field \(place.drop { $0 == "." }) has a wrong type")
         } catch {
             throw RecordingError(file: path, place: nil, reason: "not valid JSON")
         }

@@ -50,7 +50,8 @@ package struct RecordingPlayer {
             problems.append(
                 RecordingError(
                     file: directory + "/recording.json", place: nil,
-                    reason: "\(log.file): unknown log format \"\(log.format)\"; known are klog, json, logfmt and audit"))
+                    reason: "\(log.file): unknown log format \"\(log.format)\"; known are klog, json, logfmt and audit")
+            )
         }
         for (file, kind) in files {
             do throws(RecordingError) {
@@ -67,7 +68,9 @@ package struct RecordingPlayer {
 
     /// The next event in order of time; nil at the end of the recording.
     package mutating func next() -> (atMs: Int64, event: RecordingEvent)? {
-        guard let index = streams.indices.min(by: { (streams[$0].next?.atMs ?? .max) < (streams[$1].next?.atMs ?? .max) }),
+        guard
+            let index = streams.indices.min(by: { (streams[$0].next?.atMs ?? .max) < (streams[$1].next?.atMs ?? .max) }
+            ),
             let event = streams[index].next
         else { return nil }
         do throws(RecordingError) {
@@ -136,7 +139,9 @@ package struct RecordingPlayer {
         guard let atMs else {
             throw RecordingError(
                 file: stream.cursor.path, place: "line \(stream.cursor.line)",
-                reason: "expected an object with the field \"t\", found \(Labels.quoted(String(decoding: line.prefix(60), as: UTF8.self)))")
+                reason:
+                    "expected an object with the field \"t\", found \(Labels.quoted(String(decoding: line.prefix(60), as: UTF8.self)))"
+            )
         }
         return (max(atMs, stream.lastMs), .object(file: file, line: line))
     }

@@ -95,7 +95,9 @@ struct ContentCursor {
         while !ended, buffer.count - at < wanted { ended = try !reader.read(into: &buffer) }
     }
 
-    /// The next line without its line break; nil at the end. A last line without a line break counts.
+    /// The next line without its line break; nil at the end.
+    ///
+    /// A last line without a line break counts.
     mutating func nextLine() throws(RecordingError) -> [UInt8]? {
         var searched = 0
         while true {

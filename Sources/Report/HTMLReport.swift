@@ -9,7 +9,8 @@ package enum HTMLReport {
     private static let charts = 12
 
     package static func render(_ assessment: Assessment) -> String {
-        var body = "<header class=\"\(assessment.verdict.rawValue.lowercased())\"><h1>\(assessment.verdict.rawValue)</h1><p>"
+        var body =
+            "<header class=\"\(assessment.verdict.rawValue.lowercased())\"><h1>\(assessment.verdict.rawValue)</h1><p>"
         body += escape("cluster \(assessment.cluster)")
         if let upgrade = assessment.upgrade {
             body += escape(", \(upgrade.from) to \(upgrade.to), \(assessment.phase.rawValue)")
@@ -24,7 +25,8 @@ package enum HTMLReport {
         body += coverage(assessment.coverage) + "</main>"
         return "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">"
             + "<meta name=\"viewport\" content=\"width=device-width\"><title>"
-            + escape("\(assessment.verdict.rawValue): \(assessment.cluster)") + "</title><style>\(style)</style></head><body>"
+            + escape("\(assessment.verdict.rawValue): \(assessment.cluster)")
+            + "</title><style>\(style)</style></head><body>"
             + body + "</body></html>\n"
     }
 
@@ -62,7 +64,8 @@ package enum HTMLReport {
                 finding.cause.kind == .preexisting
                 ? "there before the upgrade" : finding.isExpected ? "expected" : finding.severity.rawValue
             let kind = finding.isExpected || finding.cause.kind == .preexisting ? "calm" : finding.severity.rawValue
-            out += "<article class=\"\(kind)\"><span class=\"tag\">\(escape(tag))</span><h3>\(escape(finding.summary))</h3>"
+            out +=
+                "<article class=\"\(kind)\"><span class=\"tag\">\(escape(tag))</span><h3>\(escape(finding.summary))</h3>"
             if let onset = finding.onsetMs { out += "<p>Since \(TimeFormat.rfc3339(ms: onset / 1000 * 1000)).</p>" }
             out += "<p>\(escape(finding.cause.explanation))</p>"
             if index < charts, finding.timeline.count > 1 {
@@ -72,7 +75,8 @@ package enum HTMLReport {
                 "\(evidence.kind.rawValue): \(evidence.text)" + (evidence.count > 1 ? " (\(evidence.count) times)" : "")
             }
             if !lines.isEmpty {
-                out += "<details><summary>Evidence (\(finding.evidence.count))</summary><pre>"
+                out +=
+                    "<details><summary>Evidence (\(finding.evidence.count))</summary><pre>"
                     + escape(lines.joined(separator: "\n")) + "</pre></details>"
             }
             out += "</article>"
@@ -84,13 +88,15 @@ package enum HTMLReport {
         var rows = ""
         for result in assessment.signals {
             let unit = result.signal.unit
-            rows += "<tr><td>\(escape(result.signal.name))\(result.signal.isCritical ? " *" : "")</td>"
+            rows +=
+                "<tr><td>\(escape(result.signal.name))\(result.signal.isCritical ? " *" : "")</td>"
                 + "<td class=\"\(result.status.rawValue)\">\(result.status.rawValue)</td>"
                 + "<td>\(escape(result.baseline.map { Units.text($0.value, unit) } ?? "-"))</td>"
                 + "<td>\(escape(result.soak.map { Units.text($0.value, unit) } ?? "-"))</td>"
                 + "<td>\(escape(result.needs ?? ""))</td></tr>"
         }
-        return "<h2>Signals</h2><table><tr><th>signal</th><th>status</th><th>before</th><th>after</th><th>needs</th></tr>"
+        return
+            "<h2>Signals</h2><table><tr><th>signal</th><th>status</th><th>before</th><th>after</th><th>needs</th></tr>"
             + rows + "</table><p>* critical: the verdict depends on it.</p>"
     }
 
@@ -101,7 +107,8 @@ package enum HTMLReport {
                 [("restarts", ledger.restarts), ("evictions", ledger.evictions)].map { name, total in
                     [
                         name, String(total.total), String(total.expected), String(total.unexpected),
-                        total.byCause.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(separator: ", "),
+                        total.byCause.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(
+                            separator: ", "),
                     ]
                 })
     }
@@ -135,26 +142,35 @@ package enum HTMLReport {
 private enum Chart {
     static func svg(_ finding: Finding, upgrade: Upgrade, baselineFromMs: Int64?) -> String {
         let (width, height, left, bottom) = (1000.0, 220.0, 90.0, 26.0)
-        guard let first = finding.timeline.first?.atMs, let last = finding.timeline.last?.atMs, last > first else { return "" }
+        guard let first = finding.timeline.first?.atMs, let last = finding.timeline.last?.atMs, last > first else {
+            return ""
+        }
         let values = finding.timeline.map(\.value)
         let top = max(values.max() ?? 1, finding.before ?? 0, finding.after ?? 0) * 1.1
         let scale = top > 0 ? top : 1
         let x = { (ms: Int64) in left + Double(ms - first) / Double(last - first) * (width - left - 10) }
         let y = { (value: Double) in 10 + (1 - value / scale) * (height - bottom - 10) }
         func number(_ value: Double) -> String { String(format: "%.1f", value) }
-        var out = "<svg viewBox=\"0 0 \(Int(width)) \(Int(height))\" role=\"img\" aria-label=\"\(HTMLReport.escape(finding.signal)) over time\">"
-        out += "<rect x=\"\(number(left))\" y=\"10\" width=\"\(number(x(upgrade.startedMs) - left))\" height=\"\(number(height - bottom - 10))\" fill=\"#eef3f8\"/>"
+        var out =
+            "<svg viewBox=\"0 0 \(Int(width)) \(Int(height))\" role=\"img\" aria-label=\"\(HTMLReport.escape(finding.signal)) over time\">"
+        out +=
+            "<rect x=\"\(number(left))\" y=\"10\" width=\"\(number(x(upgrade.startedMs) - left))\" height=\"\(number(height - bottom - 10))\" fill=\"#eef3f8\"/>"
         for part in [0.0, 0.5, 1.0] {
             let value = scale * part
-            out += "<line x1=\"\(number(left))\" x2=\"\(number(width - 10))\" y1=\"\(number(y(value)))\" y2=\"\(number(y(value)))\" stroke=\"#e3e7ea\"/>"
-            out += "<text x=\"\(number(left - 6))\" y=\"\(number(y(value) + 4))\" font-size=\"12\" text-anchor=\"end\" fill=\"#5c6670\">\(HTMLReport.escape(Units.text(value, finding.unit)))</text>"
+            out +=
+                "<line x1=\"\(number(left))\" x2=\"\(number(width - 10))\" y1=\"\(number(y(value)))\" y2=\"\(number(y(value)))\" stroke=\"#e3e7ea\"/>"
+            out +=
+                "<text x=\"\(number(left - 6))\" y=\"\(number(y(value) + 4))\" font-size=\"12\" text-anchor=\"end\" fill=\"#5c6670\">\(HTMLReport.escape(Units.text(value, finding.unit)))</text>"
         }
         for step in upgrade.steps where step.atMs >= first && step.atMs <= last {
-            out += "<line x1=\"\(number(x(step.atMs)))\" x2=\"\(number(x(step.atMs)))\" y1=\"10\" y2=\"\(number(height - bottom))\" stroke=\"#8a6100\" stroke-dasharray=\"3 3\">"
-            out += "<title>\(HTMLReport.escape("\(step.component) \(step.node ?? step.instance ?? "") \(step.from) to \(step.to)"))</title></line>"
+            out +=
+                "<line x1=\"\(number(x(step.atMs)))\" x2=\"\(number(x(step.atMs)))\" y1=\"10\" y2=\"\(number(height - bottom))\" stroke=\"#8a6100\" stroke-dasharray=\"3 3\">"
+            out +=
+                "<title>\(HTMLReport.escape("\(step.component) \(step.node ?? step.instance ?? "") \(step.from) to \(step.to)"))</title></line>"
         }
         if let before = finding.before {
-            out += "<line x1=\"\(number(left))\" x2=\"\(number(width - 10))\" y1=\"\(number(y(before)))\" y2=\"\(number(y(before)))\" stroke=\"#3d6a9e\" stroke-dasharray=\"6 4\"><title>before</title></line>"
+            out +=
+                "<line x1=\"\(number(left))\" x2=\"\(number(width - 10))\" y1=\"\(number(y(before)))\" y2=\"\(number(y(before)))\" stroke=\"#3d6a9e\" stroke-dasharray=\"6 4\"><title>before</title></line>"
         }
         let line = { (points: [(atMs: Int64, value: Double)], color: String) in
             "<polyline fill=\"none\" stroke=\"\(color)\" stroke-width=\"2\" points=\"\(points.map { "\(number(x($0.atMs))),\(number(y($0.value)))" }.joined(separator: " "))\"/>"
@@ -162,7 +178,8 @@ private enum Chart {
         out += line(finding.timeline.filter { $0.atMs <= upgrade.startedMs }, "#3d6a9e")
         out += line(finding.timeline.filter { $0.atMs > upgrade.startedMs }, "#b3261e")
         for (ms, anchor) in [(first, "start"), (upgrade.startedMs, "middle"), (last, "end")] {
-            out += "<text x=\"\(number(x(ms)))\" y=\"\(number(height - 8))\" font-size=\"12\" text-anchor=\"\(anchor)\" fill=\"#5c6670\">\(TimeFormat.clock(ms: ms))</text>"
+            out +=
+                "<text x=\"\(number(x(ms)))\" y=\"\(number(height - 8))\" font-size=\"12\" text-anchor=\"\(anchor)\" fill=\"#5c6670\">\(TimeFormat.clock(ms: ms))</text>"
         }
         return out + "</svg>"
     }

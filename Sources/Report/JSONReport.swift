@@ -4,7 +4,9 @@ import Foundation
 import Series
 import Statistics
 
-/// The report as JSON, schema `upgrade-watch/report/v1` (docs/report.md). What is not known is null, never left out.
+/// The report as JSON, schema `upgrade-watch/report/v1` (docs/report.md).
+///
+/// What is not known is null, never left out.
 package struct JSONReport: Encodable, Sendable {
     struct UpgradePart: Encodable {
         var id: String
@@ -123,13 +125,15 @@ package struct JSONReport: Encodable, Sendable {
         signals = assessment.signals.map(JSONReport.signal)
         findings = assessment.findings.map(JSONReport.finding)
         ledger = LedgerPart(
-            restarts: JSONReport.total(assessment.ledger.restarts), evictions: JSONReport.total(assessment.ledger.evictions))
+            restarts: JSONReport.total(assessment.ledger.restarts),
+            evictions: JSONReport.total(assessment.ledger.evictions))
         coverage = CoveragePart(
             targets: assessment.coverage.targets, scrapesDue: assessment.coverage.scrapesDue,
             scrapesOk: assessment.coverage.scrapesOK,
             gaps: assessment.coverage.gaps.map {
                 GapPart(
-                    instance: $0.instance, from: TimeFormat.rfc3339(ms: $0.fromMs), to: TimeFormat.rfc3339(ms: $0.throughMs))
+                    instance: $0.instance, from: TimeFormat.rfc3339(ms: $0.fromMs),
+                    to: TimeFormat.rfc3339(ms: $0.throughMs))
             })
     }
 

@@ -15,15 +15,18 @@ package enum JUnitReport {
                 // Its findings are the failures.
                 cases += "    <testcase classname=\"signals\" name=\"\(name)\"/>\n"
             case .worse:
-                cases += "    <testcase classname=\"signals\" name=\"\(name)\"><system-out>worse</system-out></testcase>\n"
+                cases +=
+                    "    <testcase classname=\"signals\" name=\"\(name)\"><system-out>worse</system-out></testcase>\n"
             case .inconclusive, .blind, .changed:
                 let message = HTMLReport.escape("\(result.status.rawValue): \(result.needs ?? "")")
-                cases += "    <testcase classname=\"signals\" name=\"\(name)\"><skipped message=\"\(message)\"/></testcase>\n"
+                cases +=
+                    "    <testcase classname=\"signals\" name=\"\(name)\"><skipped message=\"\(message)\"/></testcase>\n"
             }
         }
         for finding in failing {
             let summary = HTMLReport.escape(finding.summary)
-            cases += "    <testcase classname=\"findings\" name=\"\(HTMLReport.escape(finding.signal)) \(finding.id)\">"
+            cases +=
+                "    <testcase classname=\"findings\" name=\"\(HTMLReport.escape(finding.signal)) \(finding.id)\">"
                 + "<failure message=\"\(summary)\">\(HTMLReport.escape(finding.cause.explanation))</failure></testcase>\n"
         }
         let skipped = assessment.signals.count { [.inconclusive, .blind, .changed].contains($0.status) }

@@ -81,7 +81,8 @@ package enum TextReport {
 
     private static func words(_ effect: Effect, _ unit: String) -> String {
         let number = { (value: Double) in
-            value.isInfinite ? "unbounded" : effect.kind == .rateRatio ? String(format: "%.3g", value) : Units.text(value, unit)
+            value.isInfinite
+                ? "unbounded" : effect.kind == .rateRatio ? String(format: "%.3g", value) : Units.text(value, unit)
         }
         let interval = effect.interval
         switch effect.kind {
@@ -90,7 +91,8 @@ package enum TextReport {
             return "\(estimate), 99 % confidence: \(number(interval.low)) to \(number(interval.high))"
         case .difference:
             let sign = interval.estimate >= 0 ? "+" : ""
-            return "\(sign)\(number(interval.estimate)), 99 % confidence: \(number(interval.low)) to \(number(interval.high))"
+            return
+                "\(sign)\(number(interval.estimate)), 99 % confidence: \(number(interval.low)) to \(number(interval.high))"
         }
     }
 
@@ -197,7 +199,9 @@ private struct Page {
             ([header] + rows).map { $0[column].count }.max() ?? 0
         }
         for (index, row) in ([header] + rows).enumerated() {
-            let cells = row.indices.map { $0 == row.count - 1 ? row[$0] : row[$0].padding(toLength: widths[$0], withPad: " ", startingAt: 0) }
+            let cells = row.indices.map {
+                $0 == row.count - 1 ? row[$0] : row[$0].padding(toLength: widths[$0], withPad: " ", startingAt: 0)
+            }
             let line = "  " + cells.joined(separator: "  ")
             text += index == 0 ? paint(line, "2") + "\n" : line + "\n"
         }

@@ -161,7 +161,8 @@ package struct ScrapeSession {
             }
             let kept = found.count { entries[Int($0)].id != nil || Int($0) >= knownEntries }
             if target.limits.samples > 0, kept > target.limits.samples {
-                throw ScrapeError(reason: "the target has \(kept) samples, more than the sample_limit of \(target.limits.samples)")
+                throw ScrapeError(
+                    reason: "the target has \(kept) samples, more than the sample_limit of \(target.limits.samples)")
             }
         } catch {
             // Take back what this scrape added, so that the next one starts from what is stored.
@@ -253,7 +254,8 @@ package struct ScrapeSession {
         for index in (first..<entries.count).reversed() {
             let entry = entries[index]
             let hash = text.withUnsafeBufferPointer {
-                ScrapeSession.hash(UnsafeBufferPointer(rebasing: $0[Int(entry.start)..<Int(entry.start + entry.length)]))
+                ScrapeSession.hash(
+                    UnsafeBufferPointer(rebasing: $0[Int(entry.start)..<Int(entry.start + entry.length)]))
             }
             byHash[hash] = entry.next >= 0 ? entry.next : nil
         }

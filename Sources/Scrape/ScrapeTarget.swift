@@ -47,7 +47,9 @@ package struct ScrapeTarget: Sendable {
 
 /// What one scrape may bring; more fails the scrape.
 package struct ScrapeLimits: Sendable, Equatable {
-    /// After decompression. An apiserver of a large cluster answers with tens of megabytes.
+    /// Bytes after decompression.
+    ///
+    /// An apiserver of a large cluster answers with tens of megabytes.
     package var bodyBytes = 128 << 20
     /// After relabelling; 0 is no limit.
     package var samples = 0

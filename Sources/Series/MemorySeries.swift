@@ -80,7 +80,9 @@ package final class MemorySeries: SampleSink, SeriesSource {
 }
 
 extension SampleSink {
-    /// Appends one sample of each series at one time. For the few series that a component makes of itself.
+    /// Appends one sample of each series at one time.
+    ///
+    /// For the few series that a component makes of itself.
     @discardableResult
     package func append(_ samples: [(labels: Labels, value: Double)], atMs timestampMs: Int64) -> AppendResult {
         var batch = SampleBatch()

@@ -1,4 +1,6 @@
-/// The number of a series in one store. Numbers of different stores have nothing to do with each other.
+/// The number of a series in one store.
+///
+/// Numbers of different stores have nothing to do with each other.
 package struct SeriesID: Hashable, Sendable, Comparable {
     package var rawValue: Int64
 

@@ -20,7 +20,9 @@ package enum TimeFormat {
             guard let number = Int64(digits) else { return nil }
             rest = rest.dropFirst(digits.count)
             let suffix = rest.prefix { $0.isASCII && $0.isLetter }
-            guard let index = units.indices.first(where: { $0 >= next && units[$0].suffix == suffix }) else { return nil }
+            guard let index = units.indices.first(where: { $0 >= next && units[$0].suffix == suffix }) else {
+                return nil
+            }
             rest = rest.dropFirst(suffix.count)
             let (product, overflow) = number.multipliedReportingOverflow(by: units[index].ms)
             let (sum, overflow2) = total.addingReportingOverflow(product)
@@ -64,8 +66,9 @@ package enum TimeFormat {
         return "\(pad(seconds / 3600, 2)):\(pad(seconds / 60 % 60, 2)):\(pad(seconds % 60, 2))"
     }
 
-    /// Milliseconds since the epoch of an RFC 3339 time, nil where the text is none. Digits beyond the millisecond
-    /// are cut off.
+    /// Milliseconds since the epoch of an RFC 3339 time, nil where the text is none.
+    ///
+    /// Digits beyond the millisecond are cut off.
     package static func milliseconds(rfc3339 text: some StringProtocol) -> Int64? {
         let bytes = Array(text.utf8)
         func number(_ range: Range<Int>) -> Int64? {

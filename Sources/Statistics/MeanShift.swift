@@ -19,7 +19,8 @@ package enum MeanShift {
         let degrees =
             error * error
             / (errorA * errorA / max(1, a.effectiveCount - 1) + errorB * errorB / max(1, b.effectiveCount - 1))
-        let width = SpecialFunctions.studentTQuantile(1 - (1 - confidence) / 2, degrees: max(1, degrees))
+        let width =
+            SpecialFunctions.studentTQuantile(1 - (1 - confidence) / 2, degrees: max(1, degrees))
             * error.squareRoot()
         return Interval(estimate: estimate, low: estimate - width, high: estimate + width)
     }

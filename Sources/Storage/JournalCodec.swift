@@ -19,7 +19,9 @@ enum JournalCodec {
             Varint.append(Varint.zigzag(timestampMs &- last), to: &plain)
             last = timestampMs
         }
-        for value in batch.values { withUnsafeBytes(of: value.bitPattern.littleEndian) { plain.append(contentsOf: $0) } }
+        for value in batch.values {
+            withUnsafeBytes(of: value.bitPattern.littleEndian) { plain.append(contentsOf: $0) }
+        }
         return compress(plain)
     }
 

@@ -1,6 +1,8 @@
 import Series
 
-/// Which series there are, and which of them a selector accepts. In memory, made from the table `series` at opening.
+/// Which series there are, and which of them a selector accepts.
+///
+/// In memory, made from the table `series` at opening.
 struct SeriesIndex {
     private(set) var labels: [SeriesID: Labels] = [:]
     private var ids: [Labels: SeriesID] = [:]

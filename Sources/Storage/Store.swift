@@ -13,7 +13,9 @@ package final class Store: SampleSink, SeriesSource {
     package static let fileName = "metrics.db"
 
     /// The most samples that wait for a flush; beyond it new ones are dropped and counted, so that a full disk does
-    /// not fill the memory as well. About 24 bytes each.
+    /// not fill the memory as well.
+    ///
+    /// About 24 bytes each.
     package static let maxPendingSamples = 20_000_000
 
     private struct Head {
@@ -263,9 +265,11 @@ package final class Store: SampleSink, SeriesSource {
                             AND NOT EXISTS (SELECT 1 FROM blocks WHERE series_id = series.id)
                             """, arguments: [beforeMs])
                     let gone = state.withLock { state in
-                        Set(empty.map { SeriesID(rawValue: $0) }.filter {
-                            (state.heads[$0]?.timestampsMs.isEmpty ?? true) && (state.heads[$0]?.lastMs ?? .min) < beforeMs
-                        })
+                        Set(
+                            empty.map { SeriesID(rawValue: $0) }.filter {
+                                (state.heads[$0]?.timestampsMs.isEmpty ?? true)
+                                    && (state.heads[$0]?.lastMs ?? .min) < beforeMs
+                            })
                     }
                     for id in gone { try db.execute(sql: "DELETE FROM series WHERE id = ?", arguments: [id.rawValue]) }
                     return gone
@@ -280,7 +284,9 @@ package final class Store: SampleSink, SeriesSource {
         }
     }
 
-    /// Writes everything down and lets go of the files. Nothing may be appended afterwards.
+    /// Writes everything down and lets go of the files.
+    ///
+    /// Nothing may be appended afterwards.
     package func close() throws {
         try checkpoint()
         try? database.close()
@@ -472,7 +478,8 @@ package final class Store: SampleSink, SeriesSource {
         case .SQLITE_FULL:
             return StoreError(
                 code: .full, path: path,
-                reason: "\(words): the samples stay in memory and are written once there is room; free space on the disk")
+                reason:
+                    "\(words): the samples stay in memory and are written once there is room; free space on the disk")
         case .SQLITE_NOTADB, .SQLITE_CORRUPT:
             return StoreError(code: .unreadable, path: path, reason: "not a store of upgrade-watch: \(words)")
         case .SQLITE_ERROR where words.contains("no such table"):

@@ -145,7 +145,9 @@ package struct YAMLValue {
     /// A duration in milliseconds.
     package var durationMs: Int64? {
         guard let text = node.scalar?.string, let ms = TimeFormat.durationMs(text) else {
-            report("\(label): \(shown) is not a duration; write a number with a unit of ms, s, m, h, d, w or y, as in 15s or 1h30m")
+            report(
+                "\(label): \(shown) is not a duration; write a number with a unit of ms, s, m, h, d, w or y, as in 15s or 1h30m"
+            )
             return nil
         }
         return ms
@@ -232,7 +234,9 @@ package struct YAMLFields {
             let place = parent.path.isEmpty ? "" : " in \(parent.path)"
             let guess = known.filter { EditDistance.between($0, name) <= max(1, name.count / 3) }
                 .min { EditDistance.between($0, name) < EditDistance.between($1, name) }
-            let remedy = guess.map { "did you mean \(Labels.quoted($0))?" } ?? "known fields: \(known.sorted().joined(separator: ", "))"
+            let remedy =
+                guess.map { "did you mean \(Labels.quoted($0))?" }
+                ?? "known fields: \(known.sorted().joined(separator: ", "))"
             value.report("unknown field \(Labels.quoted(name))\(place); \(remedy)")
         }
     }

@@ -82,7 +82,8 @@ package struct Replay {
                 ScrapeSession(target: ScrapeTarget(labels: target.labels, url: ""), sink: store)
             }
             let sources = manifest.logs.map { log in
-                LogSource(component: log.component, node: log.node ?? "", format: LogFormat(rawValue: log.format) ?? .klog)
+                LogSource(
+                    component: log.component, node: log.node ?? "", format: LogFormat(rawValue: log.format) ?? .klog)
             }
             var tickMs = manifest.startMs + intervalMs
             // The logs may go on a little after the last scrape.

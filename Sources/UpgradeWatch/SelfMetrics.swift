@@ -20,7 +20,9 @@ struct SelfMetrics: Sendable {
             out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(value)\n"
         }
         add("upgrade_watch_store_series", "gauge", "Series in the store.", stored.series)
-        add("upgrade_watch_store_samples_appended_total", "counter", "Samples taken into the store.", stored.samplesAppended)
+        add(
+            "upgrade_watch_store_samples_appended_total", "counter", "Samples taken into the store.",
+            stored.samplesAppended)
         add(
             "upgrade_watch_store_out_of_order_samples_total", "counter",
             "Samples refused because a newer one of their series was there.", stored.samplesOutOfOrder)
@@ -32,17 +34,29 @@ struct SelfMetrics: Sendable {
             "Samples dropped because too many waited to be written.", stored.samplesDropped)
         add("upgrade_watch_store_pending_samples", "gauge", "Samples that wait to be written.", stored.samplesPending)
         add("upgrade_watch_store_flushes_total", "counter", "Writes of the journal.", stored.flushes)
-        add("upgrade_watch_store_flushes_failed_total", "counter", "Writes of the journal that failed.", stored.flushesFailed)
-        add("upgrade_watch_store_checkpoints_total", "counter", "Times that the journal was moved into blocks.", stored.checkpoints)
+        add(
+            "upgrade_watch_store_flushes_failed_total", "counter", "Writes of the journal that failed.",
+            stored.flushesFailed)
+        add(
+            "upgrade_watch_store_checkpoints_total", "counter", "Times that the journal was moved into blocks.",
+            stored.checkpoints)
         add("upgrade_watch_targets", "gauge", "Targets that are scraped.", targets.count)
         add("upgrade_watch_scrapes_total", "counter", "Scrapes.", targets.reduce(0) { $0 + $1.scrapes })
-        add("upgrade_watch_scrapes_failed_total", "counter", "Scrapes without a usable answer.", targets.reduce(0) { $0 + $1.scrapesFailed })
-        add("upgrade_watch_scrapes_late_total", "counter", "Scrapes that began an interval late.", targets.reduce(0) { $0 + $1.scrapesLate })
+        add(
+            "upgrade_watch_scrapes_failed_total", "counter", "Scrapes without a usable answer.",
+            targets.reduce(0) { $0 + $1.scrapesFailed })
+        add(
+            "upgrade_watch_scrapes_late_total", "counter", "Scrapes that began an interval late.",
+            targets.reduce(0) { $0 + $1.scrapesLate })
         add("upgrade_watch_log_lines_read_total", "counter", "Lines read from logs.", watched.logLines)
         add("upgrade_watch_rule_evaluations_total", "counter", "Evaluations of rules.", watched.ruleEvaluations)
         add("upgrade_watch_comparisons_total", "counter", "Comparisons with the baseline.", watched.comparisons)
-        add("upgrade_watch_notifications_queued_total", "counter", "Messages put into the queue.", watched.messagesQueued)
-        add("upgrade_watch_notifications_dropped_total", "counter", "Messages given up because too many waited.", watched.messagesDropped)
+        add(
+            "upgrade_watch_notifications_queued_total", "counter", "Messages put into the queue.",
+            watched.messagesQueued)
+        add(
+            "upgrade_watch_notifications_dropped_total", "counter", "Messages given up because too many waited.",
+            watched.messagesDropped)
         add("upgrade_watch_notifications_queue_length", "gauge", "Messages that wait.", (try? alerts.queued()) ?? 0)
         return out
     }

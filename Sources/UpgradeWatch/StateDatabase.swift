@@ -63,13 +63,16 @@ package struct StateDatabase: Sendable {
     /// Keeps a setting that a later report needs.
     package func set(_ name: String, _ value: String) throws {
         try database.write {
-            try $0.execute(sql: "INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)", arguments: [name, value])
+            try $0.execute(
+                sql: "INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)", arguments: [name, value])
         }
     }
 
     /// A setting that was kept; nil where there is none.
     package func setting(_ name: String) throws -> String? {
-        try database.read { try String.fetchOne($0, sql: "SELECT value FROM settings WHERE name = ?", arguments: [name]) }
+        try database.read {
+            try String.fetchOne($0, sql: "SELECT value FROM settings WHERE name = ?", arguments: [name])
+        }
     }
 
     package func close() { try? database.close() }

@@ -60,14 +60,17 @@ package struct WatchService: Sendable {
         let flusher = FlushLoop(store: store, config: config.storage, time: time, logger: logger)
         let scrapes = ScrapeService(board: board, client: client, store: store, time: time, logger: logger)
         let watch = WatchLoop(
-            watcher: watcher, delivery: Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger),
+            watcher: watcher,
+            delivery: Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger),
             config: config, time: time, logger: logger)
         let metrics = SelfMetrics(store: store, board: board, watcher: watcher, alerts: state.alerts)
         let context = WebContext(
             source: store, engine: QueryEngine(), time: time, targets: { board.statuses },
             rules: { await watcher.ruleStatus }, upgrades: { await watcher.upgrades },
             assess: { [time] id in
-                do { return try await watcher.assess(upgrade: id, atMs: time.nowMs) } catch is UnknownUpgrade { return nil }
+                do { return try await watcher.assess(upgrade: id, atMs: time.nowMs) } catch is UnknownUpgrade {
+                    return nil
+                }
             }, marks: { try state.cluster.marks() }, addMark: { try state.cluster.add($0) },
             reload: { try reload.request() }, metrics: { await metrics.text() }, isReady: { true })
         let web = Application(
@@ -85,7 +88,10 @@ package struct WatchService: Sendable {
                 ], gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet))
         logger.info(
             "watching",
-            metadata: ["cluster": "\(config.cluster)", "targets": "\(config.targets.count)", "signals": "\(config.signals.count)"])
+            metadata: [
+                "cluster": "\(config.cluster)", "targets": "\(config.targets.count)",
+                "signals": "\(config.signals.count)",
+            ])
         try await group.run()
         try await watcher.finish()
     }
@@ -132,7 +138,8 @@ final class ReloadRequest: Service {
                         try request()
                         return
                     } catch {
-                        logger.error("the configuration can't be reloaded, the old one stays", metadata: ["error": "\(error)"])
+                        logger.error(
+                            "the configuration can't be reloaded, the old one stays", metadata: ["error": "\(error)"])
                     }
                 }
             }
@@ -166,7 +173,9 @@ struct FlushLoop: Service {
             let nowMs = time.nowMs
             do {
                 try store.flush()
-                if store.journaledSamples > FlushLoop.checkpointSamples || nowMs - lastCheckpointMs > FlushLoop.checkpointMs {
+                if store.journaledSamples > FlushLoop.checkpointSamples
+                    || nowMs - lastCheckpointMs > FlushLoop.checkpointMs
+                {
                     lastCheckpointMs = nowMs
                     try store.checkpoint()
                 }

@@ -68,7 +68,8 @@ package actor Watcher {
     /// Makes assessments of what is stored.
     private var assessor: Assessor {
         Assessor(
-            cluster: config.cluster, upgradeConfig: config.upgrade, signals: config.signals, source: store, state: state)
+            cluster: config.cluster, upgradeConfig: config.upgrade, signals: config.signals, source: store, state: state
+        )
     }
 
     // MARK: What comes in

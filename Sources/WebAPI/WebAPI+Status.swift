@@ -15,7 +15,8 @@ extension WebAPI {
         }
         router.get("/api/v1/rules") { _, _ in
             let rules = await context.rules()
-            return json(QueryJSON.success("{\"groups\":[\(rules.groups.map { group($0, rules) }.joined(separator: ","))]}"))
+            return json(
+                QueryJSON.success("{\"groups\":[\(rules.groups.map { group($0, rules) }.joined(separator: ","))]}"))
         }
         router.get("/api/v1/alerts") { _, _ in
             let rules = await context.rules()
@@ -23,7 +24,10 @@ extension WebAPI {
             return json(QueryJSON.success("{\"alerts\":[\(rows.sorted().joined(separator: ","))]}"))
         }
         router.get("/api/v1/status/buildinfo") { _, _ in
-            json(QueryJSON.success("{\"version\":\"\(buildVersion)\",\"revision\":\"\",\"branch\":\"\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}"))
+            json(
+                QueryJSON.success(
+                    "{\"version\":\"\(buildVersion)\",\"revision\":\"\",\"branch\":\"\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\"}"
+                ))
         }
     }
 

@@ -31,7 +31,8 @@ package struct WebContext: Sendable {
         targets: @escaping @Sendable () -> [TargetStatus], rules: @escaping @Sendable () async -> RuleEvaluator,
         upgrades: @escaping @Sendable () async -> [Upgrade],
         assess: @escaping @Sendable (String?) async throws -> Assessment?,
-        marks: @escaping @Sendable () throws -> [UpgradeMark], addMark: @escaping @Sendable (UpgradeMark) throws -> Void,
+        marks: @escaping @Sendable () throws -> [UpgradeMark],
+        addMark: @escaping @Sendable (UpgradeMark) throws -> Void,
         reload: @escaping @Sendable () throws -> Void, metrics: @escaping @Sendable () async -> String,
         isReady: @escaping @Sendable () -> Bool
     ) {
@@ -129,7 +130,8 @@ package enum WebAPI {
     private static func health(_ router: Router<BasicRequestContext>, _ context: WebContext) {
         router.get("/-/healthy") { _, _ in text("upgrade-watch is Healthy.\n") }
         router.get("/-/ready") { _, _ in
-            context.isReady() ? text("upgrade-watch is Ready.\n") : text("Service Unavailable", status: .serviceUnavailable)
+            context.isReady()
+                ? text("upgrade-watch is Ready.\n") : text("Service Unavailable", status: .serviceUnavailable)
         }
         router.post("/-/reload") { _, _ in
             do {
@@ -169,7 +171,8 @@ package enum WebAPI {
         router.post("/api/v1/upgrades/marks") { request, _ in
             await answering {
                 let body = try await request.body.collect(upTo: maxBodyBytes)
-                guard let mark = try? JSONDecoder().decode(UpgradeMark.self, from: Data(String(buffer: body).utf8)) else {
+                guard let mark = try? JSONDecoder().decode(UpgradeMark.self, from: Data(String(buffer: body).utf8))
+                else {
                     return failure(
                         "bad_data", "expected a JSON object with kind (start, step, finish or rollback) and atMs")
                 }
@@ -188,8 +191,10 @@ package enum WebAPI {
                 case "text": return text(TextReport.render(assessment, style: .plain), headers: headers)
                 case "markdown":
                     return text(
-                        TextReport.render(assessment, style: .markdown), type: "text/markdown; charset=utf-8", headers: headers)
-                case "html": return text(HTMLReport.render(assessment), type: "text/html; charset=utf-8", headers: headers)
+                        TextReport.render(assessment, style: .markdown), type: "text/markdown; charset=utf-8",
+                        headers: headers)
+                case "html":
+                    return text(HTMLReport.render(assessment), type: "text/html; charset=utf-8", headers: headers)
                 case "junit": return text(JUnitReport.render(assessment), type: "application/xml", headers: headers)
                 case "json": return text(try JSONReport(assessment).text(), type: "application/json", headers: headers)
                 case let other: return failure("bad_data", "unknown format \(other)")

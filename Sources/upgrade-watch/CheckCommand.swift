@@ -30,7 +30,8 @@ struct CheckConfig: AsyncParsableCommand {
     func run() async throws {
         try check(files) { file in
             let config = try Config.load(file: file)
-            return "\(config.targets.count) targets, \(config.logSources.count) log sources, \(config.signals.count) signals, "
+            return
+                "\(config.targets.count) targets, \(config.logSources.count) log sources, \(config.signals.count) signals, "
                 + "\(config.ruleGroups.reduce(0) { $0 + $1.rules.count }) rules"
         }
     }

@@ -87,7 +87,9 @@ struct MarkCommand: AsyncParsableCommand {
             marks = try StateDatabase(directory: store ?? "./data", readOnly: true).cluster.marks()
         }
         for mark in marks {
-            let words = [mark.component, mark.node, mark.from.map { "from \($0)" }, mark.to.map { "to \($0)" }, mark.note]
+            let words = [
+                mark.component, mark.node, mark.from.map { "from \($0)" }, mark.to.map { "to \($0)" }, mark.note,
+            ]
             Output.text(
                 "\(TimeFormat.rfc3339(ms: mark.atMs))  \(mark.kind.rawValue)  "
                     + words.compactMap { $0 }.joined(separator: " ") + "\n")
@@ -100,7 +102,8 @@ struct MarkCommand: AsyncParsableCommand {
         let response = try await HTTPClient().fetch(request)
         guard (200..<300).contains(response.status) else {
             let text = String(decoding: response.body.prefix(300), as: UTF8.self)
-            throw ServerError(description: "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): \(text)")
+            throw ServerError(
+                description: "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): \(text)")
         }
         return response.body
     }

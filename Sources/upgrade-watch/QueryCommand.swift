@@ -30,7 +30,10 @@ struct QueryCommand: AsyncParsableCommand {
     @Option(help: "The address of a running service or of a Prometheus, instead of a store.")
     var url: String?
 
-    @Option(help: "Evaluate at this time: RFC 3339, Unix seconds, or relative to the newest data as in -5m. Default: the newest data.")
+    @Option(
+        help:
+            "Evaluate at this time: RFC 3339, Unix seconds, or relative to the newest data as in -5m. Default: the newest data."
+    )
     var time: String?
 
     @Option(help: "The start of a range, as --time.")
@@ -84,7 +87,8 @@ struct QueryCommand: AsyncParsableCommand {
         var parameters = [("query", expression)]
         if let start, let step {
             parameters.append(("start", "\(Double(QueryCommand.parse(start, nowMs: nowMs) ?? nowMs) / 1000)"))
-            parameters.append(("end", "\(Double(end.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs) / 1000)"))
+            parameters.append(
+                ("end", "\(Double(end.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs) / 1000)"))
             parameters.append(("step", step))
         } else if let time {
             parameters.append(("time", "\(Double(QueryCommand.parse(time, nowMs: nowMs) ?? nowMs) / 1000)"))
@@ -100,7 +104,9 @@ struct QueryCommand: AsyncParsableCommand {
         let response = try await HTTPClient().fetch(request)
         let text = String(decoding: response.body, as: UTF8.self)
         guard response.status == 200 else {
-            throw ServerError(description: "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): \(text.prefix(300))")
+            throw ServerError(
+                description:
+                    "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): \(text.prefix(300))")
         }
         return format == .json ? text + "\n" : try QueryTable.render(json: response.body)
     }
@@ -123,7 +129,8 @@ enum QueryTable {
         case .vector(let vector):
             let width = vector.map { $0.labels.description.count }.max() ?? 0
             return vector.map {
-                $0.labels.description.padding(toLength: width, withPad: " ", startingAt: 0) + "  \(GoFloat.text($0.value))\n"
+                $0.labels.description.padding(toLength: width, withPad: " ", startingAt: 0)
+                    + "  \(GoFloat.text($0.value))\n"
             }.joined()
         case .matrix(let matrix):
             return matrix.map { series in
@@ -166,7 +173,8 @@ enum QueryTable {
             let labels = Labels(series.metric.map { Label($0.key, $0.value) })
             if let point = series.value { return "\(labels)  \(point.value)\n" }
             return "\(labels)\n"
-                + (series.values ?? []).map { "  \(TimeFormat.rfc3339(ms: Int64($0.seconds * 1000)))  \($0.value)\n" }.joined()
+                + (series.values ?? []).map { "  \(TimeFormat.rfc3339(ms: Int64($0.seconds * 1000)))  \($0.value)\n" }
+                .joined()
         }.joined()
     }
 }

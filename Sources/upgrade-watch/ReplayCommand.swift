@@ -21,7 +21,10 @@ struct ReplayCommand: AsyncParsableCommand {
     @Argument(help: "The recording: a directory with a file recording.json.")
     var recording: String
 
-    @Option(help: "A configuration file; scrape_configs and log_sources in it are not used. Default: the built-in signals, log rules and alerts.")
+    @Option(
+        help:
+            "A configuration file; scrape_configs and log_sources in it are not used. Default: the built-in signals, log rules and alerts."
+    )
     var config: String?
 
     @Option(help: "The directory of the store, which must be empty.")

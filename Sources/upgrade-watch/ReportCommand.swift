@@ -76,8 +76,11 @@ struct ReportCommand: AsyncParsableCommand {
         request.timeoutMs = 120_000
         let response = try await HTTPClient().fetch(request)
         let text = String(decoding: response.body, as: UTF8.self)
-        guard response.status == 200, let verdict = response.headers["x-upgrade-watch-verdict"].flatMap(Verdict.init) else {
-            throw ServerError(description: "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): \(text.prefix(300))")
+        guard response.status == 200, let verdict = response.headers["x-upgrade-watch-verdict"].flatMap(Verdict.init)
+        else {
+            throw ServerError(
+                description:
+                    "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): \(text.prefix(300))")
         }
         return (text, verdict)
     }

@@ -18,7 +18,8 @@ struct RunCommand: AsyncParsableCommand {
     @Option(help: "The configuration file.")
     var config: String
 
-    @Option(help: "The least important messages that are logged: trace, debug, info, notice, warning, error or critical.")
+    @Option(
+        help: "The least important messages that are logged: trace, debug, info, notice, warning, error or critical.")
     var logLevel: String = "info"
 
     func validate() throws {

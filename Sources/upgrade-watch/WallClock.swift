@@ -1,7 +1,9 @@
 import Foundation
 import Series
 
-/// The time of day. Nothing but the commands asks for it; all else gets a ``TimeSource``.
+/// The time of day.
+///
+/// Nothing but the commands asks for it; all else gets a ``TimeSource``.
 struct WallClock: TimeSource {
     var nowMs: Int64 { Int64(Date().timeIntervalSince1970 * 1000) }
 

@@ -57,7 +57,11 @@ struct ScriptRunner {
             }
             if let problem = evaluate(words, body) {
                 // A store that holds native histograms answers only half of what the script expects.
-                if hasNativeHistograms { outcome.skipped += 1 } else { outcome.failures.append("\(place): \(command): \(problem)") }
+                if hasNativeHistograms {
+                    outcome.skipped += 1
+                } else {
+                    outcome.failures.append("\(place): \(command): \(problem)")
+                }
             } else {
                 outcome.passed += 1
             }
@@ -141,7 +145,8 @@ struct ScriptRunner {
         for index in base.indices.dropFirst().reversed() where base[index] == "+" || base[index] == "-" {
             let before = base[base.index(before: index)]
             if before == "e" || before == "E" { continue }
-            guard let start = number(String(base[..<index])), let step = number(String(base[base.index(after: index)...]))
+            guard let start = number(String(base[..<index])),
+                let step = number(String(base[base.index(after: index)...]))
             else { continue }
             let signed = base[index] == "-" ? -step : step
             return (0...count).map { start + Double($0) * signed }
@@ -174,15 +179,25 @@ struct ScriptRunner {
         for line in body {
             if line.hasPrefix("expect ") {
                 let rest = line.dropFirst("expect ".count).trimmingCharacters(in: .whitespaces)
-                if rest.hasPrefix("fail") { shouldFail = true }
-                else if rest.hasPrefix("ordered") { isOrdered = true }
-                else if rest.hasPrefix("warn") { wantsWarning = true }
-                else if rest.hasPrefix("info") { wantsInfo = true }
-                else if rest.hasPrefix("no_warn") { wantsWarning = false }
-                else if rest.hasPrefix("no_info") { wantsInfo = false }
-                else if rest.hasPrefix("string ") { expectedString = ScriptRunner.literal(String(rest.dropFirst(7))) }
-                else if rest.hasPrefix("range vector ") { rangeVector = ScriptRunner.steps(rest.split(separator: " ").map(String.init)) }
-                else { return "unknown expectation \(line)" }
+                if rest.hasPrefix("fail") {
+                    shouldFail = true
+                } else if rest.hasPrefix("ordered") {
+                    isOrdered = true
+                } else if rest.hasPrefix("warn") {
+                    wantsWarning = true
+                } else if rest.hasPrefix("info") {
+                    wantsInfo = true
+                } else if rest.hasPrefix("no_warn") {
+                    wantsWarning = false
+                } else if rest.hasPrefix("no_info") {
+                    wantsInfo = false
+                } else if rest.hasPrefix("string ") {
+                    expectedString = ScriptRunner.literal(String(rest.dropFirst(7)))
+                } else if rest.hasPrefix("range vector ") {
+                    rangeVector = ScriptRunner.steps(rest.split(separator: " ").map(String.init))
+                } else {
+                    return "unknown expectation \(line)"
+                }
             } else if line.hasPrefix("expected_fail") {
                 continue
             } else {
@@ -252,7 +267,9 @@ struct ScriptRunner {
             return near(scalar, wanted) ? nil : "got \(scalar), expected \(wanted)"
         case .vector(let vector):
             var rest = expected
-            guard vector.count == expected.count else { return "got \(vector.count) series: \(vector), expected \(expected.count)" }
+            guard vector.count == expected.count else {
+                return "got \(vector.count) series: \(vector), expected \(expected.count)"
+            }
             for (index, entry) in vector.enumerated() {
                 let found = rest.firstIndex { line in
                     guard let (labels, values) = series(line), let value = values.first, let value else { return false }
@@ -266,10 +283,14 @@ struct ScriptRunner {
             return nil
         case .matrix(let matrix):
             guard let steps else { return "got a matrix" }
-            guard matrix.count == expected.count else { return "got \(matrix.count) series: \(matrix.map(\.labels)), expected \(expected.count)" }
+            guard matrix.count == expected.count else {
+                return "got \(matrix.count) series: \(matrix.map(\.labels)), expected \(expected.count)"
+            }
             for line in expected {
                 guard let (labels, values) = series(line) else { return "bad expectation \(line)" }
-                guard let got = matrix.first(where: { $0.labels == labels }) else { return "missing \(labels), have \(matrix.map(\.labels))" }
+                guard let got = matrix.first(where: { $0.labels == labels }) else {
+                    return "missing \(labels), have \(matrix.map(\.labels))"
+                }
                 var wanted: [(Int64, Double)] = []
                 for (index, value) in values.enumerated() {
                     if let value { wanted.append((steps.startMs + Int64(index) * steps.stepMs, value)) }

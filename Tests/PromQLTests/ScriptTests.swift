@@ -1,6 +1,6 @@
 import Foundation
-import Testing
 import TestSupport
+import Testing
 
 /// Prometheus' own scripts, where they are at hand.
 @Suite struct ScriptTests {

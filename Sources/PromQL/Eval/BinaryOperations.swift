@@ -70,7 +70,9 @@ extension Evaluator {
 
     private func bySignature(_ matching: VectorMatching, _ columns: [Column]) -> [Labels: [Int]] {
         var groups: [Labels: [Int]] = [:]
-        for (index, column) in columns.enumerated() { groups[signature(matching, column.labels), default: []].append(index) }
+        for (index, column) in columns.enumerated() {
+            groups[signature(matching, column.labels), default: []].append(index)
+        }
         return groups
     }
 
@@ -138,7 +140,8 @@ extension Evaluator {
                 if matching.cardinality == .oneToOne {
                     if claimed[key]?[step] ?? false {
                         throw PromQLError(
-                            .execution, "multiple matches for labels: many-to-one matching must be explicit "
+                            .execution,
+                            "multiple matches for labels: many-to-one matching must be explicit "
                                 + "(group_left/group_right)")
                     }
                     claimed[key, default: [Bool](repeating: false, count: steps.count)][step] = true

@@ -129,7 +129,9 @@ struct Evaluator {
         case .parentheses(let inner): return try windows(of: inner)
         case .rangeSelector(let selector, let rangeMs):
             let times = (0..<steps.count).map { time(selector.shift, atMs: steps.timeMs($0)) }
-            guard let firstMs = times.first, let lastMs = times.last else { return Windows(series: [], times: [], rangeMs: 0) }
+            guard let firstMs = times.first, let lastMs = times.last else {
+                return Windows(series: [], times: [], rangeMs: 0)
+            }
             var series = try source.select(selector.matchers, fromMs: firstMs - rangeMs + 1, throughMs: lastMs)
             for index in series.indices where series[index].values.contains(where: \.isStaleMarker) {
                 let kept = series[index].values.indices.filter { !series[index].values[$0].isStaleMarker }
@@ -147,7 +149,9 @@ struct Evaluator {
 
     private mutating func windows(of subquery: Subquery) throws -> Windows {
         let times = (0..<steps.count).map { time(subquery.shift, atMs: steps.timeMs($0)) }
-        guard let firstMs = times.first, let lastMs = times.last else { return Windows(series: [], times: [], rangeMs: 0) }
+        guard let firstMs = times.first, let lastMs = times.last else {
+            return Windows(series: [], times: [], rangeMs: 0)
+        }
         let stepMs = subquery.stepMs ?? engine.defaultSubqueryStepMs
         // The inner steps lie on multiples of their width, the first one after the range's open left end.
         let open = firstMs - subquery.rangeMs
@@ -155,7 +159,9 @@ struct Evaluator {
         if startMs <= open { startMs += stepMs }
         guard startMs <= lastMs else { return Windows(series: [], times: times, rangeMs: subquery.rangeMs) }
         let count = (lastMs - startMs) / stepMs + 1
-        guard count <= Int64(engine.maxSamples) else { try hold(.max); return Windows(series: [], times: [], rangeMs: 0) }
+        guard count <= Int64(engine.maxSamples) else {
+            try hold(.max); return Windows(series: [], times: [], rangeMs: 0)
+        }
         let inner = Steps(startMs: startMs, endMs: lastMs, stepMs: stepMs)
         var evaluator = Evaluator(
             engine: engine, source: source, steps: inner, queryStartMs: queryStartMs, queryEndMs: queryEndMs)

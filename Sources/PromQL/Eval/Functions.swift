@@ -2,7 +2,9 @@ import Foundation
 import Series
 
 extension Evaluator {
-    /// Evaluates a call. The parser has held number and types of the arguments to the function's signature.
+    /// Evaluates a call.
+    ///
+    /// The parser has held number and types of the arguments to the function's signature.
     mutating func call(_ function: Function, _ arguments: [Expression]) throws -> Columns {
         let name = function.name
         if let body = Evaluator.elementwise[name] { return .vector(try map(arguments[0], body)) }
@@ -42,16 +44,18 @@ extension Evaluator {
         case "quantile_over_time":
             let q = try scalar(arguments[0])
             noteQuantile(q)
-            return .vector(try rangeFunction(name, arguments[1]) { window, step in
-                Quantile.of(q[step], Array(window.values))
-            })
+            return .vector(
+                try rangeFunction(name, arguments[1]) { window, step in
+                    Quantile.of(q[step], Array(window.values))
+                })
         case "predict_linear":
             let ahead = try scalar(arguments[1])
-            return .vector(try rangeFunction(name, arguments[0]) { window, step in
-                guard window.count >= 2 else { return nil }
-                let line = RangeMath.regression(window, aroundMs: window.stepMs)
-                return line.slope * ahead[step] + line.intercept
-            })
+            return .vector(
+                try rangeFunction(name, arguments[0]) { window, step in
+                    guard window.count >= 2 else { return nil }
+                    let line = RangeMath.regression(window, aroundMs: window.stepMs)
+                    return line.slope * ahead[step] + line.intercept
+                })
         case "double_exponential_smoothing": return .vector(try smoothing(arguments))
         default: throw PromQLError(.execution, "the function \(name) is not built yet")
         }
@@ -191,7 +195,9 @@ extension Evaluator {
         let columns = try vector(argument)
         // Only an instant result has an order; a range is sorted by labels in the end.
         guard steps.count == 1 else {
-            note(.warning, "PromQL warning: sort is ineffective for range queries since results are always ordered by labels")
+            note(
+                .warning,
+                "PromQL warning: sort is ineffective for range queries since results are always ordered by labels")
             return columns
         }
         return columns.sorted { left, right in
@@ -206,7 +212,10 @@ extension Evaluator {
         var names: [String] = []
         for argument in arguments.dropFirst() { names.append(try string(argument)) }
         if steps.count > 1 {
-            note(.warning, "PromQL warning: sort_by_label is ineffective for range queries since results are always ordered by labels")
+            note(
+                .warning,
+                "PromQL warning: sort_by_label is ineffective for range queries since results are always ordered by labels"
+            )
         }
         return columns.sorted { left, right in
             for name in names {

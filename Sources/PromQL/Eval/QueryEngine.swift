@@ -78,7 +78,8 @@ package struct QueryEngine: Sendable {
         guard expression.type == .vector || expression.type == .scalar else {
             throw PromQLError(
                 .badData,
-                "invalid expression type \"\(expression.type.words)\" for range query, must be Scalar or instant Vector")
+                "invalid expression type \"\(expression.type.words)\" for range query, must be Scalar or instant Vector"
+            )
         }
         guard stepMs > 0 else {
             throw PromQLError(
@@ -87,7 +88,8 @@ package struct QueryEngine: Sendable {
         guard endMs >= startMs else { throw PromQLError(.badData, "end timestamp must not be before start time") }
         guard (endMs - startMs) / stepMs < Int64(QueryEngine.maxSteps) else {
             throw PromQLError(
-                .badData, "exceeded maximum resolution of 11,000 points per timeseries. "
+                .badData,
+                "exceeded maximum resolution of 11,000 points per timeseries. "
                     + "Try decreasing the query resolution (?step=XX)")
         }
         let steps = Steps(startMs: startMs, endMs: endMs, stepMs: stepMs)

@@ -3,7 +3,8 @@ import Series
 
 extension Evaluator {
     /// Evaluates a function of one range vector: for each series a value a step.
-    mutating func rangeFunction(_ name: String, _ matrix: Expression, keepName: Bool = false,
+    mutating func rangeFunction(
+        _ name: String, _ matrix: Expression, keepName: Bool = false,
         _ body: (Window, Int) -> Double?
     ) throws -> [Column] {
         let windows = try windows(of: matrix)
@@ -33,7 +34,9 @@ extension Evaluator {
                     }
                 }
             }
-            if any { columns.append(Column(labels: keepName ? series.labels : series.labels.withoutName, values: values)) }
+            if any {
+                columns.append(Column(labels: keepName ? series.labels : series.labels.withoutName, values: values))
+            }
         }
         try hold(columns.count * steps.count)
         return try unique(columns)
@@ -47,16 +50,17 @@ extension Evaluator {
             return try rangeFunction(name, matrix) { window, _ in
                 RangeMath.extrapolated(window, isCounter: name != "delta", isRate: name == "rate")
             }
-        case "irate": 
+        case "irate":
             noteUnlessCounter(name, matrix)
             return try rangeFunction(name, matrix) { window, _ in RangeMath.instant(window, isRate: true) }
         case "idelta": return try rangeFunction(name, matrix) { window, _ in RangeMath.instant(window, isRate: false) }
         case "changes":
             return try rangeFunction(name, matrix) { window, _ in
-                Double((1..<max(1, window.count)).count {
-                    window.values[$0] != window.values[$0 - 1]
-                        && !(window.values[$0].isNaN && window.values[$0 - 1].isNaN)
-                })
+                Double(
+                    (1..<max(1, window.count)).count {
+                        window.values[$0] != window.values[$0 - 1]
+                            && !(window.values[$0].isNaN && window.values[$0 - 1].isNaN)
+                    })
             }
         case "resets":
             return try rangeFunction(name, matrix) { window, _ in
@@ -73,9 +77,16 @@ extension Evaluator {
         case "present_over_time": return try rangeFunction(name, matrix) { _, _ in 1 }
         case "last_over_time": return try rangeFunction(name, matrix, keepName: true) { window, _ in window.last }
         case "first_over_time": return try rangeFunction(name, matrix, keepName: true) { window, _ in window.first }
-        case "min_over_time": return try rangeFunction(name, matrix) { window, _ in window.values[RangeMath.extreme(window, <, last: false)] }
-        case "max_over_time": return try rangeFunction(name, matrix) { window, _ in window.values[RangeMath.extreme(window, >, last: false)] }
-        case "ts_of_first_over_time": return try rangeFunction(name, matrix) { window, _ in Double(window.timestampsMs[0]) / 1000 }
+        case "min_over_time":
+            return try rangeFunction(name, matrix) { window, _ in
+                window.values[RangeMath.extreme(window, <, last: false)]
+            }
+        case "max_over_time":
+            return try rangeFunction(name, matrix) { window, _ in
+                window.values[RangeMath.extreme(window, >, last: false)]
+            }
+        case "ts_of_first_over_time":
+            return try rangeFunction(name, matrix) { window, _ in Double(window.timestampsMs[0]) / 1000 }
         case "ts_of_last_over_time":
             return try rangeFunction(name, matrix) { window, _ in Double(window.timestampsMs[window.count - 1]) / 1000 }
         case "ts_of_min_over_time":
@@ -154,7 +165,9 @@ enum RangeMath {
         for index in 1..<max(1, window.count) {
             let value = window.values[index]
             let current = window.values[best]
-            if isBetter(value, current) || (current.isNaN && !value.isNaN) || (last && value == current) { best = index }
+            if isBetter(value, current) || (current.isNaN && !value.isNaN) || (last && value == current) {
+                best = index
+            }
         }
         return best
     }

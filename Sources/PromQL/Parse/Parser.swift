@@ -144,7 +144,8 @@ package struct Parser {
         var binary = Binary(operator: op, left: left, right: left)
         if takeKeyword("bool") {
             guard op.isComparison else {
-                throw PromQLError("bool modifier can only be used on comparison operators", at: operatorRange, in: source)
+                throw PromQLError(
+                    "bool modifier can only be used on comparison operators", at: operatorRange, in: source)
             }
             binary.returnsBool = true
         }
@@ -155,7 +156,9 @@ package struct Parser {
         }
         let scalars = [binary.left, binary.right].filter { $0.type == .scalar }.count
         if op.isSet, scalars > 0 {
-            throw PromQLError("set operator \"\(op.rawValue)\" not allowed in binary scalar expression", at: operatorRange, in: source)
+            throw PromQLError(
+                "set operator \"\(op.rawValue)\" not allowed in binary scalar expression", at: operatorRange, in: source
+            )
         }
         if op.isComparison, scalars == 2, !binary.returnsBool {
             throw PromQLError("comparisons between scalars must use BOOL modifier", at: operatorRange, in: source)
@@ -314,7 +317,8 @@ package struct Parser {
         let token = advance()
         switch token.kind {
         case .duration(let ms): return ms
-        case .number(let seconds) where seconds.isFinite && abs(seconds) < 9e12: return Int64((seconds * 1000).rounded())
+        case .number(let seconds) where seconds.isFinite && abs(seconds) < 9e12:
+            return Int64((seconds * 1000).rounded())
         case .number: throw PromQLError("duration out of range", at: token.range, in: source)
         default:
             at = max(0, at - (token.kind == .end ? 0 : 1))

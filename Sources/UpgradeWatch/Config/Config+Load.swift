@@ -98,7 +98,8 @@ private struct ConfigLoader {
             guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
                 (0...65_535).contains(port)
             else {
-                listen.report("web.listen: \(Labels.quoted(text)) is not an address; write host:port, as in 127.0.0.1:9095")
+                listen.report(
+                    "web.listen: \(Labels.quoted(text)) is not an address; write host:port, as in 127.0.0.1:9095")
                 return
             }
             let host = text[..<colon].trimmingCharacters(in: CharacterSet(charactersIn: "[]"))
@@ -118,7 +119,9 @@ private struct ConfigLoader {
             global.limits.samples = fields.int("sample_limit") ?? global.limits.samples
             if let number = fields.int("label_limit"), number > 0 { global.limits.labels = number }
             if let number = fields.int("label_name_length_limit"), number > 0 { global.limits.labelNameLength = number }
-            if let number = fields.int("label_value_length_limit"), number > 0 { global.limits.labelValueLength = number }
+            if let number = fields.int("label_value_length_limit"), number > 0 {
+                global.limits.labelValueLength = number
+            }
         }
     }
 
@@ -193,7 +196,8 @@ private struct ConfigLoader {
         for file in files(value) {
             gather {
                 config.signals += try Signal.load(file: file)
-                config.signalsText += String(decoding: FileManager.default.contents(atPath: file) ?? Data(), as: UTF8.self) + "\n"
+                config.signalsText +=
+                    String(decoding: FileManager.default.contents(atPath: file) ?? Data(), as: UTF8.self) + "\n"
             }
         }
     }
@@ -304,6 +308,8 @@ enum Glob {
             return FileManager.default.fileExists(atPath: path) ? [path] : []
         }
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []
-        return names.filter { fnmatch(last, $0, FNM_PERIOD) == 0 }.sorted().map { folder.isEmpty ? $0 : folder + "/" + $0 }
+        return names.filter { fnmatch(last, $0, FNM_PERIOD) == 0 }.sorted().map {
+            folder.isEmpty ? $0 : folder + "/" + $0
+        }
     }
 }

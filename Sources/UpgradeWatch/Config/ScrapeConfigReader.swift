@@ -80,7 +80,8 @@ struct ScrapeConfigReader {
         template.metricRelabelRules = rules(fields.take("metric_relabel_configs"))
         for name in ["file", "http", "kubernetes", "dns", "consul", "ec2"] {
             if let discovery = fields.take("\(name)_sd_configs") {
-                discovery.report("\(discovery.path): this kind of discovery is not built yet; list the targets under static_configs")
+                discovery.report(
+                    "\(discovery.path): this kind of discovery is not built yet; list the targets under static_configs")
             }
         }
         var targets: [ScrapeTarget] = []
@@ -101,7 +102,9 @@ struct ScrapeConfigReader {
                     ]
                     for parameter in parameters { discovered["__param_" + parameter.name] = parameter.value }
                     for label in labels { discovered[label.name] = label.value }
-                    if let target = ScrapeConfigReader.target(discovered, relabelRules, template) { targets.append(target) }
+                    if let target = ScrapeConfigReader.target(discovered, relabelRules, template) {
+                        targets.append(target)
+                    }
                 }
             }
         }
@@ -114,15 +117,20 @@ struct ScrapeConfigReader {
             return nil
         }
         var target = template
-        if let ms = relabelled["__scrape_interval__"].flatMap({ TimeFormat.durationMs($0) }), ms > 0 { target.intervalMs = ms }
-        if let ms = relabelled["__scrape_timeout__"].flatMap({ TimeFormat.durationMs($0) }), ms > 0 { target.timeoutMs = ms }
+        if let ms = relabelled["__scrape_interval__"].flatMap({ TimeFormat.durationMs($0) }), ms > 0 {
+            target.intervalMs = ms
+        }
+        if let ms = relabelled["__scrape_timeout__"].flatMap({ TimeFormat.durationMs($0) }), ms > 0 {
+            target.timeoutMs = ms
+        }
         let path = relabelled["__metrics_path__"] ?? "/metrics"
         let query = relabelled.pairs.filter { $0.name.hasPrefix("__param_") }.map { label in
             let allowed = CharacterSet.urlQueryAllowed.subtracting(CharacterSet(charactersIn: "&=+?"))
             let value = label.value.addingPercentEncoding(withAllowedCharacters: allowed) ?? label.value
             return "\(label.name.dropFirst("__param_".count))=\(value)"
         }
-        target.url = "\(relabelled["__scheme__"] ?? "http")://\(address)\(path.hasPrefix("/") ? "" : "/")\(path)"
+        target.url =
+            "\(relabelled["__scheme__"] ?? "http")://\(address)\(path.hasPrefix("/") ? "" : "/")\(path)"
             + (query.isEmpty ? "" : "?" + query.joined(separator: "&"))
         var labels = Labels(sorted: relabelled.pairs.filter { !$0.name.hasPrefix("__") })
         if labels["instance"] == nil { labels["instance"] = address }
