@@ -120,11 +120,18 @@ package struct AlertStore: Sendable {
         }
     }
 
-    /// The messages whose next attempt is due, oldest first.
+    /// The messages whose next attempt is due, oldest first; none that stands behind one of the same webhook that
+    /// still waits.
     package func due(atMs: Int64) throws -> [QueuedMessage] {
         try database.read { db in
             try Row.fetchAll(
-                db, sql: "SELECT * FROM messages WHERE next_ms <= ? ORDER BY id LIMIT 100", arguments: [atMs]
+                db,
+                sql: """
+                    SELECT * FROM messages WHERE next_ms <= :now AND NOT EXISTS (
+                        SELECT 1 FROM messages AS ahead WHERE ahead.id < messages.id AND ahead.next_ms > :now
+                        AND ahead.receiver = messages.receiver AND ahead.webhook = messages.webhook
+                    ) ORDER BY id LIMIT 100
+                    """, arguments: ["now": atMs]
             ).map { row in
                 QueuedMessage(
                     id: row["id"], receiver: row["receiver"], webhook: row["webhook"], body: row["body"],

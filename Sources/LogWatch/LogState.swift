@@ -52,24 +52,39 @@ package struct LogState: Sendable {
         try database.read { db in
             var counters: [Labels: Double] = [:]
             var evidence: [Labels: LogEvidence] = [:]
-            let decoder = JSONDecoder()
             for row in try Row.fetchAll(db, sql: "SELECT labels, count, evidence FROM log_counters") {
-                let text: String = row[0]
-                let labels = Labels(
-                    try decoder.decode([String: String].self, from: Data(text.utf8)).map { Label($0.key, $0.value) })
+                let labels = try LogState.labels(row[0])
                 counters[labels] = row[1]
-                if let json: String = row[2] {
-                    evidence[labels] = try decoder.decode(LogEvidence.self, from: Data(json.utf8))
-                }
+                evidence[labels] = try LogState.evidence(row[2])
             }
             return (counters, evidence)
         }
     }
 
+    private static func labels(_ json: String) throws -> Labels {
+        Labels(
+            try JSONDecoder().decode([String: String].self, from: Data(json.utf8)).map { Label($0.key, $0.value) })
+    }
+
+    private static func evidence(_ json: String?) throws -> LogEvidence? {
+        try json.map { try JSONDecoder().decode(LogEvidence.self, from: Data($0.utf8)) }
+    }
+
     /// The evidence of the counters that all matchers accept.
     package func evidence(_ matchers: [LabelMatcher]) throws -> [(labels: Labels, evidence: LogEvidence)] {
-        try counters().evidence.filter { entry in matchers.allSatisfy { $0.accepts(entry.key) } }
-            .map { ($0.key, $0.value) }.sorted { $0.0 < $1.0 }
+        try database.read { db in
+            var found: [(labels: Labels, evidence: LogEvidence)] = []
+            let rows = try Row.fetchCursor(
+                db, sql: "SELECT labels, evidence FROM log_counters WHERE evidence IS NOT NULL")
+            while let row = try rows.next() {
+                let labels = try LogState.labels(row[0])
+                guard matchers.allSatisfy({ $0.accepts(labels) }), let evidence = try LogState.evidence(row[1]) else {
+                    continue
+                }
+                found.append((labels, evidence))
+            }
+            return found.sorted { $0.labels < $1.labels }
+        }
     }
 
     /// The stored positions by path.

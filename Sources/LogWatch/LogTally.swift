@@ -51,7 +51,7 @@ package struct LogTally {
     private let rules: [LogRule]
     package private(set) var counters: [Labels: Double] = [:]
     package private(set) var evidence: [Labels: LogEvidence] = [:]
-    /// What changed since the last ``takeChanges()``.
+    /// What changed since it was last written down.
     private var changed: Set<Labels> = []
     private var byRule: [String: Int] = [:]
     private var applicable: [LogSource: [LogRule]] = [:]
@@ -158,11 +158,13 @@ package struct LogTally {
         changed.insert(labels)
     }
 
-    /// The counters and the evidence that changed since the last call.
-    package mutating func takeChanges() -> [(labels: Labels, count: Double, evidence: LogEvidence?)] {
-        defer { changed.removeAll() }
-        return changed.map { ($0, counters[$0] ?? 0, evidence[$0]) }
+    /// The counters and the evidence that changed since the last ``forgetChanges()``.
+    package var changes: [(labels: Labels, count: Double, evidence: LogEvidence?)] {
+        changed.map { ($0, counters[$0] ?? 0, evidence[$0]) }
     }
+
+    /// The changes are written down.
+    package mutating func forgetChanges() { changed.removeAll() }
 
     /// Appends the counters' values at a time.
     ///

@@ -105,8 +105,14 @@ package actor Watcher {
             }
             if let position = followers[index].position { positions[followers[index].path] = position }
         }
-        try state.logs.commit(tally.takeChanges(), positions: positions.filter { $0.value != committed[$0.key] })
+        try commitLogs(positions.filter { $0.value != committed[$0.key] })
         committed.merge(positions) { $1 }
+    }
+
+    /// Writes counters and positions down together; what could not be written goes with the next call.
+    private func commitLogs(_ positions: [String: LogPosition] = [:]) throws {
+        try state.logs.commit(tally.changes, positions: positions)
+        tally.forgetChanges()
     }
 
     private var committed: [String: LogPosition] = [:]
@@ -137,6 +143,7 @@ package actor Watcher {
     /// - Throws: an error of the store or the database.
     package func tick(atMs: Int64) throws {
         ticks += 1
+        try commitLogs()
         tally.emit(to: store, atMs: atMs)
         try state.cluster.add(observer.takeEntries(atMs: atMs))
         observer.emit(to: store, atMs: atMs)
@@ -223,7 +230,7 @@ package actor Watcher {
 
     /// Writes down what a stop must not lose.
     package func finish() throws {
-        try state.logs.commit(tally.takeChanges(), positions: [:])
+        try commitLogs()
         try state.set("tracker", String(decoding: JSONEncoder().encode(tracker), as: UTF8.self))
     }
 }

@@ -26,12 +26,14 @@ struct WebhookPrinter: AsyncParsableCommand {
         logger.logLevel = .error
         let router = Router()
         let raw = raw
-        router.post("/**") { request, _ in
+        let receive: @Sendable (Request, BasicRequestContext) async throws -> HTTPResponse.Status = { request, _ in
             let body = try await request.body.collect(upTo: 16 << 20)
             let text = String(buffer: body)
             FileHandle.standardOutput.write(Data((raw ? text + "\n" : Self.describe(text)).utf8))
-            return HTTPResponse.Status.ok
+            return .ok
         }
+        router.post("/", use: receive)
+        router.post("/**", use: receive)
         let addressFile = addressFile
         let app = Application(
             router: router, configuration: .init(address: .hostname("127.0.0.1", port: port)),
