@@ -76,6 +76,10 @@ let package = Package(
         .executableTarget(name: "webhook-printer", dependencies: [hummingbird, argumentParser, logging]),
         // Tests
         .target(name: "TestSupport", dependencies: ["Series"], path: "Tests/TestSupport"),
+        .testTarget(name: "SeriesTests", dependencies: ["Series"]),
+        .testTarget(name: "StatisticsTests", dependencies: ["Statistics"]),
+        .testTarget(name: "ExpositionTests", dependencies: ["Exposition", "Recording", "Series", "TestSupport"]),
+        .testTarget(name: "StorageTests", dependencies: ["Storage", "Series", "TestSupport", grdb]),
         .testTarget(name: "PromQLTests", dependencies: ["PromQL", "Series", "TestSupport"]),
     ],
     swiftLanguageModes: [.v6]

@@ -293,6 +293,13 @@ package final class Store: SampleSink, SeriesSource {
         lock?.release()
     }
 
+    /// Lifts the limit on the file's size that was given to the initialiser: there is room again.
+    package func makeRoom() throws {
+        try writing.withLock { _ in
+            try database.write { try $0.execute(sql: "PRAGMA max_page_count = 1073741823") }
+        }
+    }
+
     /// What the store has done since it was opened.
     package var counters: StoreCounters {
         state.withLock { state in

@@ -1,0 +1,117 @@
+import Foundation
+import Statistics
+import Testing
+
+private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool {
+    a == b || abs(a - b) <= tolerance * max(abs(a), abs(b))
+}
+
+/// The expected values are those of scipy 1.17.
+@Suite struct SpecialFunctionsTests {
+    @Test(arguments: [
+        (0.3, 2.0, 5.0, 0.5798250000000003), (0.5, 0.5, 0.5, 0.5), (0.99, 200, 3, 0.6712381710383889),
+        (0.0001, 1, 5000, 0.3934845043752552), (0.7, 1e5, 4.2e4, 0.0002506815199602131),
+    ])
+    func incompleteBeta(x: Double, a: Double, b: Double, wanted: Double) {
+        #expect(near(SpecialFunctions.incompleteBeta(x, a: a, b: b), wanted, 1e-8))
+    }
+
+    @Test(arguments: [
+        (0.005, 1.0, 20.0, 0.0002505956868314462), (0.995, 7, 13, 0.6329103484666849),
+        (0.5, 300, 200, 0.6001334372858839), (0.005, 245, 1, 0.9786063755582071),
+    ])
+    func betaQuantile(p: Double, a: Double, b: Double, wanted: Double) {
+        #expect(near(SpecialFunctions.betaQuantile(p, a: a, b: b), wanted))
+    }
+
+    @Test(arguments: [
+        (0.001, -3.090232306167813), (0.02, -2.053748910631823), (0.3, -0.5244005127080409), (0.975, 1.959963984540054),
+        (0.9999, 3.719016485455709),
+    ])
+    func normalQuantile(p: Double, wanted: Double) { #expect(near(SpecialFunctions.normalQuantile(p), wanted, 1e-12)) }
+
+    @Test(arguments: [
+        (0.995, 3.0, 5.840909309733355), (0.975, 10.5, 2.2138402929187886), (0.02, 27, -2.157824823916996),
+    ])
+    func studentTQuantile(p: Double, degrees: Double, wanted: Double) {
+        #expect(near(SpecialFunctions.studentTQuantile(p, degrees: degrees), wanted))
+    }
+}
+
+@Suite struct RateRatioTests {
+    @Test(arguments: [
+        (12.0, 100.0, 30.0, 80.0, 0.99, 1.2814438485384456, 8.561872666917852),
+        (5, 1000, 0, 900, 0.95, 0.0, 1.2125323390917178),
+        (400, 5e4, 900, 6e4, 0.99, 1.6053270591967423, 2.1959309054933893),
+    ])
+    func interval_isThatOfClopperAndPearson(
+        before: Double, exposureBefore: Double, after: Double, exposureAfter: Double, confidence: Double, low: Double,
+        high: Double
+    ) throws {
+        let interval = try #require(
+            RateRatio.interval(
+                before: before, exposureBefore: exposureBefore, after: after, exposureAfter: exposureAfter,
+                confidence: confidence))
+        #expect(near(interval.low, low))
+        #expect(near(interval.high, high))
+    }
+
+    @Test func nothingBefore_givesALowerBoundOnly() throws {
+        let interval = try #require(
+            RateRatio.interval(before: 0, exposureBefore: 163, after: 240, exposureAfter: 245, confidence: 0.99))
+        #expect(near(interval.low, 29.805208303674448))
+        #expect(interval.high == .infinity)
+        #expect(interval.estimate == .infinity)
+    }
+
+    @Test func overdispersion_widensTheInterval() throws {
+        let plain = try #require(
+            RateRatio.interval(before: 40, exposureBefore: 1, after: 80, exposureAfter: 1, confidence: 0.99))
+        let wide = try #require(
+            RateRatio.interval(
+                before: 40, exposureBefore: 1, after: 80, exposureAfter: 1, dispersion: 4, confidence: 0.99))
+        #expect(wide.low < plain.low && wide.high > plain.high)
+        #expect(wide.estimate == plain.estimate)
+    }
+
+    /// Half of scipy's chi2.ppf(0.99, 2 (count + 1)).
+    @Test(arguments: [
+        (0.0, 4.60517018598809), (1, 6.638352067993811), (5, 13.108483652767926), (40, 57.34744733878401),
+    ])
+    func upperLimit_isGarwoods(count: Double, wanted: Double) {
+        #expect(near(RateRatio.upperLimit(count: count, exposure: 1, confidence: 0.99), wanted, 1e-6))
+    }
+
+    @Test func dispersion_isOneForPoisson_andGrowsWithClumps() {
+        #expect(RateRatio.dispersion(counts: [1, 1, 1, 1, 1, 1], exposures: [1, 1, 1, 1, 1, 1]) == 1)
+        #expect(RateRatio.dispersion(counts: [0, 12, 0, 0, 12, 0], exposures: [1, 1, 1, 1, 1, 1]) > 5)
+    }
+}
+
+@Suite struct ShiftTests {
+    @Test func independentValues_giveWelchsInterval() throws {
+        let before = [5.0, 6, 4, 5.5, 4.5, 5, 6, 4, 5.2, 4.8]
+        let after = before.map { $0 + 3 }
+        let interval = try #require(MeanShift.interval(before: before, after: after, confidence: 0.99))
+        #expect(near(interval.estimate, 3, 1e-12))
+        #expect(interval.low > 1.5 && interval.high < 4.5)
+    }
+
+    @Test func dependentValues_widenTheInterval() throws {
+        let calm = (0..<40).map { $0 % 2 == 0 ? 1.0 : 2.0 }
+        let slow = (0..<40).map { $0 < 20 ? 1.0 : 2.0 }
+        let a = try #require(MeanShift.interval(before: calm, after: calm, confidence: 0.99))
+        let b = try #require(MeanShift.interval(before: slow, after: slow, confidence: 0.99))
+        #expect(b.high - b.low > 2 * (a.high - a.low))
+    }
+
+    @Test func tooFewValues_sayNothing() {
+        #expect(MeanShift.interval(before: [1, 2], after: [1, 2, 3], confidence: 0.99) == nil)
+    }
+
+    @Test func step_isFoundWhereTheRateChanges() {
+        let counts: [Double] = [1, 0, 2, 1, 1, 0, 9, 8, 11, 10]
+        #expect(ChangePoint.poissonStep(counts: counts, exposures: [Double](repeating: 1, count: 10)) == 6)
+        #expect(ChangePoint.poissonStep(counts: [0, 0, 0], exposures: [1, 1, 1]) == nil)
+    }
+}
