@@ -81,6 +81,11 @@ let package = Package(
         .testTarget(name: "ExpositionTests", dependencies: ["Exposition", "Recording", "Series", "TestSupport"]),
         .testTarget(name: "StorageTests", dependencies: ["Storage", "Series", "TestSupport", grdb]),
         .testTarget(name: "PromQLTests", dependencies: ["PromQL", "Series", "TestSupport"]),
+        .testTarget(name: "FetchTests", dependencies: ["Fetch", "TestSupport"]),
+        .testTarget(
+            name: "ScrapeTests", dependencies: ["Scrape", "Exposition", "Fetch", "Series", "TestSupport", logging]),
+        .testTarget(name: "LogWatchTests", dependencies: ["LogWatch", "Series", "StrictYAML", "TestSupport", grdb]),
+        .testTarget(name: "ClusterTests", dependencies: ["Cluster", "Series", grdb]),
     ],
     swiftLanguageModes: [.v6]
 )

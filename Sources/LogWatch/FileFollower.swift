@@ -8,6 +8,12 @@ package struct LogPosition: Sendable, Equatable {
     /// The file's first bytes: a file of the same number that begins otherwise is another one.
     package var head: [UInt8]
 
+    package init(inode: UInt64, offset: Int64, head: [UInt8]) {
+        self.inode = inode
+        self.offset = offset
+        self.head = head
+    }
+
     /// The most bytes of ``head``.
     static let headBytes = 256
 }
@@ -41,9 +47,10 @@ package struct FileFollower {
         var total = 0
         if handle == nil { total += open(body) }
         guard handle != nil else { return total }
+        total += followTruncation(body)
         total += readLines(limit: limit, body)
         // Only a file that was read to its end may be left for the one that took its place.
-        if total < limit { total += followRotation(body) }
+        if total < limit { total += followRename(body) }
         return total
     }
 
@@ -91,25 +98,26 @@ package struct FileFollower {
         return 0
     }
 
-    private mutating func followRotation(_ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+    /// Goes on with the file that has taken the path's place, if one has.
+    private mutating func followRename(_ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+        guard handle != nil, let old = position, let fresh = FileHandle(forReadingAtPath: path),
+            let inode = FileFollower.inode(fresh), inode != old.inode
+        else { return 0 }
+        // Lines may have come between the last read and the rename.
+        let rest = readLines(limit: .max, body)
+        handle = fresh
+        position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(fresh))
+        return rest + readLines(limit: .max, body)
+    }
+
+    /// Begins the file anew if it was cut, after what its copy holds beyond the position.
+    private mutating func followTruncation(_ body: (UnsafeRawBufferPointer) -> Void) -> Int {
         guard let handle, let old = position else { return 0 }
-        guard let fresh = FileHandle(forReadingAtPath: path), let inode = FileFollower.inode(fresh) else { return 0 }
-        if inode != old.inode {
-            // Lines may have come between the last read and the rename.
-            let rest = readLines(limit: .max, body)
-            self.handle = fresh
-            position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(fresh))
-            return rest + readLines(limit: .max, body)
-        }
         let size = Int64((try? handle.seekToEnd()) ?? 0)
-        let truncated =
-            size < old.offset || (!old.head.isEmpty && FileFollower.head(handle, count: old.head.count) != old.head)
-        if truncated {
-            let rest = readRest(of: old, except: handle, body)
-            position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(handle))
-            return rest + readLines(limit: .max, body)
-        }
-        return 0
+        guard size < old.offset || FileFollower.head(handle, count: old.head.count) != old.head else { return 0 }
+        let rest = readRest(of: old, except: handle, body)
+        position = LogPosition(inode: old.inode, offset: 0, head: FileFollower.head(handle))
+        return rest
     }
 
     private mutating func readLines(limit: Int, _ body: (UnsafeRawBufferPointer) -> Void) -> Int {
@@ -135,7 +143,7 @@ package struct FileFollower {
         } catch {
             problem = "\(path): \(error)"
         }
-        if position.head.count < LogPosition.headBytes {
+        if total > 0, position.head.count < LogPosition.headBytes {
             position.head = Array(FileFollower.head(handle).prefix(Int(position.offset)))
         }
         self.position = position

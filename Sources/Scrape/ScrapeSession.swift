@@ -17,6 +17,8 @@ package struct ScrapeOutcome: Sendable, Equatable {
 package struct ScrapeError: Error, Equatable, CustomStringConvertible {
     package var reason: String
 
+    package init(reason: String) { self.reason = reason }
+
     package var description: String { reason }
 }
 

@@ -1,0 +1,208 @@
+import Fetch
+import Foundation
+import TestSupport
+import Testing
+
+@Suite struct FetchTests {
+    private let client = HTTPClient()
+    private let directory = TemporaryDirectory()
+
+    private func error(_ request: FetchRequest) async -> FetchError? {
+        do throws(FetchError) {
+            _ = try await client.fetch(request)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    @Test func answer_hasStatusHeadersAndBody() async throws {
+        let server = RawServer { _, connection in
+            connection.answer("hello", status: "404 Not Found", headers: "X-Thing: a\r\nContent-Type: text/plain\r\n")
+        }
+        let response = try await client.fetch(FetchRequest(url: server.url + "/path"))
+        #expect(response.status == 404)
+        #expect(response.headers["x-thing"] == "a")
+        #expect(String(decoding: response.body, as: UTF8.self) == "hello")
+        #expect(server.heads.first?.hasPrefix("GET /path HTTP/1.1") == true)
+    }
+
+    @Test(arguments: [
+        ("gzip", "H4sIAAAAAAACAystUDDkAgBykOqCBQAAAA=="), ("zstd", "KLUv/QRYKQAAdXAgMQqlCXsy"),
+    ])
+    func compressedBodies_areUnpacked(encoding: String, base64: String) async throws {
+        let packed = Data(base64Encoded: base64)
+        let bytes = [UInt8](try #require(packed))
+        let server = RawServer { _, connection in
+            connection.write(
+                Array("HTTP/1.1 200 OK\r\nContent-Encoding: \(encoding)\r\nContent-Length: \(bytes.count)\r\n\r\n".utf8)
+                    + bytes)
+        }
+        let response = try await client.fetch(FetchRequest(url: server.url))
+        #expect(String(decoding: response.body, as: UTF8.self) == "up 1\n")
+        #expect(server.heads.first?.contains(encoding) == true)
+    }
+
+    @Test func serverThatNeverEnds_timesOut() async {
+        let server = RawServer { _, connection in
+            connection.write(Array("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n".utf8))
+            for _ in 0..<1000 {
+                guard connection.write(Array("up 1\n".utf8)) else { return }
+                usleep(20_000)
+            }
+        }
+        var request = FetchRequest(url: server.url + "/metrics?token=secret")
+        request.timeoutMs = 300
+        let failure = await error(request)
+        #expect(failure?.code == .timedOut)
+        #expect(failure?.url == server.url + "/metrics")
+        #expect(failure?.reason.hasPrefix("Operation timed out after 30") == true)
+    }
+
+    @Test func bodyOverTheLimit_isCutOff_alsoAfterUnpacking() async {
+        let server = RawServer { _, connection in
+            connection.write(Array("HTTP/1.1 200 OK\r\nContent-Length: 209715200\r\n\r\n".utf8))
+            let chunk = [UInt8](repeating: 120, count: 1 << 20)
+            for _ in 0..<200 where !connection.write(chunk) { return }
+        }
+        var request = FetchRequest(url: server.url)
+        request.maxBodyBytes = 1 << 20
+        let failure = await error(request)
+        #expect(failure?.description == "\(server.url): the body is larger than the limit of 1048576 bytes")
+        #expect(failure?.code == .bodyTooLarge)
+    }
+
+    @Test func noServer_isUnreachable() async {
+        let failure = await error(FetchRequest(url: "http://127.0.0.1:1/"))
+        #expect(failure?.code == .unreachable)
+        #expect(failure?.reason == "Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to server")
+    }
+
+    @Test(arguments: ["file:///etc/passwd", "ftp://127.0.0.1/", "nonsense://x", ""])
+    func otherSchemes_areRefused(url: String) async {
+        #expect(await error(FetchRequest(url: url))?.code == .invalidURL)
+    }
+
+    @Test func redirects_areFollowed_butNotForEver() async throws {
+        let server = RawServer { head, connection in
+            if head.hasPrefix("GET /once") {
+                connection.answer("", status: "302 Found", headers: "Location: /there\r\n")
+            } else if head.hasPrefix("GET /there") {
+                connection.answer("arrived")
+            } else {
+                connection.answer("", status: "302 Found", headers: "Location: /ever\r\n")
+            }
+        }
+        #expect(try await client.fetch(FetchRequest(url: server.url + "/once")).body == Array("arrived".utf8))
+        #expect(await error(FetchRequest(url: server.url + "/ever"))?.code == .tooManyRedirects)
+        var request = FetchRequest(url: server.url + "/once")
+        request.followRedirects = false
+        #expect(try await client.fetch(request).status == 302)
+    }
+
+    @Test func credentials_areSent_andATokenFileIsReadAgain() async throws {
+        let server = RawServer { _, connection in connection.answer("ok") }
+        var request = FetchRequest(url: server.url)
+        request.authentication = .basic(username: "user", password: Secret("pass"))
+        _ = try await client.fetch(request)
+        let token = try directory.write("token", "first\n")
+        request.authentication = .authorizationFile(type: "Bearer", path: token)
+        _ = try await client.fetch(request)
+        _ = try directory.write("token", "second\n")
+        _ = try await client.fetch(request)
+        let sent = server.heads.compactMap { head in
+            head.split(separator: "\r\n").first { $0.hasPrefix("Authorization:") }
+        }
+        #expect(
+            sent == [
+                "Authorization: Basic dXNlcjpwYXNz", "Authorization: Bearer first", "Authorization: Bearer second",
+            ])
+        request.authentication = .authorizationFile(type: "Bearer", path: directory.path + "/missing")
+        let failure = await error(request)
+        #expect(failure?.reason == "the file \(directory.path)/missing with the credentials can't be read")
+        #expect("\(Secret("pass"))" == "<secret>")
+    }
+
+    @Test func body_isPosted() async throws {
+        let server = RawServer { _, connection in connection.answer("ok") }
+        var request = FetchRequest(url: server.url)
+        request.method = "POST"
+        request.body = Array("{\"a\":1}".utf8)
+        request.headers = [("Content-Type", "application/json")]
+        _ = try await client.fetch(request)
+        let head = try #require(server.heads.first)
+        #expect(head.hasPrefix("POST / HTTP/1.1"))
+        #expect(head.hasSuffix("\r\n\r\n{\"a\":1}"))
+        #expect(head.contains("Content-Type: application/json"))
+    }
+
+    @Test func cancellation_endsTheTransfer() async {
+        let server = RawServer { _, _ in sleep(5) }
+        let url = server.url
+        let task = Task { await error(FetchRequest(url: url)) }
+        while server.heads.isEmpty { await Task.yield() }
+        task.cancel()
+        #expect(await task.value?.code == .cancelled)
+    }
+
+    @Test func certificateThatDoesNotVerify_isRefused_unlessItsAuthorityIsKnown() async throws {
+        let server = try TLSServer(directory: directory)
+        defer { server.stop() }
+        try await server.ready(client)
+        var request = FetchRequest(url: server.url)
+        let failure = await error(request)
+        #expect(failure?.description == "\(server.url): SSL certificate problem: self-signed certificate")
+        #expect(failure?.code == .tls)
+        request.tls.caFile = server.certificate
+        #expect(try await client.fetch(request).status == 200)
+        request.tls.caFile = nil
+        request.tls.insecureSkipVerify = true
+        #expect(try await client.fetch(request).status == 200)
+    }
+
+    @Test(arguments: [
+        ("http://u:p@host:1/path?token=x#y", "http://host:1/path"), ("https://host", "https://host"),
+        ("http://host/a@b", "http://host/a@b"),
+    ])
+    func shownAddresses_haveNoSecrets(url: String, shown: String) { #expect(FetchRequest.redacted(url) == shown) }
+}
+
+/// OpenSSL's own test server with a certificate that it signed itself.
+private struct TLSServer {
+    let url: String
+    let certificate: String
+    private let program: Program
+
+    init(directory: TemporaryDirectory) throws {
+        certificate = directory.path + "/cert.pem"
+        let key = directory.path + "/key.pem"
+        let openssl = "/usr/bin/openssl"
+        _ = try Program.run(
+            openssl,
+            [
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+                "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate,
+            ], in: directory.path)
+        // A port that was free a moment ago: s_server does not tell in time which one it took.
+        let port = RawServer { _, _ in }.port
+        program = try Program(
+            openssl, ["s_server", "-accept", "127.0.0.1:\(port)", "-cert", certificate, "-key", key, "-www"],
+            in: directory.path)
+        url = "https://127.0.0.1:\(port)"
+    }
+
+    /// Returns once the server answers.
+    func ready(_ client: HTTPClient) async throws {
+        var request = FetchRequest(url: url)
+        request.tls.insecureSkipVerify = true
+        for _ in 0..<200 {
+            if (try? await client.fetch(request)) != nil { return }
+            try await Task.sleep(for: .milliseconds(20))
+        }
+    }
+
+    func stop() {
+        program.send(SIGKILL)
+        program.wait()
+    }
+}

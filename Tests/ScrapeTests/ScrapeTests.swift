@@ -1,0 +1,206 @@
+import Exposition
+import Fetch
+import Foundation
+import Logging
+import Scrape
+import Series
+import Synchronization
+import TestSupport
+import Testing
+
+@Suite struct ScrapeSessionTests {
+    private let store = MemorySeries()
+
+    private func session(_ change: (inout ScrapeTarget) throws -> Void) rethrows -> ScrapeSession {
+        var target = ScrapeTarget(labels: ["job": "j", "instance": "i"], url: "http://x")
+        try change(&target)
+        return ScrapeSession(target: target, sink: store)
+    }
+
+    private func session() -> ScrapeSession { session { _ in } }
+
+    private func values(_ name: String) throws -> [String: [Double]] {
+        var found: [String: [Double]] = [:]
+        for series in try store.select([.equal("__name__", name)], fromMs: .min, throughMs: .max) {
+            found[series.labels.description] = series.values
+        }
+        return found
+    }
+
+    private func scrape(_ session: inout ScrapeSession, _ text: String, atMs: Int64) throws -> ScrapeOutcome {
+        try session.ingest(Array(text.utf8), format: .prometheus, atMs: atMs, durationSeconds: 0.5)
+    }
+
+    @Test func samples_getTheTargetsLabels_andTheScrapeReportsOnItself() throws {
+        var session = session()
+        let outcome = try scrape(&session, "a{x=\"1\"} 5\nb 6\n", atMs: 1000)
+        #expect(outcome.scraped == 2 && outcome.kept == 2 && outcome.added == 2)
+        #expect(try values("a") == [#"a{instance="i", job="j", x="1"}"#: [5]])
+        #expect(try values("up").values.first == [1])
+        #expect(try values("scrape_samples_scraped").values.first == [2])
+        #expect(try values("scrape_duration_seconds").values.first == [0.5])
+    }
+
+    @Test func conflictingLabels_areRenamed_unlessHonored() throws {
+        var session = session()
+        _ = try scrape(&session, "a{job=\"own\"} 1\n", atMs: 1000)
+        #expect(try values("a").keys.first == #"a{exported_job="own", instance="i", job="j"}"#)
+        var honoring = self.session { $0.honorLabels = true }
+        _ = try scrape(&honoring, "b{job=\"own\"} 1\n", atMs: 1000)
+        #expect(try values("b").keys.first == #"b{instance="i", job="own"}"#)
+    }
+
+    @Test func seriesThatVanish_endWithAMarker_andFailuresEndAll() throws {
+        var session = session()
+        _ = try scrape(&session, "a 1\nb 1\n", atMs: 1000)
+        #expect(try scrape(&session, "b 2\nc 1\n", atMs: 2000).added == 1)
+        session.fail(atMs: 3000, durationSeconds: 0)
+        let a = try #require(try values("a").values.first)
+        #expect(a.count == 2 && a[1].isStaleMarker)
+        let b = try #require(try values("b").values.first)
+        #expect(b.count == 3 && b[1] == 2 && b[2].isStaleMarker)
+        #expect(try values("up").values.first == [1, 1, 0])
+        // After a failure everything is new again.
+        #expect(try scrape(&session, "b 3\n", atMs: 4000).added == 1)
+    }
+
+    @Test func reorderedAndInterleavedLines_findTheirSeries() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        var session = session()
+        var expected: [Int: [Double]] = [:]
+        for round in 0..<60 {
+            let chosen = (0..<40).shuffled(using: &random).prefix(Int.random(in: 5...40, using: &random))
+            var text = ""
+            for number in chosen {
+                text += "m{n=\"\(number)\"} \(round)\n"
+                expected[number, default: []].append(Double(round))
+            }
+            #expect(try scrape(&session, text, atMs: Int64(round) * 1000).kept == chosen.count, "seed \(seed)")
+        }
+        for (number, wanted) in expected {
+            let found = try values("m")["m{instance=\"i\", job=\"j\", n=\"\(number)\"}"]?.filter { !$0.isStaleMarker }
+            #expect(found == wanted, "seed \(seed)")
+        }
+    }
+
+    @Test func timestampsOfTheTarget_areKept_unlessRefused() throws {
+        var session = session()
+        _ = try scrape(&session, "a 1 500\n", atMs: 1000)
+        _ = try scrape(&session, "b 1\n", atMs: 2000)
+        let a = try store.select([.equal("__name__", "a")], fromMs: .min, throughMs: .max)
+        #expect(a.first?.timestampsMs == [500])
+        var refusing = self.session { $0.honorTimestamps = false }
+        _ = try scrape(&refusing, "c 1 500\n", atMs: 3000)
+        #expect(
+            try store.select([.equal("__name__", "c")], fromMs: .min, throughMs: .max).first?.timestampsMs == [3000])
+    }
+
+    @Test func relabelling_dropsAndRenames() throws {
+        var session = try session { target in
+            var drop = RelabelRule(pattern: try Pattern("go_.*", mode: .anchored))
+            drop.sourceLabels = ["__name__"]
+            drop.action = .drop
+            var label = RelabelRule(pattern: try Pattern("(.*)-(.*)", mode: .anchored))
+            label.sourceLabels = ["pod"]
+            label.targetLabel = "workload"
+            label.replacement = "$1"
+            target.metricRelabelRules = [drop, label]
+        }
+        let outcome = try scrape(&session, "go_threads 1\na{pod=\"web-1\"} 1\n", atMs: 1000)
+        #expect(outcome.scraped == 2 && outcome.kept == 1)
+        #expect(try values("a").keys.first == #"a{instance="i", job="j", pod="web-1", workload="web"}"#)
+    }
+
+    @Test func limits_refuseTheWholeScrape() throws {
+        var session = session { $0.limits.samples = 2 }
+        #expect(throws: ScrapeError(reason: "the target has 3 samples, more than the sample_limit of 2")) {
+            try scrape(&session, "a 1\nb 1\nc 1\n", atMs: 1000)
+        }
+        #expect(try values("a").isEmpty)
+        #expect(try scrape(&session, "a 1\nb 1\n", atMs: 2000).kept == 2)
+        var few = self.session { $0.limits.labels = 3 }
+        #expect(throws: ScrapeError.self) { try scrape(&few, "a{b=\"1\"} 1\n", atMs: 1000) }
+    }
+}
+
+/// A clock that the test moves: sleepers wake when their time has come.
+private final class ManualTime: TimeSource {
+    private let now = Mutex<Int64>(1_000_000)
+    var nowMs: Int64 { now.withLock { $0 } }
+
+    func sleep(untilMs: Int64) async throws {
+        try Task.checkCancellation()
+        // The loop is alone with its clock: time goes on when it waits.
+        now.withLock { $0 = max($0, untilMs) }
+        await Task.yield()
+    }
+}
+
+@Suite struct ScrapeLoopTests {
+    /// Lets a loop scrape a server until it has done so `count` times.
+    private func run(_ server: RawServer, _ count: Int, lastScrapeMs: Int64?, limit: Int = 1 << 20) async -> (
+        TargetStatus, [Int64]
+    ) {
+        let store = MemorySeries()
+        var target = ScrapeTarget(
+            labels: ["job": "j", "instance": "i"], url: server.url + "/metrics", intervalMs: 15_000, timeoutMs: 400)
+        target.limits.bodyBytes = limit
+        let board = TargetBoard([target])
+        let loop = ScrapeLoop(
+            index: 0, board: board, client: HTTPClient(), sink: store, time: ManualTime(),
+            logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+        let task = Task { await loop.run(lastScrapeMs: lastScrapeMs) }
+        while board.statuses[0].scrapes < count { try? await Task.sleep(for: .milliseconds(2)) }
+        task.cancel()
+        await task.value
+        let up =
+            (try? store.select([.equal("__name__", "up")], fromMs: .min, throughMs: .max).first?.timestampsMs) ?? []
+        return (board.statuses[0], up)
+    }
+
+    @Test func scrapes_lieOnAGrid_andTheFirstIsAtOnceAfterAGap() async {
+        let server = RawServer { _, connection in connection.answer("a 1\n") }
+        let (status, times) = await run(server, 4, lastScrapeMs: nil)
+        #expect(status.health == .up)
+        #expect(times.first == 1_000_000)
+        let steps = zip(times.dropFirst(2), times.dropFirst()).map { $0 - $1 }
+        #expect(steps.allSatisfy { $0 == 15_000 })
+        let (_, later) = await run(server, 1, lastScrapeMs: 999_000)
+        #expect((later.first ?? 0) > 1_000_000)
+    }
+
+    @Test(arguments: [
+        ("html", "the answer is not an exposition but text/html: check the target's address and metrics_path"),
+        ("500", "server returned HTTP status 500"),
+        ("bad", "line 1, column 5: not a number: \"a x 1\""),
+    ])
+    func answersThatAreNoExposition_areTold(kind: String, message: String) async {
+        let server = RawServer { _, connection in
+            switch kind {
+            case "html": connection.answer("<html></html>", headers: "Content-Type: text/html\r\n")
+            case "500": connection.answer("", status: "500 Internal Server Error")
+            default: connection.answer("a x 1")
+            }
+        }
+        let (status, _) = await run(server, 1, lastScrapeMs: nil)
+        #expect(status.health == .down)
+        #expect(status.lastError == message.replacingOccurrences(of: "column 5", with: "column 3"))
+    }
+
+    @Test func endlessAndHugeAnswers_areCutOff() async {
+        let endless = RawServer { _, connection in
+            connection.write(Array("HTTP/1.1 200 OK\r\n\r\n".utf8))
+            while connection.write(Array("a 1\n".utf8)) { usleep(10_000) }
+        }
+        let (slow, _) = await run(endless, 1, lastScrapeMs: nil)
+        #expect(slow.lastError.hasPrefix("\(endless.url)/metrics: Operation timed out after 4"))
+        let huge = RawServer { _, connection in
+            connection.write(Array("HTTP/1.1 200 OK\r\nContent-Length: 209715200\r\n\r\n".utf8))
+            let chunk = Array(String(repeating: "a 1\n", count: 1 << 18).utf8)
+            for _ in 0..<200 where !connection.write(chunk) { return }
+        }
+        let (large, _) = await run(huge, 1, lastScrapeMs: nil)
+        #expect(large.lastError == "\(huge.url)/metrics: the body is larger than the limit of 1048576 bytes")
+    }
+}
