@@ -86,6 +86,18 @@ let package = Package(
             name: "ScrapeTests", dependencies: ["Scrape", "Exposition", "Fetch", "Series", "TestSupport", logging]),
         .testTarget(name: "LogWatchTests", dependencies: ["LogWatch", "Series", "StrictYAML", "TestSupport", grdb]),
         .testTarget(name: "ClusterTests", dependencies: ["Cluster", "Series", grdb]),
+        .testTarget(
+            name: "AlertingTests",
+            dependencies: ["Alerting", "Fetch", "PromQL", "Series", "StrictYAML", "TestSupport", grdb, logging]),
+        .testTarget(name: "RecordingTests", dependencies: ["Recording", "TestSupport"]),
+        .testTarget(
+            name: "ComparisonTests",
+            dependencies: ["Comparison", "Cluster", "Series", "Statistics", "StrictYAML", "TestSupport"]),
+        .testTarget(
+            name: "UpgradeWatchTests",
+            dependencies: ["UpgradeWatch", "Alerting", "Fetch", "Scrape", "Series", "StrictYAML", "TestSupport"]),
+        .testTarget(
+            name: "EndToEndTests", dependencies: ["upgrade-watch", "Recording", "Series", "Storage", "TestSupport"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -2,11 +2,18 @@ import Foundation
 import Series
 
 /// A message to one receiver about one group of alerts.
-package struct Notification: Sendable, Equatable {
+package struct GroupMessage: Sendable, Equatable {
     package var receiver: String
     package var groupKey: String
     package var groupLabels: [String: String]
     package var alerts: [Alert]
+
+    package init(receiver: String, groupKey: String, groupLabels: [String: String], alerts: [Alert]) {
+        self.receiver = receiver
+        self.groupKey = groupKey
+        self.groupLabels = groupLabels
+        self.alerts = alerts
+    }
 }
 
 /// What was told of one group of alerts.
@@ -39,7 +46,7 @@ package struct Dispatcher: Sendable {
     /// Looks at all alerts at a time.
     ///
     /// - Returns: The messages that are due. The state is that after sending them.
-    package mutating func dispatch(_ alerts: [Alert], atMs: Int64) -> [Notification] {
+    package mutating func dispatch(_ alerts: [Alert], atMs: Int64) -> [GroupMessage] {
         var members: [String: (route: Route, labels: Labels, alerts: [Alert])] = [:]
         for alert in alerts {
             let labels = Labels(alert.labels.map { Label($0.key, $0.value) })
@@ -48,7 +55,7 @@ package struct Dispatcher: Sendable {
                 members["\(path):\(grouped)", default: (route, grouped, [])].alerts.append(alert)
             }
         }
-        var notifications: [Notification] = []
+        var notifications: [GroupMessage] = []
         for (key, member) in members.sorted(by: { $0.key < $1.key }) {
             if let notification = flush(key, member.route, member.labels, member.alerts, atMs: atMs) {
                 notifications.append(notification)
@@ -60,7 +67,7 @@ package struct Dispatcher: Sendable {
 
     private mutating func flush(
         _ key: String, _ route: Route, _ labels: Labels, _ alerts: [Alert], atMs: Int64
-    ) -> Notification? {
+    ) -> GroupMessage? {
         let firing = alerts.filter(\.isFiring)
         var group: NotificationGroup
         if let known = groups[key] {
@@ -88,6 +95,6 @@ package struct Dispatcher: Sendable {
         group.firing = nowFiring
         group.resolved = Dictionary(ended.map { ($0.fingerprint, $0.startsAtMs) }) { $1 }
         let sorted = (firing + ended).sorted { ($0.startsAtMs, $0.fingerprint) < ($1.startsAtMs, $1.fingerprint) }
-        return Notification(receiver: route.receiver, groupKey: key, groupLabels: group.labels, alerts: sorted)
+        return GroupMessage(receiver: route.receiver, groupKey: key, groupLabels: group.labels, alerts: sorted)
     }
 }

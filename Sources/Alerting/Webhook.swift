@@ -40,7 +40,7 @@ package struct WebhookPayload: Codable, Sendable, Equatable {
     package var alerts: [Alert]
 
     /// - Returns: nil where the webhook wants nothing of what the notification holds.
-    package init?(_ notification: Notification, webhook: Webhook, externalURL: String) {
+    package init?(_ notification: GroupMessage, webhook: Webhook, externalURL: String) {
         var list = notification.alerts
         if !webhook.sendsResolved { list.removeAll { !$0.isFiring } }
         guard !list.isEmpty else { return nil }

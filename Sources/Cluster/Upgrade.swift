@@ -54,6 +54,20 @@ package struct Upgrade: Sendable, Equatable, Codable {
     package var detectedBy: String
     package var rolledBackMs: Int64?
 
+    package init(
+        id: String, from: String, to: String, startedMs: Int64, finishedMs: Int64?, steps: [UpgradeStep],
+        detectedBy: String, rolledBackMs: Int64?
+    ) {
+        self.id = id
+        self.from = from
+        self.to = to
+        self.startedMs = startedMs
+        self.finishedMs = finishedMs
+        self.steps = steps
+        self.detectedBy = detectedBy
+        self.rolledBackMs = rolledBackMs
+    }
+
     /// The components that run on every node.
     package static let nodeComponents: Set<String> = ["kubelet", "kube-proxy"]
 

@@ -1,0 +1,287 @@
+import Alerting
+import Fetch
+import Foundation
+import GRDB
+import Logging
+import PromQL
+import Series
+import StrictYAML
+import TestSupport
+import Testing
+
+private let minute: Int64 = 60_000
+
+private func rules(_ text: String) throws -> [RuleGroup] {
+    try RuleFile.load(YAMLDocument(text: text, file: "rules.yaml"))
+}
+
+@Suite struct RuleFileTests {
+    @Test func groups_areRead() throws {
+        let groups = try rules(
+            """
+            groups:
+            - name: g
+              interval: 30s
+              limit: 5
+              labels: {team: a}
+              rules:
+              - {record: "a:b", expr: sum(up)}
+              - {alert: Down, expr: up == 0, for: 5m, keep_firing_for: 1m, labels: {severity: page}, annotations: {summary: "{{ $labels.job }}"}}
+            """)
+        #expect(groups[0].intervalMs == 30_000 && groups[0].limit == 5)
+        #expect(groups[0].rules.map(\.name) == ["a:b", "Down"])
+        #expect(groups[0].rules[1].forMs == 300_000 && groups[0].rules[1].keepFiringForMs == 60_000)
+        #expect(groups[0].rules[1].labels.map(\.name) == ["team", "severity"])
+    }
+
+    @Test func faults_areAllTold_withLineAndColumn() {
+        let problems = #expect(throws: YAMLProblems.self) {
+            try rules(
+                """
+                groups:
+                - name: g
+                  rules:
+                  - alert: A
+                    expr: sum(up
+                  - record: a-b
+                    expr: up
+                    for: 5m
+                  - alert: B
+                    exprr: up
+                  - alert: C
+                    expr: up
+                    annotations: {summary: "{{ $label.x }}"}
+                  - expr: up
+                - name: g
+                """)
+        }
+        #expect(
+            problems?.description
+                == """
+                rules.yaml:5:11: could not parse expression: 1:7: parse error: unexpected end of input in aggregation, expected "," or ")"
+                rules.yaml:6:5: invalid field 'for' in recording rule
+                rules.yaml:6:13: invalid recording rule name: a-b
+                rules.yaml:9:5: groups[0].rules[2]: the field "expr" is missing
+                rules.yaml:10:5: unknown field "exprr" in groups[0].rules[2]; did you mean "expr"?
+                rules.yaml:13:18: annotation "summary": error parsing template: undefined variable "$label.x"
+                rules.yaml:14:5: one of 'record' or 'alert' must be set
+                rules.yaml:15:3: groupname: "g" is repeated in the same file
+                """)
+    }
+
+    @Test(arguments: ["pods", "kubelet", "kube-apiserver"])
+    func ownRules_areGood(name: String) throws {
+        #expect(try !RuleFile.load(file: Shared.root + "/alerts/\(name).yaml").isEmpty)
+    }
+}
+
+@Suite struct TemplateTests {
+    @Test(arguments: [
+        ("plain", "plain"), ("{{ $value }}", "0.12345"), ("{{ .Value | humanizePercentage }}", "12.35%"),
+        ("{{ $labels.job }}-{{.Labels.missing}}!", "api-!"),
+        ("{{ printf \"%.2f of %s\" $value $labels.job }}", "0.12 of api"),
+        ("{{ if gt $value 0.5 }}high{{ else if gt $value 0.1 }}middle{{ else }}low{{ end }}", "middle"),
+        ("a {{- \" b \" -}} c", "a b c"), ("{{ $labels.job | toUpper | printf \"<%s>\" }}", "<API>"),
+        ("{{ reReplaceAll \"a(.)i\" \"x\" $labels.job }}", "x"), ("{{ humanizeDuration 93784 }}", "1d 2h 3m 4s"),
+        ("{{ humanize 1234567 }} {{ humanize1024 2048 }}", "1.235M 2ki"), ("{{ (printf \"%d\" 5) | len }}", "1"),
+        ("{{ $externalLabels.region }}", "eu"), ("{{ eq $labels.job \"api\" }}", "true"), ("{{/* note */}}x", "x"),
+    ])
+    func templates_areExpanded(source: String, wanted: String) throws {
+        let data = TemplateData(labels: ["job": "api"], value: 0.12345, externalLabels: ["region": "eu"])
+        #expect(try Template(source).expand(data) == wanted)
+    }
+
+    @Test(arguments: [
+        ("{{ $value", "unclosed action"), ("{{ nonsense }}", "function \"nonsense\" not defined"),
+        ("{{ if $value }}", "unexpected EOF, expected {{end}}"), ("{{ end }}", "unexpected {{end}}"),
+        ("{{ \"x }}", "unterminated quoted string"), ("{{ range $labels }}{{ end }}", "{{range}} is not supported"),
+    ])
+    func badTemplates_areRefused(source: String, reason: String) {
+        let error = #expect(throws: TemplateError.self) { try Template(source) }
+        #expect(error?.description == "error parsing template: \(reason)")
+    }
+}
+
+@Suite struct RuleEvaluatorTests {
+    private func evaluate(_ text: String, _ values: [Double?]) throws -> [[String]] {
+        let store = MemorySeries()
+        var evaluator = RuleEvaluator(groups: try rules(text))
+        var seen: [[String]] = []
+        for (index, value) in values.enumerated() {
+            let atMs = Int64(index) * minute
+            store.append([(["__name__": "x", "job": "j"], value ?? staleMarker)], atMs: atMs)
+            evaluator.evaluate(evaluator.groups[0], atMs: atMs, source: store, sink: store)
+            seen.append(evaluator.states.values.flatMap { $0.values.map(\.state.rawValue) })
+        }
+        return seen
+    }
+
+    @Test func anAlert_isPendingThenFiringThenResolved() throws {
+        let text = "groups: [{name: g, rules: [{alert: A, expr: x > 1, for: 2m}]}]"
+        #expect(
+            try evaluate(text, [0, 5, 5, 5, 5, 0, 0])
+                == [[], ["pending"], ["pending"], ["firing"], ["firing"], ["resolved"], ["resolved"]])
+        #expect(try evaluate(text, [5, 0, 5]) == [["pending"], [], ["pending"]])
+    }
+
+    @Test func keepFiringFor_bridgesAGap() throws {
+        let text = "groups: [{name: g, rules: [{alert: A, expr: x > 1, keep_firing_for: 2m}]}]"
+        #expect(
+            try evaluate(text, [5, 0, 5, 0, 0, 0]) == [
+                ["firing"], ["firing"], ["firing"], ["firing"], ["firing"], ["resolved"],
+            ])
+    }
+
+    @Test func recordedSeries_areThereForTheNextRule_andEndWithTheirSource() throws {
+        let store = MemorySeries()
+        var evaluator = RuleEvaluator(
+            groups: try rules(
+                "groups: [{name: g, rules: [{record: 'a:sum', expr: sum by (job) (x), labels: {k: v}}, {alert: A, expr: 'a:sum > 1'}]}]"
+            ))
+        store.append([(["__name__": "x", "job": "j"], 5)], atMs: 0)
+        evaluator.evaluate(evaluator.groups[0], atMs: 0, source: store, sink: store)
+        #expect(evaluator.alerts.map(\.labels) == [["alertname": "A", "job": "j", "k": "v"]])
+        store.append([(["__name__": "x", "job": "j"], staleMarker)], atMs: minute)
+        evaluator.evaluate(evaluator.groups[0], atMs: minute, source: store, sink: store)
+        let recorded = try store.select([.equal("__name__", "a:sum")], fromMs: .min, throughMs: .max)
+        #expect(recorded.first?.values.last?.isStaleMarker == true)
+        let alerts = try store.select([.equal("__name__", "ALERTS")], fromMs: .min, throughMs: .max)
+        #expect(alerts.first?.values.first == 1 && alerts.first?.values.last?.isStaleMarker == true)
+    }
+
+    @Test func failingRule_isTold_andTheOthersGoOn() throws {
+        let store = MemorySeries()
+        var evaluator = RuleEvaluator(
+            groups: try rules(
+                "groups: [{name: g, rules: [{alert: A, expr: x * on (a) y}, {alert: B, expr: vector(1)}]}]"))
+        store.append(
+            [
+                (["__name__": "x", "a": "1", "b": "1"], 1), (["__name__": "x", "a": "1", "b": "2"], 1),
+                (["__name__": "y", "a": "1"], 1),
+            ], atMs: 0)
+        evaluator.evaluate(evaluator.groups[0], atMs: 0, source: store, sink: store)
+        #expect(evaluator.alerts.count == 1)
+        #expect(evaluator.health.values.map(\.lastError).contains { $0.hasPrefix("multiple matches for labels") })
+    }
+}
+
+@Suite struct DispatcherTests {
+    private func alert(_ name: String, start: Int64 = 0, end: Int64? = nil) -> Alert {
+        Alert(labels: ["alertname": name, "cluster": "c"], annotations: [:], startsAtMs: start, endsAtMs: end)
+    }
+
+    private var route: Route {
+        var route = Route(receiver: "r")
+        route.groupBy = ["cluster"]
+        route.groupWaitMs = 30_000
+        route.groupIntervalMs = 5 * minute
+        route.repeatIntervalMs = 60 * minute
+        return route
+    }
+
+    @Test func group_waitsThenTellsNewsThenRepeats() {
+        var dispatcher = Dispatcher(route: route)
+        func names(_ alerts: [Alert], _ atMs: Int64) -> [[String]] {
+            dispatcher.dispatch(alerts, atMs: atMs).map {
+                $0.alerts.map { ($0.labels["alertname"] ?? "") + ($0.isFiring ? "" : "!") }
+            }
+        }
+        let a = alert("a")
+        #expect(names([a], 0) == [])
+        #expect(names([a], 29_000) == [])
+        #expect(names([a, alert("b", start: 1)], 30_000) == [["a", "b"]])
+        #expect(names([a, alert("b", start: 1), alert("c", start: 2)], 60_000) == [])
+        #expect(
+            names([a, alert("b", start: 1, end: 70_000), alert("c", start: 2)], 30_000 + 5 * minute) == [
+                ["a", "b!", "c"]
+            ])
+        #expect(names([a, alert("c", start: 2)], 30_000 + 10 * minute) == [])
+        #expect(names([a, alert("c", start: 2)], 30_000 + 66 * minute) == [["a", "c"]])
+        #expect(names([alert("a", end: 1), alert("c", start: 2, end: 3)], 30_000 + 80 * minute) == [["a!", "c!"]])
+        #expect(names([], 100 * minute) == [])
+        #expect(dispatcher.groups.isEmpty)
+    }
+
+    @Test func restoredState_doesNotTellTwice() {
+        var first = Dispatcher(route: route)
+        #expect(first.dispatch([alert("a")], atMs: 0).isEmpty)
+        #expect(first.dispatch([alert("a")], atMs: 30_000).count == 1)
+        var second = Dispatcher(route: route)
+        second.restore(first.groups)
+        #expect(second.dispatch([alert("a")], atMs: 31_000).isEmpty)
+        #expect(second.dispatch([alert("a")], atMs: 30_000 + 5 * minute).isEmpty)
+    }
+
+    @Test func routes_chooseTheReceiver() throws {
+        var child = Route(receiver: "pager")
+        child.matchers = [.equal("severity", "critical")]
+        var top = route
+        top.routes = [child]
+        top.groupWaitMs = 0
+        top.routes[0].groupWaitMs = 0
+        var dispatcher = Dispatcher(route: top)
+        let critical = Alert(labels: ["alertname": "x", "severity": "critical"], annotations: [:], startsAtMs: 0)
+        #expect(dispatcher.dispatch([critical, alert("a")], atMs: 0).map(\.receiver).sorted() == ["pager", "r"])
+    }
+
+    @Test func payload_isAlertmanagersVersion4() throws {
+        let notification = GroupMessage(
+            receiver: "r", groupKey: "{}:{}", groupLabels: ["cluster": "c"],
+            alerts: [
+                alert("a", start: 1_795_453_080_000), alert("b", start: 1_795_453_080_000, end: 1_795_453_090_000),
+            ])
+        let payload = try #require(
+            WebhookPayload(notification, webhook: Webhook(url: "http://x"), externalURL: "http://me"))
+        #expect(payload.version == "4" && payload.status == "firing" && payload.commonLabels == ["cluster": "c"])
+        #expect(payload.alerts.map(\.status) == ["firing", "resolved"])
+        #expect(payload.alerts.map(\.endsAt) == ["0001-01-01T00:00:00Z", "2026-11-23T16:58:10Z"])
+        #expect(payload.alerts[0].fingerprint.count == 16)
+        var firingOnly = Webhook(url: "http://x")
+        firingOnly.sendsResolved = false
+        #expect(WebhookPayload(notification, webhook: firingOnly, externalURL: "")?.alerts.count == 1)
+        firingOnly.maxAlerts = 1
+        firingOnly.sendsResolved = true
+        #expect(WebhookPayload(notification, webhook: firingOnly, externalURL: "")?.truncatedAlerts == 1)
+    }
+}
+
+@Suite struct DeliveryTests {
+    private func store() throws -> AlertStore {
+        let queue = try DatabaseQueue()
+        var migrator = DatabaseMigrator()
+        AlertStore.registerMigrations(&migrator)
+        try migrator.migrate(queue)
+        return AlertStore(queue)
+    }
+
+    private func queue(_ store: AlertStore, _ names: [String]) throws {
+        let messages = names.compactMap { name -> (receiver: String, webhook: Int, payload: WebhookPayload)? in
+            let alert = Alert(labels: ["alertname": name], annotations: [:], startsAtMs: 0)
+            let notification = GroupMessage(receiver: "r", groupKey: name, groupLabels: [:], alerts: [alert])
+            return WebhookPayload(notification, webhook: Webhook(url: ""), externalURL: "").map { ("r", 0, $0) }
+        }
+        _ = try store.commit(states: [], groups: [:], messages: messages, atMs: 0)
+    }
+
+    @Test func messages_areRetriedInOrder_untilTheyArrive() async throws {
+        let store = try store()
+        try queue(store, ["one", "two"])
+        let failing = RawServer { _, connection in connection.answer("", status: "503 Service Unavailable") }
+        let logger = Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() })
+        func delivery(_ url: String) -> Delivery {
+            Delivery(
+                receivers: [Receiver(name: "r", webhooks: [Webhook(url: url)])], store: store, client: HTTPClient(),
+                logger: logger)
+        }
+        #expect(try await delivery(failing.url).deliver(atMs: 0) == (0, 1))
+        // The second message waits behind the first.
+        #expect(try await delivery(failing.url).deliver(atMs: 500) == (0, 0))
+        #expect(try await delivery(failing.url).deliver(atMs: 1000) == (0, 1))
+        let good = RawServer { _, connection in connection.answer("ok") }
+        #expect(try await delivery(good.url).deliver(atMs: 3000) == (2, 0))
+        #expect(try store.queued() == 0)
+        let bodies = good.heads.map { $0.contains("\"one\"") ? "one" : "two" }
+        #expect(bodies == ["one", "two"])
+        #expect(good.heads[0].contains("X-Upgrade-Watch-Message-Id: 1"))
+    }
+}

@@ -1,0 +1,251 @@
+import Cluster
+import Comparison
+import Foundation
+import Series
+import Statistics
+import StrictYAML
+import TestSupport
+import Testing
+
+private let second: Int64 = 1000
+private let minute: Int64 = 60_000
+
+/// A cluster with one component that is upgraded after an hour, made sample by sample.
+private struct Lab {
+    let store = MemorySeries()
+    var signals = ""
+    let startMs: Int64 = 1_700_000_000_000
+    var stepMs: Int64 { startMs + 60 * minute }
+    var endMs: Int64 { startMs + 120 * minute }
+
+    func up(_ value: (Int64) -> Double? = { _ in 1 }) {
+        for atMs in stride(from: startMs, through: endMs, by: 15_000) {
+            if let value = value(atMs) {
+                store.append([(["__name__": "up", "job": "api", "instance": "i"], value)], atMs: atMs)
+            }
+        }
+    }
+
+    /// A counter whose rate a second is given; nil at times at which it is not exposed.
+    func counter(_ labels: Labels, from: Int64? = nil, resetAt: Int64? = nil, _ rate: (Int64) -> Double) {
+        var labels = labels
+        labels["job"] = "api"
+        labels["instance"] = "i"
+        var value = 0.0
+        for atMs in stride(from: from ?? startMs, through: endMs, by: 15_000) {
+            if let resetAt, atMs - 15_000 < resetAt, atMs >= resetAt { value = 0 }
+            value += rate(atMs) * 15
+            store.append([(labels, value.rounded())], atMs: atMs)
+        }
+    }
+
+    func assess(_ yaml: String, finished: Bool = true, nowMs: Int64? = nil, upgrade: Bool = true) throws -> Assessment {
+        let step = UpgradeStep(atMs: stepMs, component: "api", instance: "i", node: nil, from: "v1.25.0", to: "v1.26.0")
+        return try Comparison.assess(
+            ComparisonInput(
+                cluster: "lab", source: store,
+                upgrade: upgrade
+                    ? Upgrade(
+                        id: "u", from: "v1.25.0", to: "v1.26.0", startedMs: stepMs, finishedMs: finished ? stepMs : nil,
+                        steps: [step], detectedBy: "metrics", rolledBackMs: nil) : nil, nowMs: nowMs ?? endMs,
+                baselineMs: 24 * 60 * minute, soakMs: 60 * minute,
+                signals: try Signal.load(YAMLDocument(text: yaml, file: "signals.yaml")), ledger: [],
+                logEvidence: { _ in [] }))
+    }
+
+    static let ratio = """
+        signals:
+        - name: errors
+          component: api
+          kind: ratio
+          numerator: 'requests_total{code=~"5.."}'
+          denominator: requests_total
+          unit: ratio
+          floors: {relative: 1.25, absolute: 0.01}
+          critical: true
+        """
+    static let rate = """
+        signals:
+        - {name: restarts, component: api, kind: rate, counter: restarts_total, by: [workload], unit: 1/s, floors: {relative: 2, absolute: 0.001}, critical: true, present_when: 'up{job="api"}', preexisting_events: 20}
+        """
+}
+
+@Suite struct ComparisonTests {
+    @Test func errorsThatBeginWithTheStep_failTheUpgrade_withTheStepAsCause() throws {
+        let lab = Lab()
+        lab.up()
+        lab.counter(["__name__": "requests_total", "code": "200"]) { _ in 20 }
+        // A series that is born with the fault: its first value counts from zero.
+        lab.counter(["__name__": "requests_total", "code": "500"], from: lab.stepMs + 5 * minute) { _ in 2 }
+        let assessment = try lab.assess(Lab.ratio)
+        #expect(assessment.verdict == .fail)
+        let finding = try #require(assessment.findings.first)
+        #expect(finding.cause.kind == .upgradeStep && finding.cause.step == 0)
+        #expect(abs((finding.onsetMs ?? 0) - lab.stepMs - 5 * minute) <= 2 * minute)
+        #expect(finding.before == 0)
+        #expect(abs((finding.after ?? 0) - 0.085) < 0.01)
+        #expect((finding.effect?.interval.low ?? 0) > 1.25)
+    }
+
+    @Test func sameErrorsBeforeAndAfter_passEvenThoughTheProcessRestarted() throws {
+        let lab = Lab()
+        lab.up()
+        lab.counter(["__name__": "requests_total", "code": "200"], resetAt: lab.stepMs) { _ in 200 }
+        lab.counter(["__name__": "requests_total", "code": "500"], resetAt: lab.stepMs) { _ in 20 }
+        let assessment = try lab.assess(Lab.ratio)
+        #expect(assessment.verdict == .pass)
+        #expect(assessment.findings.isEmpty)
+        let result = try #require(assessment.signals.first)
+        #expect(abs((result.baseline?.value ?? 0) - 1.0 / 11) < 1e-3)
+        #expect(abs((result.soak?.value ?? 0) - 1.0 / 11) < 1e-3)
+    }
+
+    @Test func resets_areCountedRight_anywhere() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        for _ in 0..<10 {
+            let lab = Lab()
+            lab.up()
+            let reset = lab.startMs + Int64.random(in: 1..<480, using: &random) * 15_000
+            lab.counter(["__name__": "requests_total", "code": "200"], resetAt: reset) { _ in 100 }
+            let result = try #require(try lab.assess(Lab.ratio).signals.first)
+            // 59 minutes of the hour before, 59 of the hour after; a reset loses at most what one interval brings.
+            #expect(abs((result.baseline?.n ?? 0) - 59 * 6000) <= 1500, "seed \(seed)")
+            #expect(abs((result.soak?.n ?? 0) - 59 * 6000) <= 1500, "seed \(seed)")
+        }
+    }
+
+    @Test func missingData_isBlind_neverAPass() throws {
+        let lab = Lab()
+        lab.up { $0 < lab.stepMs ? 1 : nil }
+        lab.store.append([(["__name__": "other"], 1)], atMs: lab.endMs)
+        for atMs in stride(from: lab.startMs, to: lab.stepMs, by: 15_000) {
+            lab.store.append(
+                [
+                    (
+                        ["__name__": "requests_total", "code": "200", "job": "api", "instance": "i"],
+                        Double(atMs - lab.startMs)
+                    )
+                ], atMs: atMs)
+        }
+        let assessment = try lab.assess(Lab.ratio)
+        #expect(assessment.verdict == .blind)
+        #expect(assessment.reasons == ["errors: no data of requests_total: is api scraped?"])
+    }
+
+    @Test func metricThatTheNewVersionDoesNotExpose_isChanged_notWorse() throws {
+        let lab = Lab()
+        lab.up()
+        for atMs in stride(from: lab.startMs, to: lab.stepMs, by: 15_000) {
+            lab.store.append(
+                [
+                    (
+                        ["__name__": "requests_total", "code": "200", "job": "api", "instance": "i"],
+                        Double(atMs - lab.startMs)
+                    )
+                ], atMs: atMs)
+        }
+        let assessment = try lab.assess(Lab.ratio)
+        #expect(assessment.signals.map(\.status) == [.changed])
+        #expect(assessment.verdict == .blind)
+        #expect(assessment.findings.isEmpty)
+    }
+
+    @Test func tooFewEvents_areInconclusive_andSayHowMuchIsNeeded() throws {
+        let lab = Lab()
+        lab.up()
+        lab.counter(["__name__": "requests_total", "code": "200"]) { _ in 0.02 }
+        let assessment = try lab.assess(Lab.ratio)
+        #expect(assessment.verdict == .inconclusive)
+        #expect(assessment.signals.first?.needs?.hasPrefix("no event so far; ") == true)
+    }
+
+    @Test func workloadThatLoopedBefore_isToldAsSuch_andDoesNotFail() throws {
+        let lab = Lab()
+        lab.up()
+        lab.counter(["__name__": "restarts_total", "workload": "flaky"]) { $0 < lab.stepMs ? 0.01 : 0.05 }
+        let assessment = try lab.assess(Lab.rate)
+        #expect(assessment.findings.map(\.cause.kind) == [.preexisting])
+        #expect(assessment.verdict != .fail)
+        let fresh = Lab()
+        fresh.up()
+        fresh.counter(["__name__": "restarts_total", "workload": "new"]) { $0 < fresh.stepMs ? 0 : 0.05 }
+        let failed = try fresh.assess(Lab.rate)
+        #expect(failed.verdict == .fail)
+        #expect(failed.findings.first?.scope.workload == "new")
+    }
+
+    @Test func latencyAndLevels_areCompared() throws {
+        let lab = Lab()
+        lab.up()
+        for (le, share) in [("0.1", 0.5), ("0.5", 0.99), ("1", 1.0), ("+Inf", 1.0)] {
+            lab.counter(["__name__": "d_bucket", "le": le]) { atMs in
+                let slow = atMs > lab.stepMs + minute && le == "0.5"
+                return 40 * (slow ? 0.6 : share)
+            }
+        }
+        for (index, atMs) in stride(from: lab.startMs, through: lab.endMs, by: 15_000).enumerated() {
+            let noise = Double(index * 7919 % 100) / 100
+            lab.store.append(
+                [(["__name__": "mem", "job": "api"], 100 + noise * 10 + (atMs > lab.stepMs ? 100 : 0))], atMs: atMs)
+        }
+        let assessment = try lab.assess(
+            """
+            signals:
+            - {name: p99, component: api, kind: quantile, quantile: 0.99, histogram: d_bucket, unit: seconds, floors: {relative: 1.2, absolute: 0.05}, critical: true}
+            - {name: mem, component: api, kind: gauge, expression: sum by (job) (mem), unit: bytes, floors: {relative: 1.5, absolute: 10}}
+            - {name: low, component: api, kind: gauge, expression: sum by (job) (mem), unit: bytes, direction: down, floors: {relative: 1.5, absolute: 10}}
+            """)
+        #expect(assessment.signals.map(\.status) == [.worse, .worse, .better])
+        #expect(assessment.verdict == .fail)
+        #expect(abs((assessment.signals[1].effect?.interval.estimate ?? 0) - 100) < 3)
+    }
+
+    @Test func noUpgrade_saysSo() throws {
+        let lab = Lab()
+        lab.up()
+        let assessment = try lab.assess(Lab.ratio, upgrade: false)
+        #expect(assessment.verdict == .inconclusive)
+        #expect(assessment.reasons == ["no upgrade seen"])
+        #expect(assessment.coverage.targets == 1 && assessment.coverage.scrapesOK == assessment.coverage.scrapesDue)
+    }
+
+    @Test func gapsInScrapes_areTold() throws {
+        let lab = Lab()
+        lab.up { $0 > lab.startMs + 30 * minute && $0 < lab.startMs + 40 * minute ? 0 : 1 }
+        let coverage = try lab.assess(Lab.ratio).coverage
+        #expect(coverage.gaps.count == 1)
+        #expect(coverage.scrapesDue - coverage.scrapesOK == 39)
+    }
+}
+
+@Suite struct SignalFileTests {
+    @Test func ownSignals_areGood() throws {
+        #expect(try Signal.load(file: Shared.root + "/config/signals.yaml").count > 15)
+    }
+
+    @Test func faults_areToldByLineAndColumn() throws {
+        let problems = #expect(throws: YAMLProblems.self) {
+            try Signal.load(
+                YAMLDocument(
+                    text: """
+                        signals:
+                        - name: a
+                          kind: ratioo
+                        - name: b
+                          kind: rate
+                          counter: 'sum(x)'
+                        - name: c
+                          kind: gauge
+                          expression: x
+                          direction: sideways
+                        """, file: "s.yaml"))
+        }
+        #expect(
+            problems?.description == """
+                s.yaml:3:9: unknown kind "ratioo"; known are ratio, rate, gauge and quantile
+                s.yaml:6:12: 1:1: parse error: expected a series selector
+                s.yaml:10:14: unknown direction "sideways"; known are up, down
+                """)
+    }
+}

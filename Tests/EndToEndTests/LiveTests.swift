@@ -1,0 +1,201 @@
+import Foundation
+import Recording
+import Series
+import Storage
+import Synchronization
+import TestSupport
+import Testing
+
+/// The outside world of a running service: a target that serves recorded bodies, a log that grows and is rotated, a
+/// receiver that remembers what it was told.
+private final class World: Sendable {
+    let directory = TemporaryDirectory()
+    let target: RawServer
+    let receiver: RawServer
+    private let state = Mutex((alerts: 0, lines: 0))
+
+    init() throws {
+        var player = try RecordingPlayer(directory: Binary.recording)
+        let kubelet = player.manifest.targets.firstIndex {
+            $0.instance == "node-1:10250" && $0.metricsPath == "/metrics"
+        }
+        var bodies: [String] = []
+        while bodies.count < 40, let (_, event) = player.next() {
+            if case .scrape(let index, 200, let body) = event, index == kubelet {
+                bodies.append(String(decoding: body, as: UTF8.self))
+            }
+        }
+        let recorded = bodies
+        let served = Mutex(0)
+        let box = Box()
+        target = RawServer { _, connection in
+            let number = served.withLock { count in
+                count += 1
+                return count
+            }
+            connection.answer(
+                recorded[number % recorded.count] + box.extra(), headers: "Content-Type: text/plain; version=0.0.4\r\n")
+        }
+        let messages = Mutex<[String]>([])
+        let record: @Sendable (String) -> Void = { text in messages.withLock { $0.append(text) } }
+        receiver = RawServer { head, connection in
+            record(head)
+            connection.answer("")
+        }
+        self.box = box
+        self.messages = { messages.withLock { $0 } }
+    }
+
+    /// What the target says beside the recorded body.
+    final class Box: Sendable {
+        private let alerts = Mutex(0)
+        func raise() { alerts.withLock { $0 += 1 } }
+        var count: Int { alerts.withLock { $0 } }
+        func extra() -> String { (0..<count).map { "test_alert{number=\"\($0)\"} 1\n" }.joined() }
+    }
+
+    let box: Box
+    let messages: @Sendable () -> [String]
+
+    /// The alerts of each message that came, in order.
+    var notifications: [[String]] {
+        messages().map { head in
+            guard let start = head.range(of: "\r\n\r\n"),
+                let object = try? JSONSerialization.jsonObject(with: Data(head[start.upperBound...].utf8))
+                    as? [String: Any],
+                let alerts = object["alerts"] as? [[String: Any]]
+            else { return ["not a message"] }
+            return alerts.compactMap { ($0["labels"] as? [String: String])?["number"] }
+        }
+    }
+
+    var logPath: String { directory.path + "/log/kubelet.log" }
+
+    /// Appends numbered lines; rotates by renaming now and then.
+    func log(_ count: Int, rotate: Bool) throws {
+        try FileManager.default.createDirectory(atPath: directory.path + "/log", withIntermediateDirectories: true)
+        if rotate, FileManager.default.fileExists(atPath: logPath) {
+            let old = directory.path + "/log/kubelet.log.\(state.withLock { $0.lines })"
+            try FileManager.default.moveItem(atPath: logPath, toPath: old)
+        }
+        if !FileManager.default.fileExists(atPath: logPath) {
+            _ = FileManager.default.createFile(atPath: logPath, contents: nil)
+        }
+        let handle = try #require(FileHandle(forWritingAtPath: logPath))
+        try handle.seekToEnd()
+        for _ in 0..<count {
+            let number = state.withLock { state in
+                state.lines += 1
+                return state.lines
+            }
+            try handle.write(
+                contentsOf: Data("E1123 16:17:57.863688    1488 test.go:1] trouble number \(number)\n".utf8))
+        }
+        try handle.close()
+    }
+
+    var linesWritten: Int { state.withLock { $0.lines } }
+
+    func configuration() throws -> String {
+        _ = try directory.write(
+            "rules.yaml",
+            "groups: [{name: g, rules: [{alert: TestAlert, expr: test_alert == 1, labels: {severity: page}}]}]\n")
+        _ = try directory.write("log-rules.yaml", "rules: [{name: trouble, pattern: 'trouble number'}]\n")
+        return try directory.write(
+            "config.yaml",
+            """
+            cluster: test
+            storage: {path: store}
+            web: {listen: "127.0.0.1:0"}
+            global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 500ms}
+            scrape_configs:
+            - job_name: kubelet
+              static_configs: [{targets: ["127.0.0.1:\(target.port)"], labels: {node: node-1}}]
+            log_sources: [{component: kubelet, node: node-1, paths: [log/kubelet.log], format: klog}]
+            log_rules: [log-rules.yaml]
+            rule_files: [rules.yaml]
+            receivers: [{name: r, webhook_configs: [{url: "http://127.0.0.1:\(receiver.port)/"}]}]
+            route: {receiver: r, group_by: [alertname, number], group_wait: 0s, group_interval: 2s, repeat_interval: 1h}
+            """)
+    }
+
+    /// The last value of the counter of matching lines, and the times of all scrapes.
+    func stored() throws -> (matches: Double, scrapes: [Int64]) {
+        let store = try Store(directory: directory.path + "/store", readOnly: true)
+        let counter = try store.select(
+            [.equal("__name__", "upgrade_watch_log_matches_total"), .equal("rule", "trouble")], fromMs: .min,
+            throughMs: .max)
+        let up = try store.select([.equal("__name__", "up")], fromMs: .min, throughMs: .max)
+        return (counter.first?.values.last ?? 0, up.first?.timestampsMs ?? [])
+    }
+}
+
+@Suite struct LiveTests {
+    private func wait(_ seconds: Double = 10, until condition: () -> Bool) async -> Bool {
+        for _ in 0..<Int(seconds * 50) {
+            if condition() { return true }
+            try? await Task.sleep(for: .milliseconds(20))
+        }
+        return condition()
+    }
+
+    @Test func service_scrapesTailsAndTells_andStopsCleanly() async throws {
+        let world = try World()
+        let program = try Program(
+            Binary.path, ["run", "--config", try world.configuration()], in: world.directory.path)
+        defer { program.send(SIGKILL) }
+        try world.log(5, rotate: false)
+        world.box.raise()
+        #expect(await wait { world.notifications == [["0"]] })
+        try world.log(5, rotate: true)
+        #expect(await wait { (try? world.stored().matches) == 10 })
+        program.send(SIGTERM)
+        #expect(program.wait() == 0, "\(program.standardError)")
+        let stored = try world.stored()
+        #expect(stored.matches == 10)
+        #expect(stored.scrapes.count >= 1)
+    }
+
+    /// Ten kills at random moments: nothing is lost, nothing told or counted twice.
+    @Test(
+        .enabled(
+            if: ProcessInfo.processInfo.environment["UPGRADE_WATCH_SLOW_TESTS"] != nil, "a slow test: make test-slow"))
+    func tenKills_loseAndRepeatNothing() async throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        let world = try World()
+        let config = try world.configuration()
+        var program = try Program(Binary.path, ["run", "--config", config], in: world.directory.path)
+        for kill in 0..<10 {
+            let until = Date().addingTimeInterval(Double.random(in: 1...3.5, using: &random))
+            var rotate = kill % 3 == 1
+            while Date() < until {
+                try world.log(Int.random(in: 1...20, using: &random), rotate: rotate)
+                rotate = false
+                if Int.random(in: 0..<10, using: &random) == 0 { world.box.raise() }
+                try await Task.sleep(for: .milliseconds(Int.random(in: 10...120, using: &random)))
+            }
+            program.send(SIGKILL)
+            program.wait()
+            // Some things happen while nobody watches.
+            try world.log(3, rotate: kill == 5)
+            program = try Program(Binary.path, ["run", "--config", config], in: world.directory.path)
+        }
+        let raised = world.box.count
+        let lines = world.linesWritten
+        #expect(await wait(15) { Set(world.notifications.flatMap { $0 }).count == raised }, "seed \(seed)")
+        #expect(await wait(15) { (try? world.stored().matches) == Double(lines) }, "seed \(seed)")
+        program.send(SIGTERM)
+        #expect(program.wait() == 0, "\(program.standardError)")
+        let stored = try world.stored()
+        #expect(stored.matches == Double(lines), "seed \(seed)")
+        let distances = zip(stored.scrapes.dropFirst(), stored.scrapes).map { $0 - $1 }
+        #expect(distances.allSatisfy { $0 > 0 }, "seed \(seed)")
+        #expect((distances.max() ?? 0) <= 2000, "seed \(seed): \(distances)")
+        let told = world.notifications.flatMap { $0 }
+        #expect(told.sorted() == (0..<raised).map(String.init).sorted(), "seed \(seed)")
+        print(
+            "kills: 10, scrapes: \(stored.scrapes.count), longest gap: \(distances.max() ?? 0) ms, lines: \(lines), alerts: \(raised)"
+        )
+    }
+}
