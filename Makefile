@@ -47,7 +47,7 @@ fmt:
 	$(SWIFT) format --in-place --recursive Package.swift Sources Tests Benchmarks Fuzz
 
 bench: deps
-	$(SWIFT) run -c release --package-path Benchmarks benchmarks
+	UPGRADE_WATCH_BENCHMARKS=1 $(SWIFT) run -c release --scratch-path .build-bench benchmarks
 
 # make fuzz T=FuzzExposition S=60: one target for some seconds; without T, all of them.
 fuzz: deps

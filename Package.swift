@@ -102,6 +102,29 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
+// Fuzz targets need the fuzzer's runtime, and benchmarks nobody but their reader: both are built where they are asked
+// for, and see the modules' `package` declarations because they are of this package (docs/decisions/0004).
+if Context.environment["UPGRADE_WATCH_FUZZ"] != nil {
+    let targets: [(String, [Target.Dependency])] = [
+        ("FuzzExposition", ["Exposition"]), ("FuzzBlock", ["Storage"]), ("FuzzPromQL", ["PromQL", "Series"]),
+        ("FuzzConfig", ["Alerting", "Comparison", "LogWatch", "StrictYAML"]),
+        ("FuzzLogLine", ["Cluster", "LogWatch", "Series"]),
+    ]
+    for (name, dependencies) in targets {
+        package.targets.append(
+            .executableTarget(
+                name: name, dependencies: dependencies, path: "Fuzz/\(name)",
+                swiftSettings: [.unsafeFlags(["-parse-as-library"])]))
+    }
+}
+if Context.environment["UPGRADE_WATCH_BENCHMARKS"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "benchmarks",
+            dependencies: ["Exposition", "LogWatch", "PromQL", "Recording", "Scrape", "Series", "Storage"],
+            path: "Benchmarks"))
+}
+
 for target in package.targets where target.type != .system {
     var settings = target.swiftSettings ?? []
     settings += [

@@ -1,0 +1,146 @@
+import Exposition
+import Foundation
+import LogWatch
+import PromQL
+import Recording
+import Scrape
+import Series
+import Storage
+
+/// Measures what is done for every byte, sample and line, on the recorded data.
+///
+/// Figures are the best of several rounds: on a shared machine the fastest is the one least disturbed.
+@main
+enum Benchmarks {
+    static func main() throws {
+        let root = FileManager.default.currentDirectoryPath
+        var player = try RecordingPlayer(directory: root + "/demo/recording")
+        var bodies: [[UInt8]] = []
+        var lines: [[UInt8]] = []
+        let target = player.manifest.targets.firstIndex { $0.job == "kube-apiserver" }
+        let logs = player.manifest.logs.indices.filter { player.manifest.logs[$0].component == "kubelet" }
+        while bodies.count < 12 || lines.count < 2000, let (_, event) = player.next() {
+            switch event {
+            case .scrape(let index, 200, let body) where index == target && bodies.count < 12: bodies.append(body)
+            case .logLine(let index, let line, _) where logs.contains(index): lines.append(line)
+            default: break
+            }
+        }
+        try exposition(bodies)
+        try ingest(bodies)
+        try blocks()
+        try query()
+        try logRules(lines, root: root)
+    }
+
+    /// The shortest of several rounds, in seconds.
+    private static func best(_ rounds: Int = 7, _ body: () throws -> Void) rethrows -> Double {
+        var best = Double.infinity
+        for _ in 0..<rounds {
+            let start = DispatchTime.now().uptimeNanoseconds
+            try body()
+            best = min(best, Double(DispatchTime.now().uptimeNanoseconds - start) / 1e9)
+        }
+        return best
+    }
+
+    private static func row(_ name: String, _ figures: String) {
+        print(name.padding(toLength: 28, withPad: " ", startingAt: 0) + figures)
+    }
+
+    private static func exposition(_ bodies: [[UInt8]]) throws {
+        let body = bodies[0]
+        var samples = 0
+        let seconds = try best {
+            samples = try body.withUnsafeBufferPointer { try ExpositionParser.parse($0).count }
+        }
+        let rate = String(
+            format: "%.2f GB/s, %.0f ns a sample", Double(body.count) / seconds / 1e9, seconds / Double(samples) * 1e9)
+        row("exposition, apiserver", rate)
+    }
+
+    private static func ingest(_ bodies: [[UInt8]]) throws {
+        var samples = 0
+        var times: [Double] = []
+        let sink = NullSink()
+        var session = ScrapeSession(target: ScrapeTarget(labels: ["job": "a", "instance": "b"], url: ""), sink: sink)
+        for (index, body) in bodies.enumerated() {
+            let start = DispatchTime.now().uptimeNanoseconds
+            samples = try session.ingest(body, format: .prometheus, atMs: Int64(index) * 15_000, durationSeconds: 0)
+                .kept
+            times.append(Double(DispatchTime.now().uptimeNanoseconds - start) / 1e9)
+        }
+        let again = times.dropFirst().min() ?? 0
+        row("scrape, first", String(format: "%.0f ns a sample", times[0] / Double(samples) * 1e9))
+        row("scrape, next", String(format: "%.0f ns a sample", again / Double(samples) * 1e9))
+    }
+
+    private static func blocks() throws {
+        let count = 240
+        let times = (0..<count).map { Int64($0) * 15_000 + 1_795_450_676_665 }
+        for (name, values) in [
+            ("counter", (0..<count).map { Double($0 * 137 + $0 % 7) }),
+            ("gauge", (0..<count).map { sin(Double($0)) * 1e6 }),
+        ] {
+            var bytes: [UInt8] = []
+            let encode = best(50) { bytes = BlockCodec.encode(timestampsMs: times[...], values: values[...]) }
+            let decode = try best(50) {
+                var a: [Int64] = []
+                var b: [Double] = []
+                try BlockCodec.decode(bytes, timestampsMs: &a, values: &b)
+            }
+            let each = { (seconds: Double) in seconds / Double(count) * 1e9 }
+            row(
+                "block, \(name)",
+                String(
+                    format: "%.2f bytes, %.1f ns to write, %.1f ns to read a sample",
+                    Double(bytes.count) / Double(count), each(encode), each(decode)))
+        }
+    }
+
+    private static func query() throws {
+        let store = MemorySeries()
+        for series in 0..<200 {
+            let id = store.ids(for: [["__name__": "requests_total", "verb": "v\(series % 5)", "n": "\(series)"]])[0]
+            var batch = SampleBatch()
+            for step in 0..<1440 {
+                batch.append(id, timestampMs: Int64(step) * 60_000, value: Double(step * (series + 1)))
+            }
+            _ = store.append(batch)
+        }
+        let engine = QueryEngine()
+        let seconds = try best(5) {
+            _ = try engine.range(
+                "sum by (verb) (rate(requests_total[5m]))", startMs: 600_000, endMs: 1439 * 60_000, stepMs: 60_000,
+                source: store)
+        }
+        row("sum by (rate), a day", String(format: "%.1f ms for 200 series at 1430 steps", seconds * 1000))
+    }
+
+    private static func logRules(_ lines: [[UInt8]], root: String) throws {
+        let rules = try LogRule.load(file: root + "/config/log-rules.yaml")
+        let source = LogSource(component: "kubelet", node: "n", format: .klog)
+        let bytes = lines.reduce(0) { $0 + $1.count }
+        let seconds = best {
+            var tally = LogTally(rules: rules)
+            for line in lines {
+                line.withUnsafeBytes { bytes in
+                    let head = LogLineHead(bytes, format: .klog, nearMs: 1_795_450_676_665)
+                    tally.add(bytes, of: source, severity: head.severity, atMs: head.timestampMs ?? 0)
+                }
+            }
+        }
+        row(
+            "log rules, kubelet",
+            String(
+                format: "%.0f lines a second, %.0f MB/s, %d rules", Double(lines.count) / seconds,
+                Double(bytes) / seconds / 1e6, rules.count))
+    }
+}
+
+/// Takes samples and keeps nothing.
+private final class NullSink: SampleSink {
+    func ids(for labels: [Labels]) -> [SeriesID] { labels.indices.map { SeriesID(rawValue: Int64($0)) } }
+    func append(_ batch: SampleBatch) -> AppendResult { AppendResult(accepted: batch.count) }
+    func setMetadata(_ metadata: [MetricMetadata]) {}
+}
