@@ -78,10 +78,9 @@ enum Benchmarks {
     private static func blocks() throws {
         let count = 240
         let times = (0..<count).map { Int64($0) * 15_000 + 1_795_450_676_665 }
-        for (name, values) in [
-            ("counter", (0..<count).map { Double($0 * 137 + $0 % 7) }),
-            ("gauge", (0..<count).map { sin(Double($0)) * 1e6 }),
-        ] {
+        let counter = (0..<count).map { Double($0 * 137 + $0 % 7) }
+        let gauge = (0..<count).map { sin(Double($0)) * 1_000_000 }
+        for (name, values) in [("counter", counter), ("gauge", gauge)] {
             var bytes: [UInt8] = []
             let encode = best(50) { bytes = BlockCodec.encode(timestampsMs: times[...], values: values[...]) }
             let decode = try best(50) {
