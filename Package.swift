@@ -97,7 +97,8 @@ let package = Package(
             name: "UpgradeWatchTests",
             dependencies: ["UpgradeWatch", "Alerting", "Fetch", "Scrape", "Series", "StrictYAML", "TestSupport"]),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["upgrade-watch", "Recording", "Series", "Storage", "TestSupport"]),
+            name: "EndToEndTests",
+            dependencies: ["upgrade-watch", "Fetch", "Recording", "Series", "Storage", "TestSupport"]),
     ],
     swiftLanguageModes: [.v6]
 )

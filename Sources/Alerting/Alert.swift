@@ -58,6 +58,18 @@ package struct AlertState: Sendable, Equatable, Codable {
     /// Since when the condition does not hold while `keep_firing_for` keeps the alert up.
     package var keepFiringSinceMs: Int64?
 
+    package init(
+        labels: [String: String], annotations: [String: String], state: State, value: Double, activeAtMs: Int64,
+        firedAtMs: Int64? = nil
+    ) {
+        self.labels = labels
+        self.annotations = annotations
+        self.state = state
+        self.value = value
+        self.activeAtMs = activeAtMs
+        self.firedAtMs = firedAtMs
+    }
+
     /// The alert to send; nil while it is pending.
     package var alert: Alert? {
         guard state != .pending else { return nil }

@@ -78,15 +78,14 @@ enum TemplateFunction {
         guard let source = arguments.first?.text, let subject = arguments.last?.text,
             arguments.count == (name == "match" ? 2 : 3)
         else { throw TemplateError(reason: "wrong number of arguments for \(name)") }
-        let pattern: NSRegularExpression
+        let pattern: Pattern
         do {
-            pattern = try NSRegularExpression(pattern: source)
+            pattern = try Pattern(source, mode: .search)
         } catch {
-            throw TemplateError(reason: "bad regular expression \(Labels.quoted(source))")
+            throw TemplateError(reason: error.description)
         }
-        let range = NSRange(subject.startIndex..., in: subject)
-        if name == "match" { return .boolean(pattern.firstMatch(in: subject, range: range) != nil) }
-        return .string(pattern.stringByReplacingMatches(in: subject, range: range, withTemplate: arguments[1].text))
+        if name == "match" { return .boolean(pattern.matches(subject)) }
+        return .string(pattern.replacingMatches(in: subject, with: arguments[1].text))
     }
 
     private static func number(_ name: String, _ arguments: [TemplateValue]) throws(TemplateError) -> Double {

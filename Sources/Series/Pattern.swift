@@ -82,10 +82,9 @@ package final class Pattern: @unchecked Sendable {
         let base = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self) ?? empty.utf8Start
         let result = pcre2_match_8(code, base, bytes.count, 0, options, data, context)
         guard result > 0, let vector = pcre2_get_ovector_pointer_8(data) else { return nil }
+        // Groups behind the last that took part have no entry; one before it that took none has PCRE2_UNSET, all ones.
         var offsets = [Int](repeating: -1, count: (groupCount + 1) * 2)
-        for index in 0..<Int(result) * 2 where vector[index] != Int.max && vector[index] >= 0 {
-            offsets[index] = vector[index] == ~0 ? -1 : Int(vector[index])
-        }
+        for index in 0..<Int(result) * 2 { offsets[index] = vector[index] }
         return body(offsets)
     }
 
@@ -134,6 +133,30 @@ package final class Pattern: @unchecked Sendable {
             }
         }
         return out + rest
+    }
+
+    /// The text with every match replaced by a template, as ``expand(_:groups:)`` fills it in.
+    package func replacingMatches(in text: String, with template: String) -> String {
+        var out: [UInt8] = []
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            let found = rest.withUnsafeBytes { buffer in
+                match(buffer) { offsets -> (range: Range<Int>, groups: [String]) in
+                    let groups = stride(from: 0, to: offsets.count, by: 2).map { index in
+                        guard offsets[index] >= 0 else { return "" }
+                        return String(decoding: buffer[offsets[index]..<offsets[index + 1]], as: UTF8.self)
+                    }
+                    return (offsets[0]..<offsets[1], groups)
+                }
+            }
+            guard let found else { break }
+            out += rest.prefix(found.range.lowerBound) + Array(expand(template, groups: found.groups).utf8)
+            // An empty match moves on by a byte, so that the search ends.
+            let next = found.range.isEmpty ? found.range.upperBound + 1 : found.range.upperBound
+            out += rest.dropFirst(found.range.upperBound).prefix(next - found.range.upperBound)
+            rest = rest.dropFirst(next)
+        }
+        return String(decoding: out + rest, as: UTF8.self)
     }
 
     private static func message(_ code: Int32) -> String {

@@ -33,6 +33,15 @@ struct FindingAlerts: Codable, Sendable {
 
     var alerts: [Alert] { active.values.sorted { $0.fingerprint < $1.fingerprint } }
 
+    /// The firing ones in the form of rules' alerts; their value is always 1.
+    var states: [AlertState] {
+        alerts.filter(\.isFiring).map { alert in
+            AlertState(
+                labels: alert.labels, annotations: alert.annotations, state: .firing, value: 1,
+                activeAtMs: alert.startsAtMs, firedAtMs: alert.startsAtMs)
+        }
+    }
+
     private static func isAlert(_ finding: Finding) -> Bool {
         finding.severity != .info && !finding.isExpected && finding.cause.kind != .preexisting
     }

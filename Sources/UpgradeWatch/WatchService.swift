@@ -66,7 +66,8 @@ package struct WatchService: Sendable {
         let metrics = SelfMetrics(store: store, board: board, watcher: watcher, alerts: state.alerts)
         let context = WebContext(
             source: store, engine: QueryEngine(), time: time, targets: { board.statuses },
-            rules: { await watcher.ruleStatus }, upgrades: { await watcher.upgrades },
+            rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
+            upgrades: { await watcher.upgrades },
             assess: { [time] id in
                 do { return try await watcher.assess(upgrade: id, atMs: time.nowMs) } catch is UnknownUpgrade {
                     return nil

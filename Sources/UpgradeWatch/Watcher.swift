@@ -226,6 +226,11 @@ package actor Watcher {
     /// The rules with the state of their alerts.
     package var ruleStatus: RuleEvaluator { rules }
 
+    /// The alerts that are pending or firing, of rules and of findings.
+    package var activeAlerts: [AlertState] {
+        rules.states.values.flatMap { $0.values.filter { $0.state != .resolved } } + findingAlerts.states
+    }
+
     package var statistics: WatcherCounters { counters }
 
     /// Writes down what a stop must not lose.

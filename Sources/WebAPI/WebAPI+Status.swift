@@ -19,8 +19,7 @@ extension WebAPI {
                 QueryJSON.success("{\"groups\":[\(rules.groups.map { group($0, rules) }.joined(separator: ","))]}"))
         }
         router.get("/api/v1/alerts") { _, _ in
-            let rules = await context.rules()
-            let rows = rules.states.values.flatMap { $0.values.filter { $0.state != .resolved }.map(alert) }
+            let rows = await context.alerts().map(alert)
             return json(QueryJSON.success("{\"alerts\":[\(rows.sorted().joined(separator: ","))]}"))
         }
         router.get("/api/v1/status/buildinfo") { _, _ in

@@ -17,6 +17,8 @@ package struct WebContext: Sendable {
     package var time: any TimeSource
     package var targets: @Sendable () -> [TargetStatus]
     package var rules: @Sendable () async -> RuleEvaluator
+    /// The active alerts, of rules and of findings.
+    package var alerts: @Sendable () async -> [AlertState]
     package var upgrades: @Sendable () async -> [Upgrade]
     /// The assessment of an upgrade by its id, of the last one for nil; nil where the id is not known.
     package var assess: @Sendable (String?) async throws -> Assessment?
@@ -29,6 +31,7 @@ package struct WebContext: Sendable {
     package init(
         source: any SeriesSource, engine: QueryEngine, time: any TimeSource,
         targets: @escaping @Sendable () -> [TargetStatus], rules: @escaping @Sendable () async -> RuleEvaluator,
+        alerts: @escaping @Sendable () async -> [AlertState],
         upgrades: @escaping @Sendable () async -> [Upgrade],
         assess: @escaping @Sendable (String?) async throws -> Assessment?,
         marks: @escaping @Sendable () throws -> [UpgradeMark],
@@ -41,6 +44,7 @@ package struct WebContext: Sendable {
         self.time = time
         self.targets = targets
         self.rules = rules
+        self.alerts = alerts
         self.upgrades = upgrades
         self.assess = assess
         self.marks = marks
@@ -165,16 +169,20 @@ package enum WebAPI {
         }
         router.get("/api/v1/upgrades/marks") { _, _ in
             await answering {
-                json(String(decoding: try JSONEncoder().encode(try context.marks()), as: UTF8.self))
+                let marks = try context.marks().map { MarkMessage($0) }
+                return json(QueryJSON.success(String(decoding: try JSONEncoder().encode(marks), as: UTF8.self)))
             }
         }
         router.post("/api/v1/upgrades/marks") { request, _ in
             await answering {
                 let body = try await request.body.collect(upTo: maxBodyBytes)
-                guard let mark = try? JSONDecoder().decode(UpgradeMark.self, from: Data(String(buffer: body).utf8))
+                guard let message = try? JSONDecoder().decode(MarkMessage.self, from: Data(String(buffer: body).utf8)),
+                    let mark = message.mark(nowMs: context.time.nowMs)
                 else {
                     return failure(
-                        "bad_data", "expected a JSON object with kind (start, step, finish or rollback) and atMs")
+                        "bad_data",
+                        "expected a JSON object with kind (start, step, finish or rollback), and where they are known at "
+                            + "(RFC 3339, default now), component, node, from, to and note")
                 }
                 try context.addMark(mark)
                 return json(QueryJSON.success("null"))

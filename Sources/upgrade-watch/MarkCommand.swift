@@ -4,6 +4,7 @@ import Fetch
 import Foundation
 import Series
 import UpgradeWatch
+import WebAPI
 
 /// `upgrade-watch mark`.
 struct MarkCommand: AsyncParsableCommand {
@@ -68,7 +69,7 @@ struct MarkCommand: AsyncParsableCommand {
                 var request = FetchRequest(url: base(url) + "/api/v1/upgrades/marks")
                 request.method = "POST"
                 request.headers = [("Content-Type", "application/json")]
-                request.body = Array(try JSONEncoder().encode(mark))
+                request.body = Array(try JSONEncoder().encode(MarkMessage(mark)))
                 _ = try await send(request)
             } else {
                 let state = try StateDatabase(directory: store ?? "./data", readOnly: false)
@@ -78,11 +79,13 @@ struct MarkCommand: AsyncParsableCommand {
         }
     }
 
+    private struct Answer: Decodable { var data: [MarkMessage] }
+
     private func list() async throws {
         let marks: [UpgradeMark]
         if let url {
             let body = try await send(FetchRequest(url: base(url) + "/api/v1/upgrades/marks"))
-            marks = try JSONDecoder().decode([UpgradeMark].self, from: Data(body))
+            marks = try JSONDecoder().decode(Answer.self, from: Data(body)).data.compactMap { $0.mark(nowMs: 0) }
         } else {
             marks = try StateDatabase(directory: store ?? "./data", readOnly: true).cluster.marks()
         }

@@ -1,3 +1,4 @@
+import Fetch
 import Foundation
 import Recording
 import Series
@@ -154,6 +155,81 @@ private final class World: Sendable {
         let stored = try world.stored()
         #expect(stored.matches == 10)
         #expect(stored.scrapes.count >= 1)
+    }
+
+    @Test func api_answersAsPrometheusDoes_andReloadsOnlyWhatIsGood() async throws {
+        let world = try World()
+        let config = try world.configuration()
+        let program = try Program(Binary.path, ["run", "--config", config], in: world.directory.path)
+        defer { program.send(SIGKILL) }
+        #expect(await wait { program.standardError.contains("listening") && world.target.heads.count > 1 })
+        let client = HTTPClient()
+        func port() -> String {
+            program.standardError.split(separator: "\n").last { $0.contains("address=") }?
+                .split(separator: "address=").last?.prefix { $0 != " " }.split(separator: ":").last.map(String.init)
+                ?? ""
+        }
+        func ask(_ path: String, post body: String? = nil) async throws -> (
+            status: Int, text: String, headers: [String: String]
+        ) {
+            var request = FetchRequest(url: "http://127.0.0.1:\(port())\(path)")
+            if let body {
+                request.method = "POST"
+                request.headers = [("Content-Type", "application/x-www-form-urlencoded")]
+                request.body = Array(body.utf8)
+            }
+            let response = try await client.fetch(request)
+            return (response.status, String(decoding: response.body, as: UTF8.self), response.headers)
+        }
+        world.box.raise()
+        #expect(await wait { world.notifications == [["0"]] })
+        #expect(try await ask("/-/healthy").text == "upgrade-watch is Healthy.\n")
+        #expect(try await ask("/-/ready").status == 200)
+        let metrics = try await ask("/metrics").text
+        #expect(metrics.contains("\nupgrade_watch_targets 1\n"))
+        let query = try await ask("/api/v1/query", post: "query=sum(up)")
+        #expect(
+            query.text.hasPrefix(#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":["#)
+        )
+        #expect(query.text.hasSuffix(#","1"]}]}}"#))
+        let bad = try await ask("/api/v1/query?query=sum(up")
+        #expect(bad.status == 400)
+        #expect(bad.text.hasPrefix(#"{"status":"error","errorType":"bad_data","error":"1:7: parse error:"#))
+        #expect(try await ask("/api/v1/query_range?query=up&start=0&end=10").status == 400)
+        #expect(try await ask("/api/v1/series").status == 400)
+        #expect(try await ask("/api/v1/label/job/values").text == #"{"status":"success","data":["kubelet"]}"#)
+        #expect(try await ask("/api/v1/targets").text.contains(#""health":"up""#))
+        #expect(try await ask("/api/v1/alerts").text.contains(#""alertname":"TestAlert""#))
+        #expect(try await ask("/api/v1/rules").text.contains(#""state":"firing""#))
+        let report = try await ask("/api/v1/upgrades/last/report")
+        #expect(report.headers["x-upgrade-watch-verdict"] == "INCONCLUSIVE")
+        #expect(try await ask("/api/v1/upgrades/none/report").status == 404)
+        #expect(try await ask("/").text.hasPrefix("<!doctype html>"))
+        #expect(try await ask("/api/v1/upgrades/marks", post: "{}").status == 400)
+        let url = "http://127.0.0.1:\(port())"
+        let mark = try Binary.run(
+            ["mark", "start", "--from", "v1.1.0", "--to", "v1.2.0", "--url", url], in: world.directory)
+        #expect(mark.code == 0, "\(mark.errors)")
+        #expect(
+            try Binary.run(["mark", "list", "--url", url], in: world.directory).output.hasSuffix(
+                "start  from v1.1.0 to v1.2.0\n"))
+        #expect(try Binary.run(["query", "sum(up)", "--url", url], in: world.directory).output == "{}  1\n")
+        let remote = try Binary.run(["report", "--url", url], in: world.directory)
+        #expect(remote.code == 2 || remote.code == 3)
+        // A bad configuration is told and not taken; a good one is.
+        let good = try String(contentsOfFile: config, encoding: .utf8)
+        try (good + "\nnonsense: 1\n").write(toFile: config, atomically: true, encoding: .utf8)
+        let refused = try await ask("/-/reload", post: "")
+        #expect(refused.status == 500 && refused.text.contains("unknown field \"nonsense\""))
+        try good.write(toFile: config, atomically: true, encoding: .utf8)
+        let before = world.target.heads.count
+        program.send(SIGHUP)
+        #expect(
+            await wait {
+                program.standardError.contains("configuration reloaded") && world.target.heads.count > before + 1
+            })
+        program.send(SIGTERM)
+        #expect(program.wait() == 0, "\(program.standardError)")
     }
 
     /// Ten kills at random moments: nothing is lost, nothing told or counted twice.

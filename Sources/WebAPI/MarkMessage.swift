@@ -1,0 +1,34 @@
+import Cluster
+import Series
+
+/// A mark as the API and `upgrade-watch mark` exchange it.
+package struct MarkMessage: Codable, Sendable {
+    package var kind: UpgradeMark.Kind
+    /// RFC 3339; nil: when the message arrives.
+    package var at: String?
+    package var component: String?
+    package var node: String?
+    package var from: String?
+    package var to: String?
+    package var note: String?
+
+    package init(_ mark: UpgradeMark) {
+        kind = mark.kind
+        at = TimeFormat.rfc3339(ms: mark.atMs)
+        component = mark.component
+        node = mark.node
+        from = mark.from
+        to = mark.to
+        note = mark.note
+    }
+
+    /// The mark; nil where the time is none.
+    package func mark(nowMs: Int64) -> UpgradeMark? {
+        var atMs = nowMs
+        if let at {
+            guard let ms = TimeFormat.milliseconds(rfc3339: at) else { return nil }
+            atMs = ms
+        }
+        return UpgradeMark(kind: kind, atMs: atMs, component: component, node: node, from: from, to: to, note: note)
+    }
+}
