@@ -147,7 +147,8 @@ private enum Chart {
         }
         let values = finding.timeline.map(\.value)
         let top = max(values.max() ?? 1, finding.before ?? 0, finding.after ?? 0) * 1.1
-        let scale = top > 0 ? top : 1
+        // A share is never more than the whole.
+        let scale = finding.unit == "ratio" ? min(1, top > 0 ? top : 1) : top > 0 ? top : 1
         let x = { (ms: Int64) in left + Double(ms - first) / Double(last - first) * (width - left - 10) }
         let y = { (value: Double) in 10 + (1 - value / scale) * (height - bottom - 10) }
         func number(_ value: Double) -> String { String(format: "%.1f", value) }
@@ -181,6 +182,7 @@ private enum Chart {
             out +=
                 "<text x=\"\(number(x(ms)))\" y=\"\(number(height - 8))\" font-size=\"12\" text-anchor=\"\(anchor)\" fill=\"#5c6670\">\(TimeFormat.clock(ms: ms))</text>"
         }
-        return out + "</svg>"
+        return out
+            + "</svg><p class=\"tag\">blue: before, dashed its level; red: since the first step; upright: steps</p>"
     }
 }
