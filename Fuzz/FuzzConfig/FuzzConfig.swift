@@ -1,6 +1,7 @@
 import Alerting
 import Comparison
 import LogWatch
+import Series
 import StrictYAML
 
 /// Any text as a rule file, a signal file and a file of log rules.

@@ -89,6 +89,9 @@ package struct AlertStore: Sendable {
                     ])
             }
             try db.execute(
+                sql: "DELETE FROM alert_history WHERE id <= (SELECT max(id) FROM alert_history) - ?",
+                arguments: [AlertStore.maxQueued])
+            try db.execute(
                 sql: "DELETE FROM messages WHERE id NOT IN (SELECT id FROM messages ORDER BY id DESC LIMIT ?)",
                 arguments: [AlertStore.maxQueued])
             return db.changesCount

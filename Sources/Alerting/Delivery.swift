@@ -45,21 +45,28 @@ package struct Delivery: Sendable {
             // The messages of one webhook keep their order: a failed one holds those behind it.
             let lane = "\(message.receiver)/\(message.webhook)"
             guard !blocked.contains(lane) else { continue }
-            let problem = await send(message, to: receiver.webhooks[message.webhook])
-            if problem == nil {
+            let outcome = await send(message, to: receiver.webhooks[message.webhook])
+            if case .delivered = outcome {
                 try store.remove(message.id)
                 sent += 1
                 continue
             }
             failed += 1
+            if case .refused(let reason) = outcome {
+                // It would be refused again: better lost alone than with all that come after it.
+                logger.error(
+                    "notification refused", metadata: ["receiver": "\(message.receiver)", "error": "\(reason)"])
+                try store.remove(message.id)
+                continue
+            }
             blocked.insert(lane)
             logger.warning(
                 "notification failed",
                 metadata: [
-                    "receiver": "\(message.receiver)", "error": "\(problem ?? "")",
-                    "attempt": "\(message.attempts + 1)",
+                    "receiver": "\(message.receiver)", "error": "\(outcome)", "attempt": "\(message.attempts + 1)",
                 ])
             if atMs - message.createdMs > Delivery.giveUpMs {
+                logger.error("notification given up after a day", metadata: ["receiver": "\(message.receiver)"])
                 try store.remove(message.id)
             } else {
                 let backoff = min(Delivery.maxBackoffMs, Int64(1000) << Int64(min(message.attempts, 10)))
@@ -69,7 +76,22 @@ package struct Delivery: Sendable {
         return (sent, failed)
     }
 
-    private func send(_ message: QueuedMessage, to webhook: Webhook) async -> String? {
+    /// How an attempt ended. The address is in none of the words: its path may be a secret.
+    private enum Outcome: CustomStringConvertible {
+        case delivered
+        /// The receiver will never take it.
+        case refused(String)
+        case failed(String)
+
+        var description: String {
+            switch self {
+            case .delivered: "delivered"
+            case .refused(let reason), .failed(let reason): reason
+            }
+        }
+    }
+
+    private func send(_ message: QueuedMessage, to webhook: Webhook) async -> Outcome {
         var request = FetchRequest(url: webhook.url)
         request.method = "POST"
         request.body = Array(message.body.utf8)
@@ -83,10 +105,14 @@ package struct Delivery: Sendable {
         request.authentication = webhook.authentication
         do throws(FetchError) {
             let response = try await client.fetch(request)
-            if (200..<300).contains(response.status) { return nil }
-            return "\(FetchRequest.redacted(webhook.url)): unexpected status code \(response.status)"
+            switch response.status {
+            case 200..<300: return .delivered
+            case 408, 429: return .failed("status \(response.status)")
+            case 400..<500: return .refused("status \(response.status)")
+            default: return .failed("status \(response.status)")
+            }
         } catch {
-            return error.description
+            return .failed(error.reason)
         }
     }
 }

@@ -24,10 +24,8 @@ package struct NotificationGroup: Sendable, Equatable, Codable {
     /// When the group was last looked at for sending.
     package var flushedMs: Int64?
     package var notifiedMs: Int64?
-    /// The firing alerts of the last message, by fingerprint, with when they began.
-    package var firing: [String: Int64]
-    /// The resolved ones.
-    package var resolved: [String: Int64]
+    /// The firing alerts of the last message, by fingerprint.
+    package var firing: [String: Alert]
 }
 
 /// Decides when which alerts are told to whom: groups them, waits, repeats.
@@ -61,7 +59,17 @@ package struct Dispatcher: Sendable {
                 notifications.append(notification)
             }
         }
-        for (key, group) in groups where members[key] == nil && group.firing.isEmpty { groups[key] = nil }
+        for (key, group) in groups where members[key] == nil {
+            if group.firing.isEmpty {
+                groups[key] = nil
+                continue
+            }
+            // Nobody knows these alerts any more, because their rule is gone: they have ended.
+            var last = route
+            last.receiver = group.receiver
+            let labels = Labels(group.labels.map { Label($0.key, $0.value) })
+            if let message = flush(key, last, labels, [], atMs: atMs) { notifications.append(message) }
+        }
         return notifications
     }
 
@@ -77,23 +85,25 @@ package struct Dispatcher: Sendable {
             guard !firing.isEmpty else { return nil }
             group = NotificationGroup(
                 receiver: route.receiver, labels: Dictionary(labels.pairs.map { ($0.name, $0.value) }) { $1 },
-                createdMs: atMs, flushedMs: nil, notifiedMs: nil, firing: [:], resolved: [:])
+                createdMs: atMs, flushedMs: nil, notifiedMs: nil, firing: [:])
         }
         defer { groups[key] = group }
         let dueMs = group.flushedMs.map { $0 + route.groupIntervalMs } ?? group.createdMs + route.groupWaitMs
         guard atMs >= dueMs else { return nil }
         group.flushedMs = atMs
-        let nowFiring = Dictionary(firing.map { ($0.fingerprint, $0.startsAtMs) }) { $1 }
-        // What was told as firing and no longer is, ended; what is unknown by now ended as well.
-        let ended = alerts.filter {
-            !$0.isFiring && group.firing[$0.fingerprint] != nil && nowFiring[$0.fingerprint] == nil
+        let nowFiring = Dictionary(firing.map { ($0.fingerprint, $0) }) { $1 }
+        // What was told as firing and is not any more has ended, whether its end is known or it is gone.
+        let ends = Dictionary(alerts.filter { !$0.isFiring }.map { ($0.fingerprint, $0) }) { $1 }
+        let ended = group.firing.filter { nowFiring[$0.key] == nil }.map { fingerprint, told in
+            var alert = ends[fingerprint] ?? told
+            if alert.endsAtMs == nil { alert.endsAtMs = atMs }
+            return alert
         }
-        let isNew = nowFiring.contains { group.firing[$0.key] != $0.value }
+        let isNew = nowFiring.contains { group.firing[$0.key]?.startsAtMs != $0.value.startsAtMs }
         let repeats = group.notifiedMs.map { atMs - $0 >= route.repeatIntervalMs } ?? true
         guard isNew || !ended.isEmpty || (repeats && !firing.isEmpty) else { return nil }
         group.notifiedMs = atMs
         group.firing = nowFiring
-        group.resolved = Dictionary(ended.map { ($0.fingerprint, $0.startsAtMs) }) { $1 }
         let sorted = (firing + ended).sorted { ($0.startsAtMs, $0.fingerprint) < ($1.startsAtMs, $1.fingerprint) }
         return GroupMessage(receiver: route.receiver, groupKey: key, groupLabels: group.labels, alerts: sorted)
     }

@@ -18,7 +18,9 @@ enum TemplateFunction {
         case "humanizeDuration": return .string(Humanize.duration(try number(name, arguments)))
         case "humanizePercentage": return .string("\(GoFormat.significant(try number(name, arguments) * 100, 4))%")
         case "humanizeTimestamp":
-            return .string(TimeFormat.rfc3339(ms: Int64((try number(name, arguments) * 1000).rounded())))
+            let seconds = try number(name, arguments)
+            guard abs(seconds) < 9e12 else { return .string(GoFormat.shortest(seconds)) }
+            return .string(TimeFormat.rfc3339(ms: Int64((seconds * 1000).rounded())))
         case "printf":
             guard case .string(let format)? = arguments.first else {
                 throw TemplateError(reason: "printf needs a format")
@@ -135,7 +137,7 @@ enum Humanize {
 
     /// Seconds as `1d 2h 3m 4s`, below a second as `12.5ms`.
     static func duration(_ value: Double) -> String {
-        guard value.isFinite else { return GoFormat.significant(value, 4) }
+        guard abs(value) < 9e15 else { return GoFormat.significant(value, 4) }
         if value == 0 { return "0s" }
         if abs(value) >= 1 {
             let sign = value < 0 ? "-" : ""

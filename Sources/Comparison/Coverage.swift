@@ -17,7 +17,8 @@ extension Coverage {
             let good = times.indices.filter { series.values[$0] == 1 }.map { times[$0] }
             coverage.scrapesOK += good.count
             let instance = (series.labels["instance"] ?? "") + (series.labels["metrics_path"] ?? "")
-            for (a, b) in zip(good, good.dropFirst() + [throughMs]) where b - a > 2 * intervalMs + intervalMs / 2 {
+            let marks = (good.first == times[0] ? [] : [times[0]]) + good
+            for (a, b) in zip(marks, marks.dropFirst() + [throughMs]) where b - a > 2 * intervalMs + intervalMs / 2 {
                 coverage.gaps.append(Gap(instance: instance, fromMs: a, throughMs: b))
             }
         }

@@ -124,12 +124,19 @@ package struct Signal: Sendable {
             relative = floors.double("relative") ?? relative
             absolute = floors.double("absolute") ?? absolute
         }
+        let severityValue = fields.take("severity")
+        let severity =
+            severityValue.flatMap { choice($0, "severity") as Severity? } ?? (critical ? .critical : .warning)
+        if (severity == .critical) != critical {
+            severityValue?.report(
+                "critical findings are those of critical signals: set critical to true, or another severity")
+        }
         let signal = Signal(
             name: name ?? "", about: fields.string("about") ?? "", component: fields.string("component") ?? "",
             kind: kind ?? .gauge(expression: ""), unit: fields.string("unit") ?? "",
             direction: choice(&fields, "direction") ?? .up, by: fields.stringList("by"), relativeFloor: relative,
             absoluteFloor: absolute, minEvents: fields.double("min_events") ?? 5, isCritical: critical,
-            severity: choice(&fields, "severity") ?? (critical ? .critical : .warning),
+            severity: severity,
             window: choice(&fields, "window") ?? .soak, preexistingEvents: fields.double("preexisting_events"),
             presentWhen: presentWhen)
         return name == nil || kind == nil ? nil : signal
@@ -152,7 +159,13 @@ package struct Signal: Sendable {
     private static func choice<T: RawRepresentable & CaseIterable>(
         _ fields: inout YAMLFields, _ name: String
     ) -> T? where T.RawValue == String {
-        guard let value = fields.take(name), let text = value.string else { return nil }
+        fields.take(name).flatMap { choice($0, name) }
+    }
+
+    private static func choice<T: RawRepresentable & CaseIterable>(
+        _ value: YAMLValue, _ name: String
+    ) -> T? where T.RawValue == String {
+        guard let text = value.string else { return nil }
         if let choice = T(rawValue: text) { return choice }
         value.report(
             "unknown \(name) \(Labels.quoted(text)); known are \(T.allCases.map(\.rawValue).joined(separator: ", "))")

@@ -79,9 +79,17 @@ struct SignalComparer {
             result.status = .changed
             result.needs = "\(name) was not exposed before the upgrade: there is nothing to compare with"
         } else {
-            result.needs = "no data of \(name)" + (signal.component.isEmpty ? "" : ": is \(signal.component) scraped?")
+            result.needs = "no data of \(name)\(SignalComparer.hint(name, signal.component))"
         }
         return result
+    }
+
+    /// Where the missing data of a metric would come from.
+    private static func hint(_ name: String, _ component: String) -> String {
+        if name.hasPrefix("upgrade_watch_audit") { return ": is the API server's audit log among the log sources?" }
+        if name.hasPrefix("upgrade_watch_log") { return ": are logs among the log sources?" }
+        if name.hasPrefix("upgrade_watch_") { return ": no Kubernetes objects were observed" }
+        return component.isEmpty ? "" : ": is \(component) scraped?"
     }
 
     /// Whether a target of a component was scraped with success within a time.

@@ -97,6 +97,9 @@ private final class TransferLoop: @unchecked Sendable {
 
     private func run() {
         var transfers: [UnsafeMutableRawPointer: Transfer] = [:]
+        // Cancelled before their start arrived.
+        var cancelled: Set<UInt64> = []
+        var lastStarted: UInt64 = 0
         var running = true
         while running {
             let commands = inbox.withLock { inbox in
@@ -105,12 +108,19 @@ private final class TransferLoop: @unchecked Sendable {
             }
             for command in commands {
                 switch command {
+                case .start(let id, let request, let continuation) where cancelled.remove(id) != nil:
+                    let url = FetchRequest.redacted(request.url)
+                    continuation.resume(
+                        returning: .failure(FetchError(code: .cancelled, url: url, reason: "cancelled")))
                 case .start(let id, let request, let continuation):
+                    lastStarted = max(lastStarted, id)
                     start(id, request, continuation, &transfers)
                 case .cancel(let id):
                     if let transfer = transfers.values.first(where: { $0.id == id }) {
                         transfer.failure = transfer.error(.cancelled, "cancelled")
                         finish(transfer, CURLE_OK, &transfers)
+                    } else if id > lastStarted {
+                        cancelled.insert(id)
                     }
                 case .stop:
                     running = false

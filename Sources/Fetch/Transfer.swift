@@ -167,7 +167,11 @@ final class Transfer {
         if let failure { return .failure(failure) }
         guard code == CURLE_OK else {
             let own = String(cString: errorText)
-            return .failure(error(Transfer.code(code), own.isEmpty ? String(cString: curl_easy_strerror(code)) : own))
+            var reason = own.isEmpty ? String(cString: curl_easy_strerror(code)) : own
+            if code == CURLE_PEER_FAILED_VERIFICATION {
+                reason += "; name the authority that signed it with ca_file under tls_config"
+            }
+            return .failure(error(Transfer.code(code), reason))
         }
         var status = 0
         uw_easy_getinfo_long(easy, CURLINFO_RESPONSE_CODE, &status)

@@ -16,6 +16,15 @@ package struct LogPosition: Sendable, Equatable {
 
     /// The most bytes of ``head``.
     static let headBytes = 256
+
+    /// The position behind all that a file holds; nil where it can't be read.
+    package static func end(ofFile path: String) -> LogPosition? {
+        guard let handle = FileHandle(forReadingAtPath: path), let inode = FileFollower.inode(handle) else {
+            return nil
+        }
+        let size = Int64((try? handle.seekToEnd()) ?? 0)
+        return LogPosition(inode: inode, offset: size, head: FileFollower.head(handle))
+    }
 }
 
 /// Follows one path through rotations.
@@ -30,11 +39,17 @@ package struct FileFollower {
     private let maxLineBytes = 1 << 20
     /// Why the file can't be read just now; nil where it can.
     package private(set) var problem: String?
+    /// How many polls a renamed file must be silent before it is left: its writer may not have opened the new one yet.
+    private let patience: Int
+    private var silentPolls = 0
 
-    /// - Parameter position: where a process before this one stopped.
-    package init(path: String, position: LogPosition?) {
+    /// - Parameters:
+    ///   - position: where a process before this one stopped.
+    ///   - patience: polls for which a renamed file must be silent before it is left.
+    package init(path: String, position: LogPosition?, patience: Int = 10) {
         self.path = path
         self.position = position
+        self.patience = patience
     }
 
     /// Reads the whole lines that came since the last call.
@@ -48,7 +63,9 @@ package struct FileFollower {
         if handle == nil { total += open(body) }
         guard handle != nil else { return total }
         total += followTruncation(body)
-        total += readLines(limit: limit, body)
+        let read = readLines(limit: limit, body)
+        total += read
+        silentPolls = read == 0 ? silentPolls + 1 : 0
         // Only a file that was read to its end may be left for the one that took its place.
         if total < limit { total += followRename(body) }
         return total
@@ -76,35 +93,61 @@ package struct FileFollower {
         return total
     }
 
-    /// Reads what a rotated file holds beyond a position: the renamed file itself, or the copy of a truncated one.
-    private func readRest(of old: LogPosition, except current: FileHandle, _ body: (UnsafeRawBufferPointer) -> Void)
-        -> Int
-    {
+    /// Reads what rotated files hold beyond a position: the renamed file itself or the copy of a truncated one, then
+    /// those that were rotated after it.
+    private func readRest(
+        of old: LogPosition, except current: FileHandle, _ body: (UnsafeRawBufferPointer) -> Void
+    ) -> Int {
+        let files = rotatedFiles(except: current)
+        let first = files.firstIndex { file in
+            let candidate = file.handle
+            return (old.head.count > 0 || FileFollower.inode(candidate) == old.inode)
+                && FileFollower.head(candidate, count: old.head.count) == old.head
+                && Int64((try? candidate.seekToEnd()) ?? 0) >= old.offset
+        }
+        guard let first else { return 0 }
+        var total = 0
+        for (index, file) in files[first...].enumerated() {
+            var follower = FileFollower(path: path, position: nil)
+            follower.handle = file.handle
+            follower.position = index == 0 ? old : LogPosition(inode: 0, offset: 0, head: [])
+            total += follower.readLines(limit: .max, lastLine: true, body)
+        }
+        return total
+    }
+
+    /// The files that this path's log was rotated to, the one that was written to last at the end. Compressed ones can't
+    /// be read.
+    private func rotatedFiles(except current: FileHandle) -> [(handle: FileHandle, writtenNs: Int64)] {
         let url = URL(fileURLWithPath: path)
         let folder = url.deletingLastPathComponent().path
+        let name = url.lastPathComponent
         let stem = url.deletingPathExtension().lastPathComponent
+        let inode = FileFollower.inode(current)
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-        for name in names.sorted() where name != url.lastPathComponent && name.hasPrefix(stem) {
-            guard let candidate = FileHandle(forReadingAtPath: folder + "/" + name),
-                old.head.count > 0 || FileFollower.inode(candidate) == old.inode,
-                FileFollower.head(candidate, count: old.head.count) == old.head,
-                Int64((try? candidate.seekToEnd()) ?? 0) >= old.offset
-            else { continue }
-            var follower = FileFollower(path: folder + "/" + name, position: nil)
-            follower.handle = candidate
-            follower.position = old
-            return follower.readLines(limit: .max, body)
-        }
-        return 0
+        return names.filter { candidate in
+            // kubelet.log.1, kubelet.log-20261123, kubelet-20261123.log
+            let isDated = candidate.hasPrefix(stem + "-") && candidate.dropFirst(stem.count + 1).first?.isNumber == true
+            return candidate.hasPrefix(name + ".") || candidate.hasPrefix(name + "-") || isDated
+        }.filter { candidate in
+            ![".gz", ".zst", ".xz", ".bz2"].contains(where: candidate.hasSuffix)
+        }.compactMap { candidate in
+            guard let handle = FileHandle(forReadingAtPath: folder + "/" + candidate),
+                FileFollower.inode(handle) != inode
+            else { return nil }
+            var status = stat()
+            fstat(handle.fileDescriptor, &status)
+            return (handle, Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec))
+        }.sorted { $0.writtenNs < $1.writtenNs }
     }
 
     /// Goes on with the file that has taken the path's place, if one has.
     private mutating func followRename(_ body: (UnsafeRawBufferPointer) -> Void) -> Int {
         guard handle != nil, let old = position, let fresh = FileHandle(forReadingAtPath: path),
-            let inode = FileFollower.inode(fresh), inode != old.inode
+            let inode = FileFollower.inode(fresh), inode != old.inode, silentPolls >= patience
         else { return 0 }
-        // Lines may have come between the last read and the rename.
-        let rest = readLines(limit: .max, body)
+        silentPolls = 0
+        let rest = readLines(limit: .max, lastLine: true, body)
         handle = fresh
         position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(fresh))
         return rest + readLines(limit: .max, body)
@@ -120,7 +163,10 @@ package struct FileFollower {
         return rest
     }
 
-    private mutating func readLines(limit: Int, _ body: (UnsafeRawBufferPointer) -> Void) -> Int {
+    /// - Parameter lastLine: whether what stands behind the last line break is a line as well: nobody will end it.
+    private mutating func readLines(
+        limit: Int, lastLine: Bool = false, _ body: (UnsafeRawBufferPointer) -> Void
+    ) -> Int {
         guard let handle, var position else { return 0 }
         var total = 0
         var carry: [UInt8] = []
@@ -138,6 +184,11 @@ package struct FileFollower {
                 carry.removeFirst(consumed)
                 position.offset += Int64(consumed)
                 total += consumed
+            }
+            if lastLine, !carry.isEmpty {
+                carry.withUnsafeBytes { body(UnsafeRawBufferPointer(rebasing: $0.prefix(maxLineBytes))) }
+                position.offset += Int64(carry.count)
+                total += carry.count
             }
             problem = nil
         } catch {
@@ -165,13 +216,13 @@ package struct FileFollower {
         }
     }
 
-    private static func inode(_ handle: FileHandle) -> UInt64? {
+    fileprivate static func inode(_ handle: FileHandle) -> UInt64? {
         var status = stat()
         guard fstat(handle.fileDescriptor, &status) == 0 else { return nil }
         return UInt64(status.st_ino)
     }
 
-    private static func head(_ handle: FileHandle, count: Int = LogPosition.headBytes) -> [UInt8] {
+    fileprivate static func head(_ handle: FileHandle, count: Int = LogPosition.headBytes) -> [UInt8] {
         guard count > 0, (try? handle.seek(toOffset: 0)) != nil, let data = try? handle.read(upToCount: count) else {
             return []
         }

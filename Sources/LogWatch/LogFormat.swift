@@ -82,7 +82,9 @@ package struct LogLineHead: Sendable, Equatable {
         var timestampMs: Int64?
         if let text = value(of: "\"ts\":\"", in: line) ?? value(of: "\"time\":\"", in: line) {
             timestampMs = TimeFormat.milliseconds(rfc3339: text)
-        } else if let text = value(of: "\"ts\":", in: line, until: ","), let number = Double(text) {
+        } else if let text = value(of: "\"ts\":", in: line, until: ","), let number = Double(text),
+            abs(number) < 1e15
+        {
             // Kubernetes writes milliseconds (component-base/logs/json), zap's default is seconds.
             timestampMs = Int64(number > 1e11 ? number : number * 1000)
         }

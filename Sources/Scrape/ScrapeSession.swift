@@ -41,6 +41,9 @@ package struct ScrapeSession {
         var hasTimestamp: Bool
     }
 
+    /// A sample whose own time lies further ahead is refused, as Prometheus does.
+    private static let maxAheadMs: Int64 = 600_000
+
     private let target: ScrapeTarget
     private let sink: any SampleSink
     private var text: [UInt8] = []
@@ -77,6 +80,7 @@ package struct ScrapeSession {
         var outcome = ScrapeOutcome()
         outcome.scraped = exposition.count
         let found = try resolve(exposition, bytes, &outcome)
+        var ahead = 0
         var batch = SampleBatch()
         batch.ids.reserveCapacity(found.count)
         batch.timestampsMs.reserveCapacity(found.count)
@@ -86,12 +90,17 @@ package struct ScrapeSession {
             let stamp = exposition.timestampsMs[index]
             let hasTimestamp = target.honorTimestamps && stamp != Exposition.noTimestamp
             entries[Int(entry)].hasTimestamp = hasTimestamp
+            if hasTimestamp, stamp > atMs + ScrapeSession.maxAheadMs {
+                ahead += 1
+                continue
+            }
             batch.append(id, timestampMs: hasTimestamp ? stamp : atMs, value: exposition.values[index])
         }
         outcome.kept = batch.count
         appendStaleMarkers(to: &batch, atMs: atMs)
         order = found
         outcome.result = sink.append(batch)
+        outcome.result.outOfOrder += ahead
         let news = exposition.metadata.filter { metadataSeen.updateValue($0, forKey: $0.name) != $0 }
         if !news.isEmpty { sink.setMetadata(news) }
         forgetIfGrown()

@@ -136,8 +136,9 @@ package enum TimeFormat {
     }
 
     private static func floorDivide(_ value: Int64, _ by: Int64) -> (Int64, Int64) {
-        let quotient = value >= 0 ? value / by : -((-value + by - 1) / by)
-        return (quotient, value - quotient * by)
+        let truncated = value / by
+        let quotient = value % by < 0 ? truncated - 1 : truncated
+        return (quotient, value &- quotient &* by)
     }
 
     private static func pad(_ value: Int64, _ width: Int) -> String {

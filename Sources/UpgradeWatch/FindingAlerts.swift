@@ -31,6 +31,11 @@ struct FindingAlerts: Codable, Sendable {
         }
     }
 
+    /// Ends all: the time of observation is over.
+    mutating func end(atMs: Int64) {
+        for (id, alert) in active where alert.isFiring { active[id]?.endsAtMs = atMs }
+    }
+
     var alerts: [Alert] { active.values.sorted { $0.fingerprint < $1.fingerprint } }
 
     /// The firing ones in the form of rules' alerts; their value is always 1.

@@ -20,7 +20,7 @@ package struct StateDatabase: Sendable {
     /// - Throws: `StoreError`.
     package init(directory: String, readOnly: Bool) throws {
         let path = directory + "/" + StateDatabase.fileName
-        if readOnly, !FileManager.default.fileExists(atPath: path) {
+        if !FileManager.default.fileExists(atPath: readOnly ? path : directory) {
             throw StoreError(
                 code: .notFound, path: path,
                 reason: "no store here; name the directory that `run` or `replay` wrote to with --store")

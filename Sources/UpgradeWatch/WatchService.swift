@@ -38,12 +38,30 @@ package struct WatchService: Sendable {
         let store = try Store(directory: config.storage.path)
         let state = try StateDatabase(directory: config.storage.path, readOnly: false)
         let client = HTTPClient()
+        let control = Control(file: configFile, logger: logger)
+        // The signals are taken from the beginning to the end: between two rounds none is lost.
+        let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
+        let listener = Task {
+            for await signal in signals {
+                if signal == .sighup { control.reloadOrTell() } else { control.stop() }
+            }
+        }
+        defer { listener.cancel() }
         var current = config
         while true {
-            let reload = ReloadRequest(file: configFile, logger: logger)
-            try await round(current, store, state, client, reload)
-            guard let next = reload.accepted else { break }
+            do {
+                try await round(current, store, state, client, control.newRound())
+            } catch {
+                // A new configuration that does not come up, for a port that is taken say, is no reason to stop watching.
+                guard current.revision > 0, !control.isStopping else { throw error }
+                logger.error(
+                    "the new configuration does not come up, the old one goes on", metadata: ["error": "\(error)"])
+                current = config
+                continue
+            }
+            guard var next = control.takeAccepted(), !control.isStopping else { break }
             logger.info("configuration reloaded", metadata: ["file": "\(configFile)"])
+            next.revision = current.revision + 1
             current = next
         }
         try store.close()
@@ -53,16 +71,16 @@ package struct WatchService: Sendable {
 
     /// Runs all loops for one configuration.
     private func round(
-        _ config: Config, _ store: Store, _ state: StateDatabase, _ client: HTTPClient, _ reload: ReloadRequest
+        _ config: Config, _ store: Store, _ state: StateDatabase, _ client: HTTPClient, _ end: RoundEnd
     ) async throws {
         let board = TargetBoard(config.targets)
         let watcher = try Watcher(config: config, store: store, state: state, logger: logger)
         let flusher = FlushLoop(store: store, config: config.storage, time: time, logger: logger)
         let scrapes = ScrapeService(board: board, client: client, store: store, time: time, logger: logger)
-        let watch = WatchLoop(
-            watcher: watcher,
+        let watch = WatchLoop(watcher: watcher, config: config, time: time, logger: logger)
+        let deliver = DeliveryLoop(
             delivery: Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger),
-            config: config, time: time, logger: logger)
+            time: time, logger: logger)
         let metrics = SelfMetrics(store: store, board: board, watcher: watcher, alerts: state.alerts)
         let context = WebContext(
             source: store, engine: QueryEngine(), time: time, targets: { board.statuses },
@@ -73,7 +91,7 @@ package struct WatchService: Sendable {
                     return nil
                 }
             }, marks: { try state.cluster.marks() }, addMark: { try state.cluster.add($0) },
-            reload: { try reload.request() }, metrics: { await metrics.text() }, isReady: { true })
+            reload: { try end.control.reload() }, metrics: { await metrics.text() }, isReady: { true })
         let web = Application(
             router: WebAPI.router(context),
             configuration: .init(address: .hostname(config.web.host, port: config.web.port)),
@@ -83,18 +101,29 @@ package struct WatchService: Sendable {
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: [
-                    .init(service: flusher), .init(service: watch), .init(service: scrapes), .init(service: web),
+                    .init(service: flusher), .init(service: watch), .init(service: deliver), .init(service: scrapes),
+                    .init(service: web),
                     .init(
-                        service: reload, successTerminationBehavior: .gracefullyShutdownGroup),
-                ], gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet))
+                        service: end, successTerminationBehavior: .gracefullyShutdownGroup),
+                ], logger: quiet))
         logger.info(
             "watching",
             metadata: [
                 "cluster": "\(config.cluster)", "targets": "\(config.targets.count)",
                 "signals": "\(config.signals.count)",
             ])
-        try await group.run()
-        try await watcher.finish()
+        do {
+            try await group.run()
+        } catch  where "\(error)".contains("Address already in use") {
+            throw StoreError(
+                code: .failed, path: "web.listen \(config.web.host):\(config.web.port)",
+                reason: "the address is in use; stop what listens there, or name another one")
+        }
+        do {
+            try await watcher.finish()
+        } catch {
+            logger.error("watch", metadata: ["error": "\(error)"])
+        }
     }
 
     /// The libraries' own messages, which are for those who look for a fault in them.
@@ -105,51 +134,87 @@ package struct WatchService: Sendable {
     }
 }
 
-/// Waits for SIGHUP or a request to reload, and ends when the configuration that it then reads is good.
-final class ReloadRequest: Service {
+/// What signals and the API ask of the service: to stop, or to go on with a new configuration.
+final class Control: Sendable {
+    private struct State {
+        var isStopping = false
+        var accepted: Config?
+        var round: RoundEnd?
+    }
+
     private let file: String
     private let logger: Logger
-    private let state = Mutex<Config?>(nil)
-    private let stream: AsyncStream<Void>
-    private let continuation: AsyncStream<Void>.Continuation
+    private let state = Mutex(State())
 
     init(file: String, logger: Logger) {
         self.file = file
         self.logger = logger
+    }
+
+    var isStopping: Bool { state.withLock { $0.isStopping } }
+
+    /// The configuration to go on with; nil where none was asked for.
+    func takeAccepted() -> Config? {
+        state.withLock { state in
+            defer { state.accepted = nil }
+            return state.accepted
+        }
+    }
+
+    /// Begins a round of loops; it ends at once where a stop was asked for before.
+    func newRound() -> RoundEnd {
+        let round = RoundEnd(control: self)
+        let stops = state.withLock { state in
+            state.round = round
+            return state.isStopping
+        }
+        if stops { round.end() }
+        return round
+    }
+
+    func stop() {
+        state.withLock { state in
+            state.isStopping = true
+            return state.round
+        }?.end()
+    }
+
+    /// Reads the configuration again, and ends the round to go on with it.
+    ///
+    /// - Throws: what is wrong with it; the service goes on with the old one.
+    func reload() throws {
+        let config = try Config.load(file: file)
+        state.withLock { state in
+            state.accepted = config
+            return state.round
+        }?.end()
+    }
+
+    func reloadOrTell() {
+        do {
+            try reload()
+        } catch {
+            logger.error(
+                "the configuration can't be reloaded, the old one stays", metadata: ["error": "\(error)"])
+        }
+    }
+}
+
+/// The service whose end ends all loops of a round.
+final class RoundEnd: Service {
+    let control: Control
+    private let stream: AsyncStream<Void>
+    private let continuation: AsyncStream<Void>.Continuation
+
+    init(control: Control) {
+        self.control = control
         (stream, continuation) = AsyncStream.makeStream()
     }
 
-    /// The configuration to go on with; nil where none was asked for.
-    var accepted: Config? { state.withLock { $0 } }
-
-    /// Reads the configuration again.
-    ///
-    /// - Throws: what is wrong with it; the service goes on with the old one.
-    func request() throws {
-        let config = try Config.load(file: file)
-        state.withLock { $0 = config }
-        continuation.yield()
-    }
+    func end() { continuation.yield() }
 
     func run() async throws {
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask { [self] in
-                for await _ in await UnixSignalsSequence(trapping: .sighup) {
-                    do {
-                        try request()
-                        return
-                    } catch {
-                        logger.error(
-                            "the configuration can't be reloaded, the old one stays", metadata: ["error": "\(error)"])
-                    }
-                }
-            }
-            group.addTask { [self] in
-                for await _ in stream.cancelOnGracefulShutdown() { return }
-            }
-            await group.next()
-            group.cancelAll()
-        }
+        for await _ in stream.cancelOnGracefulShutdown() { return }
     }
 }
 
@@ -192,7 +257,12 @@ struct FlushLoop: Service {
             }
             try? await time.sleep(untilMs: nowMs + FlushLoop.intervalMs)
         }
-        try store.flush()
+        do {
+            try store.flush()
+        } catch {
+            // What could not be written stays in memory, for the next round or the last attempt at the end.
+            logger.error("store", metadata: ["error": "\(error)"])
+        }
     }
 }
 
@@ -233,7 +303,6 @@ struct ScrapeService: Service {
 /// Follows the logs and lets the clock strike.
 struct WatchLoop: Service {
     let watcher: Watcher
-    let delivery: Delivery
     let config: Config
     let time: any TimeSource
     let logger: Logger
@@ -251,13 +320,33 @@ struct WatchLoop: Service {
                     nextTickMs = max(nextTickMs + config.evaluationIntervalMs, nowMs)
                     try await watcher.tick(atMs: nowMs)
                 }
-                try await delivery.deliver(atMs: nowMs)
                 problem = ""
             } catch {
                 if problem != "\(error)" { logger.error("watch", metadata: ["error": "\(error)"]) }
                 problem = "\(error)"
             }
             try? await time.sleep(untilMs: nowMs + WatchLoop.pollMs)
+        }
+    }
+}
+
+/// Brings messages to their receivers, apart from all else: a receiver that hangs holds nobody up.
+struct DeliveryLoop: Service {
+    let delivery: Delivery
+    let time: any TimeSource
+    let logger: Logger
+
+    private static let pollMs: Int64 = 500
+
+    func run() async throws {
+        while !Task.isShuttingDownGracefully && !Task.isCancelled {
+            let nowMs = time.nowMs
+            do {
+                try await delivery.deliver(atMs: nowMs)
+            } catch {
+                logger.error("delivery", metadata: ["error": "\(error)"])
+            }
+            try? await time.sleep(untilMs: nowMs + DeliveryLoop.pollMs)
         }
     }
 }

@@ -88,8 +88,7 @@ package actor Watcher {
     ///
     /// - Throws: an error of the database; the lines are read again then.
     package func pollLogs(atMs: Int64) throws {
-        findLogFiles()
-        var positions: [String: LogPosition] = [:]
+        try findLogFiles()
         for index in followers.indices {
             let source = followed[index]
             let before = followers[index].problem
@@ -103,38 +102,67 @@ package actor Watcher {
             if let problem = followers[index].problem, problem != before {
                 logger.warning("log source", metadata: ["error": "\(problem)"])
             }
-            if let position = followers[index].position { positions[followers[index].path] = position }
         }
-        try commitLogs(positions.filter { $0.value != committed[$0.key] })
-        committed.merge(positions) { $1 }
+        try commitLogs()
     }
 
     /// Writes counters and positions down together; what could not be written goes with the next call.
-    private func commitLogs(_ positions: [String: LogPosition] = [:]) throws {
+    private func commitLogs() throws {
+        var positions: [String: LogPosition] = [:]
+        for follower in followers {
+            if let position = follower.position { positions[follower.path] = position }
+        }
+        // A rotated file is passed: should it be met again after a restart, it is not new.
+        for path in rotated { positions[path] = LogPosition.end(ofFile: path) }
+        positions = positions.filter { $0.value != committed[$0.key] }
         try state.logs.commit(tally.changes, positions: positions)
         tally.forgetChanges()
+        committed.merge(positions) { $1 }
+        for position in positions.values { knownFiles.insert(position.inode) }
     }
 
-    private var committed: [String: LogPosition] = [:]
-    private var storedPositions: [String: LogPosition]?
-
     /// Begins to follow files that have come to match a source's paths.
-    private func findLogFiles() {
+    private func findLogFiles() throws {
         if storedPositions == nil {
-            storedPositions = (try? state.logs.positions()) ?? [:]
+            storedPositions = try state.logs.positions()
             committed = storedPositions ?? [:]
+            knownFiles = Set(committed.values.map(\.inode))
         }
         for entry in config.logSources {
             for pattern in entry.paths {
                 let isPlain = !pattern.contains { "*?[".contains($0) }
-                for path in isPlain ? [pattern] : Glob.expand(pattern)
-                where !followers.contains(where: { $0.path == path }) {
+                let found = isPlain ? [pattern] : Glob.expand(pattern)
+                for path in found where !rotated.contains(path) && !followers.contains(where: { $0.path == path }) {
+                    let isKnown = storedPositions?[path] != nil
+                    if !isPlain, !isKnown, let end = LogPosition.end(ofFile: path), isRotated(end) {
+                        // The new name of a file that is followed under its old one.
+                        rotated.insert(path)
+                        continue
+                    }
                     followers.append(FileFollower(path: path, position: storedPositions?[path]))
                     followed.append(entry.source)
                 }
             }
         }
+        let gone = rotated.filter { !FileManager.default.fileExists(atPath: $0) }
+        rotated.subtract(gone)
     }
+
+    /// Whether a file is one that was followed before, by its number or as a copy.
+    private func isRotated(_ file: LogPosition) -> Bool {
+        knownFiles.contains(file.inode)
+            || followers.contains { follower in
+                guard let head = follower.position?.head, !head.isEmpty else { return false }
+                return file.head.starts(with: head)
+            }
+    }
+
+    private var committed: [String: LogPosition] = [:]
+    private var storedPositions: [String: LogPosition]?
+    /// The numbers of all files that were followed.
+    private var knownFiles: Set<UInt64> = []
+    /// Files that match a source's paths and are only the new names of what was followed.
+    private var rotated: Set<String> = []
 
     // MARK: The clock strikes
 
@@ -165,10 +193,14 @@ package actor Watcher {
     }
 
     private func compare(atMs: Int64) throws {
-        guard let upgrade = tracker.upgrades.last,
-            upgrade.phase(atMs: atMs, soakMs: config.upgrade.soakMs) != .done,
-            atMs - max(lastComparedMs, 0) >= config.upgrade.compareIntervalMs
+        guard let upgrade = tracker.upgrades.last, atMs - max(lastComparedMs, 0) >= config.upgrade.compareIntervalMs
         else { return }
+        if upgrade.phase(atMs: atMs, soakMs: config.upgrade.soakMs) == .done {
+            guard !findingAlerts.states.isEmpty else { return }
+            findingAlerts.end(atMs: atMs)
+            try state.set("finding_alerts", String(decoding: JSONEncoder().encode(findingAlerts), as: UTF8.self))
+            return
+        }
         lastComparedMs = atMs
         findingAlerts.update(try assessor.assess(upgrade, atMs: atMs), atMs: atMs)
         counters.comparisons += 1

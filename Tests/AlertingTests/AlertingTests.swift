@@ -84,6 +84,7 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         ("a {{- \" b \" -}} c", "a b c"), ("{{ $labels.job | toUpper | printf \"<%s>\" }}", "<API>"),
         ("{{ reReplaceAll \"a(.)i\" \"x\" $labels.job }}", "x"), ("{{ humanizeDuration 93784 }}", "1d 2h 3m 4s"),
         ("{{ humanize 1234567 }} {{ humanize1024 2048 }}", "1.235M 2ki"), ("{{ (printf \"%d\" 5) | len }}", "1"),
+        ("{{ humanizeTimestamp 1e300 }} {{ humanizeDuration 1e300 }}", "1e+300 1e+300"),
         ("{{ $externalLabels.region }}", "eu"), ("{{ eq $labels.job \"api\" }}", "true"), ("{{/* note */}}x", "x"),
     ])
     func templates_areExpanded(source: String, wanted: String) throws {
@@ -202,6 +203,16 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         #expect(dispatcher.groups.isEmpty)
     }
 
+    @Test func alertThatNobodyKnowsAnyMore_isToldAsResolved() {
+        var dispatcher = Dispatcher(route: route)
+        _ = dispatcher.dispatch([alert("a")], atMs: 0)
+        #expect(dispatcher.dispatch([alert("a")], atMs: 30_000).count == 1)
+        let last = dispatcher.dispatch([], atMs: 30_000 + 5 * minute)
+        #expect(last.map { $0.alerts.map(\.endsAtMs) } == [[30_000 + 5 * minute]])
+        #expect(dispatcher.dispatch([], atMs: 30_000 + 10 * minute).isEmpty)
+        #expect(dispatcher.groups.isEmpty)
+    }
+
     @Test func restoredState_doesNotTellTwice() {
         var first = Dispatcher(route: route)
         #expect(first.dispatch([alert("a")], atMs: 0).isEmpty)
@@ -283,5 +294,18 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         let bodies = good.heads.map { $0.contains("\"one\"") ? "one" : "two" }
         #expect(bodies == ["one", "two"])
         #expect(good.heads[0].contains("X-Upgrade-Watch-Message-Id: 1"))
+    }
+
+    @Test func refusedMessage_doesNotHoldTheOthers() async throws {
+        let store = try store()
+        try queue(store, ["one", "two"])
+        let server = RawServer { head, connection in
+            connection.answer("", status: head.contains("\"one\"") ? "400 Bad Request" : "200 OK")
+        }
+        let delivery = Delivery(
+            receivers: [Receiver(name: "r", webhooks: [Webhook(url: server.url)])], store: store, client: HTTPClient(),
+            logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+        #expect(try await delivery.deliver(atMs: 0) == (1, 1))
+        #expect(try store.queued() == 0)
     }
 }

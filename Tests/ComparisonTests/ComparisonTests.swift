@@ -215,6 +215,9 @@ private struct Lab {
         lab.up { $0 > lab.startMs + 30 * minute && $0 < lab.startMs + 40 * minute ? 0 : 1 }
         let coverage = try lab.assess(Lab.ratio).coverage
         #expect(coverage.gaps.count == 1)
+        let down = Lab()
+        down.up { _ in 0 }
+        #expect(try down.assess(Lab.ratio).coverage.gaps.count == 1)
         #expect(coverage.scrapesDue - coverage.scrapesOK == 39)
     }
 }

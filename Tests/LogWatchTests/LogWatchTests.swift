@@ -46,6 +46,11 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
                 == "2026-12-31T23:59:59Z")
     }
 
+    @Test(arguments: ["1e300", "nan", "-inf", "1e15"])
+    func timesOutOfRange_areNone(number: String) throws {
+        #expect(try head(#"{"level":"info","ts":\#(number),"msg":"x"}"#, .json).timestampMs == nil)
+    }
+
     @Test(arguments: ["", "goroutine 1 [running]:", "\tmain.main()", "I1399 99:99:99", "{}"])
     func linesWithoutATime_haveNone(line: String) throws {
         for format in LogFormat.allCases { #expect(try head(line, format).timestampMs == nil) }
@@ -173,7 +178,7 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
 
     @Test func renamedFile_isReadToItsEnd_beforeTheNewOne() throws {
         try append("a.log", "one\n")
-        var follower = FileFollower(path: directory.path + "/a.log", position: nil)
+        var follower = FileFollower(path: directory.path + "/a.log", position: nil, patience: 0)
         #expect(read(&follower) == ["one"])
         try append("a.log", "two\n")
         try FileManager.default.moveItem(atPath: directory.path + "/a.log", toPath: directory.path + "/a.log.1")
@@ -184,7 +189,7 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
 
     @Test func truncatedFile_isBegunAnew_andTheCopyHasTheRest() throws {
         try append("a.log", "one\n")
-        var follower = FileFollower(path: directory.path + "/a.log", position: nil)
+        var follower = FileFollower(path: directory.path + "/a.log", position: nil, patience: 0)
         #expect(read(&follower) == ["one"])
         try append("a.log", "two\n")
         try FileManager.default.copyItem(atPath: directory.path + "/a.log", toPath: directory.path + "/a.log.1")
@@ -195,9 +200,37 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
         #expect(read(&follower) == ["two", "3"])
     }
 
-    @Test func rotationWhileNobodyFollowed_losesNothing() throws {
+    @Test func writerThatIsSlowToReopen_losesNothing_andAnUnfinishedLastLineCounts() throws {
+        try append("a.log", "one\n")
+        var follower = FileFollower(path: directory.path + "/a.log", position: nil, patience: 3)
+        #expect(read(&follower) == ["one"])
+        try FileManager.default.moveItem(atPath: directory.path + "/a.log", toPath: directory.path + "/a.log.1")
+        try append("a.log", "three\n")
+        #expect(read(&follower) == [])
+        try append("a.log.1", "two\nunfinished")
+        var seen: [String] = []
+        for _ in 0..<5 { seen += read(&follower) }
+        #expect(seen == ["two", "unfinished", "three"])
+    }
+
+    @Test func severalRotationsWhileNobodyFollowed_loseNothing_andOtherLogsAreLeftAlone() throws {
         try append("a.log", "one\n")
         var follower = FileFollower(path: directory.path + "/a.log", position: nil)
+        #expect(read(&follower) == ["one"])
+        try append("a.log", "two\n")
+        let names = ["/a.log", "/a.log.1", "/a.log.2"].map { directory.path + $0 }
+        try FileManager.default.moveItem(atPath: names[0], toPath: names[2])
+        try append("a.log", "three\n")
+        try FileManager.default.moveItem(atPath: names[0], toPath: names[1])
+        try append("a-other.log", "not ours\n")
+        try append("a.log", "four\n")
+        var next = FileFollower(path: names[0], position: follower.position)
+        #expect(read(&next) == ["two", "three", "four"])
+    }
+
+    @Test func rotationWhileNobodyFollowed_losesNothing() throws {
+        try append("a.log", "one\n")
+        var follower = FileFollower(path: directory.path + "/a.log", position: nil, patience: 0)
         #expect(read(&follower) == ["one"])
         let position = try #require(follower.position)
         try append("a.log", "two\n")
@@ -214,7 +247,7 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
         var random = SeededRandom(seed: seed)
         var written: [String] = []
         var seen: [String] = []
-        var follower = FileFollower(path: directory.path + "/r.log", position: nil)
+        var follower = FileFollower(path: directory.path + "/r.log", position: nil, patience: 0)
         var rotation = 0
         for number in 0..<800 {
             switch Int.random(in: 0..<20, using: &random) {
@@ -224,7 +257,7 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
                 rotation += 1
                 try FileManager.default.moveItem(
                     atPath: directory.path + "/r.log", toPath: directory.path + "/r.log.\(rotation)")
-            case 1: follower = FileFollower(path: directory.path + "/r.log", position: follower.position)
+            case 1: follower = FileFollower(path: directory.path + "/r.log", position: follower.position, patience: 0)
             case 2...5: seen += read(&follower)
             default:
                 let line = "line \(number) " + String(repeating: "x", count: Int.random(in: 0..<50, using: &random))

@@ -90,6 +90,9 @@ import Testing
         _ = try scrape(&session, "b 1\n", atMs: 2000)
         let a = try store.select([.equal("__name__", "a")], fromMs: .min, throughMs: .max)
         #expect(a.first?.timestampsMs == [500])
+        // A time that lies far ahead would make all later samples old.
+        #expect(try scrape(&session, "d 1 4102444800000\n", atMs: 2500).result.outOfOrder == 1)
+        #expect(try values("d").isEmpty)
         var refusing = self.session { $0.honorTimestamps = false }
         _ = try scrape(&refusing, "c 1 500\n", atMs: 3000)
         #expect(

@@ -79,6 +79,10 @@ import Testing
         #expect(TimeFormat.rfc3339(ms: Int64(ms)) == text)
     }
 
+    @Test func anyTime_canBePrinted() {
+        for ms in [Int64.min, .min + 1, -1, .max] { #expect(!TimeFormat.rfc3339(ms: ms).isEmpty) }
+    }
+
     @Test func offsets_andFineFractions_areRead() {
         #expect(TimeFormat.milliseconds(rfc3339: "2026-11-23T18:58:00.123456789+02:00") == 1_795_453_080_123)
     }

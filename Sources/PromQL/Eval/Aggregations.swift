@@ -74,10 +74,10 @@ extension Evaluator {
         for value in parameters {
             if value.isNaN { throw PromQLError(.execution, "Parameter value is NaN") }
             if aggregate.operator != .limitRatio {
-                if value <= -9.3e18 {
+                if value <= -0x1p63 {
                     throw PromQLError(.execution, "Scalar value \(GoFloat.text(value)) underflows int64")
                 }
-                if value >= 9.3e18 {
+                if value >= 0x1p63 {
                     throw PromQLError(.execution, "Scalar value \(GoFloat.text(value)) overflows int64")
                 }
             } else if value < -1 || value > 1 {

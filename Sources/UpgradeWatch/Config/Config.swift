@@ -8,6 +8,8 @@ import Series
 /// The configuration, read and checked.
 package struct Config: Sendable {
     package var cluster: String
+    /// How many times the running service has reloaded its configuration.
+    package var revision = 0
     package var storage = StorageConfig()
     package var web = WebConfig()
     package var evaluationIntervalMs: Int64 = 15_000
