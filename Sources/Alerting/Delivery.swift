@@ -76,7 +76,9 @@ package struct Delivery: Sendable {
         return (sent, failed)
     }
 
-    /// How an attempt ended. The address is in none of the words: its path may be a secret.
+    /// How an attempt ended.
+    ///
+    /// The address is in none of the words: its path may be a secret.
     private enum Outcome: CustomStringConvertible {
         case delivered
         /// The receiver will never take it.

@@ -116,8 +116,9 @@ package struct FileFollower {
         return total
     }
 
-    /// The files that this path's log was rotated to, the one that was written to last at the end. Compressed ones can't
-    /// be read.
+    /// The files that this path's log was rotated to, the one that was written to last at the end.
+    ///
+    /// Compressed ones can't be read.
     private func rotatedFiles(except current: FileHandle) -> [(handle: FileHandle, writtenNs: Int64)] {
         let url = URL(fileURLWithPath: path)
         let folder = url.deletingLastPathComponent().path
