@@ -41,8 +41,7 @@ package struct ClusterObserver {
     private var pending: [LedgerEntry] = []
     private var evicted: Set<String> = []
     private var counters: [Labels: Double] = [:]
-    private var emitted: Set<Labels> = []
-    private var lastEmitMs: Int64?
+    private var emitter = CounterEmitter()
     private var startMs: Int64?
     private var knownNodeInfo: Set<Labels> = []
 
@@ -200,25 +199,11 @@ package struct ClusterObserver {
     }
 
     /// Appends what is known as samples at a time.
-    ///
-    /// A counter that is new since the last time gets a zero there.
     package mutating func emit(to sink: any SampleSink, atMs: Int64) {
         guard startMs != nil else { return }
-        var batch = SampleBatch()
-        let counted = Array(counters)
-        for (id, entry) in zip(sink.ids(for: counted.map(\.key)), counted) {
-            if emitted.insert(entry.key).inserted, let lastEmitMs {
-                batch.append(id, timestampMs: lastEmitMs, value: 0)
-            }
-            batch.append(id, timestampMs: atMs, value: entry.value)
-        }
-        let live = Array(restarts.values)
-        for (id, entry) in zip(sink.ids(for: live.map(\.labels)), live) {
-            batch.append(id, timestampMs: atMs, value: Double(entry.count))
-        }
-        _ = sink.append(batch)
+        emitter.emit(counters, to: sink, atMs: atMs)
+        sink.append(restarts.values.map { ($0.labels, Double($0.count)) }, atMs: atMs)
         emitNodes(to: sink)
-        lastEmitMs = atMs
     }
 
     /// The nodes as they were when they were last seen: an object that was read half a minute ago says nothing of now.

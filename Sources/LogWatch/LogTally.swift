@@ -56,8 +56,7 @@ package struct LogTally {
     private var byRule: [String: Int] = [:]
     private var applicable: [LogSource: [LogRule]] = [:]
     private var lineCounters: [LogSource: [LogSeverity: Labels]] = [:]
-    private var emitted: Set<Labels> = []
-    private var lastEmitMs: Int64?
+    private var emitter = CounterEmitter()
 
     /// The most label sets of one rule, and of audit requests: beyond it a match counts without the labels that the
     /// rule adds, so that a hostile log can't fill the store.
@@ -74,7 +73,7 @@ package struct LogTally {
         self.counters = counters
         self.evidence = evidence
         for labels in counters.keys { byRule[LogTally.bucket(labels), default: 0] += 1 }
-        emitted = Set(counters.keys)
+        emitter = CounterEmitter(known: counters.keys)
     }
 
     private static func bucket(_ labels: Labels) -> String { labels["rule"] ?? labels.name }
@@ -167,19 +166,7 @@ package struct LogTally {
     package mutating func forgetChanges() { changed.removeAll() }
 
     /// Appends the counters' values at a time.
-    ///
-    /// A counter that is new since the last time gets a zero there: it was
-    /// watched, and had counted nothing.
     package mutating func emit(to sink: any SampleSink, atMs: Int64) {
-        var batch = SampleBatch()
-        let all = Array(counters)
-        for (id, entry) in zip(sink.ids(for: all.map(\.key)), all) {
-            if emitted.insert(entry.key).inserted, let lastEmitMs {
-                batch.append(id, timestampMs: lastEmitMs, value: 0)
-            }
-            batch.append(id, timestampMs: atMs, value: entry.value)
-        }
-        _ = sink.append(batch)
-        lastEmitMs = atMs
+        emitter.emit(counters, to: sink, atMs: atMs)
     }
 }
