@@ -2,7 +2,6 @@
 import PackageDescription
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
-let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
@@ -16,7 +15,6 @@ let package = Package(
     products: [.executable(name: "upgrade-watch", targets: ["upgrade-watch"])],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
@@ -39,12 +37,17 @@ let package = Package(
         .target(name: "StrictYAML", dependencies: ["Series", yams]),
         // Level 3
         .target(name: "Alerting", dependencies: ["Series", "PromQL", "Fetch", "StrictYAML", grdb, logging]),
-        .target(name: "Cluster", dependencies: ["Series", grdb]),
+        .target(
+            name: "Cluster", dependencies: ["Series", "Fetch", "StrictYAML", grdb, logging],
+            resources: [
+                "api-removals", "behaviour-changes", "component-flags", "feature-gates", "metric-continuity",
+                "metrics", "restart-causes",
+            ].map { .embedInCode("Versions/\($0).tsv") }),
         .target(name: "LogWatch", dependencies: ["Series", "StrictYAML", grdb]),
         .target(name: "Scrape", dependencies: ["Series", "Exposition", "Fetch", logging]),
         // Level 4
         .target(name: "Comparison", dependencies: ["Series", "PromQL", "Cluster", "Statistics", "StrictYAML"]),
-        .target(name: "Recording", dependencies: ["Series", "Exposition", "LogWatch", "Cluster", "CZstd"]),
+        .target(name: "Recording", dependencies: ["Series", "LogWatch", "Cluster", "CZstd"]),
         // Level 5
         .target(name: "Report", dependencies: ["Series", "Cluster", "Comparison", "Statistics"]),
         // Level 6
@@ -85,7 +88,9 @@ let package = Package(
         .testTarget(
             name: "ScrapeTests", dependencies: ["Scrape", "Exposition", "Fetch", "Series", "TestSupport", logging]),
         .testTarget(name: "LogWatchTests", dependencies: ["LogWatch", "Series", "StrictYAML", "TestSupport", grdb]),
-        .testTarget(name: "ClusterTests", dependencies: ["Cluster", "Series", grdb]),
+        .testTarget(
+            name: "ClusterTests",
+            dependencies: ["Cluster", "Fetch", "Series", "StrictYAML", "TestSupport", grdb, logging]),
         .testTarget(
             name: "AlertingTests",
             dependencies: ["Alerting", "Fetch", "PromQL", "Series", "StrictYAML", "TestSupport", grdb, logging]),

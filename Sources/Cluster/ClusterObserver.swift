@@ -1,17 +1,14 @@
 import Series
 
-/// Follows nodes, pods and events, and tells from them which containers ended and why.
+/// Follows nodes, pods and events, and with the logs tells from them which containers ended and why.
 ///
-/// A pure state machine: observations in order of time in, ledger rows and samples out.
+/// A pure state machine: observations and log lines in order of time in, ledger rows and samples out.
 package struct ClusterObserver {
-    private struct ContainerKey: Hashable {
-        var podUID: String
-        var container: String
-    }
-
-    private struct Killing {
-        var atMs: Int64
-        var message: String
+    private struct Node {
+        var version: String
+        var isReady: Bool
+        var bootID: String?
+        var runtime: String?
     }
 
     private struct Restarts {
@@ -24,185 +21,163 @@ package struct ClusterObserver {
     package static let restartsMetric = "upgrade_watch_pod_container_restarts_total"
     package static let exitsMetric = "upgrade_watch_container_exits_total"
     package static let evictionsMetric = "upgrade_watch_pod_evictions_total"
+    package static let imageMetric = "upgrade_watch_static_pod_info"
 
-    /// How long an end waits for the event that tells its cause: events and statuses come by different watches.
-    private static let settleMs: Int64 = 10_000
-    /// A `Killing` event explains an end that follows it within this time: the longest usual grace period and some.
-    private static let killWindowMs: Int64 = 90_000
-
-    private var nodes: [String: (version: String, ready: Bool)] = [:]
+    private var keeper = LedgerKeeper()
+    private var clues = LogClueReader()
+    private var nodes: [String: Node] = [:]
     private var nodesSeenMs: Int64?
     private var nodesEmittedMs: Int64?
-    private var restarts: [ContainerKey: Restarts] = [:]
-    /// The containers whose end is known, by the runtime's names.
-    private var ended: [ContainerKey: Set<String>] = [:]
-    private var killings: [ContainerKey: [Killing]] = [:]
+    /// Restart counts by pod and container.
+    private var restarts: [String: [String: Restarts]] = [:]
+    private var staticPods: [String: Labels] = [:]
     private var seenEvents: Set<String> = []
-    private var pending: [LedgerEntry] = []
-    private var evicted: Set<String> = []
     private var counters: [Labels: Double] = [:]
     private var emitter = CounterEmitter()
     private var startMs: Int64?
     private var knownNodeInfo: Set<Labels> = []
 
-    package init() {}
+    /// - Parameter startMs: since when the cluster is watched, also by processes before this one; nil: from the first
+    ///   observation on. What ended earlier is in the ledger and is not counted.
+    package init(startMs: Int64? = nil) { self.startMs = startMs }
+
+    /// Since when the cluster is watched; nil before the first observation.
+    package var watchedSinceMs: Int64? { startMs }
+
+    // MARK: What comes in
 
     /// Takes in an observation.
     package mutating func observe(_ observation: ObjectObservation, atMs: Int64) {
         if startMs == nil { startMs = atMs }
         switch observation {
-        case .nodes(let list):
-            nodesSeenMs = atMs
-            for node in list {
-                let ready = node.status?.conditions?.first { $0.type == "Ready" }?.status == "True"
-                nodes[node.metadata.name] = (node.status?.nodeInfo?.kubeletVersion ?? "", ready)
-            }
+        case .nodes(let list, let scope): observe(list, scope, atMs: atMs)
         case .events(let list):
             for event in list { observe(event, atMs: atMs) }
-        case .pods(let list, let isList, let deleted):
-            if isList { forgetPods(except: Set(list.compactMap(\.metadata.uid))) }
-            for pod in list { observe(pod, atMs: atMs, deleted: deleted) }
+        case .pods(let list, let scope):
+            for pod in list { observe(pod, scope, atMs: atMs) }
+            if case .everything(let version) = scope {
+                let uids = Set(list.map(\.uid))
+                keeper.keep(uids, version: version, atMs: atMs)
+                restarts = restarts.filter { uids.contains($0.key) }
+                staticPods = staticPods.filter { uids.contains($0.key) }
+            }
         case .failed, .other: break
         }
     }
 
-    private mutating func forgetPods(except uids: Set<String>) {
-        for key in Array(restarts.keys) where !uids.contains(key.podUID) {
-            restarts[key] = nil
-            ended[key] = nil
-            killings[key] = nil
+    /// Takes in a line of a component's log, `audit` for the API server's audit log.
+    package mutating func observe(
+        line: UnsafeRawBufferPointer, component: String, node: String, atMs: Int64
+    ) {
+        for clue in clues.read(line, component: component, node: node) {
+            if startMs == nil { startMs = atMs }
+            keeper.see(clue, node: node, atMs: atMs)
+        }
+    }
+
+    private mutating func observe(_ list: [NodeObject], _ scope: ObservationScope, atMs: Int64) {
+        nodesSeenMs = atMs
+        for object in list {
+            let name = object.metadata.name
+            if scope == .deleted {
+                nodes[name] = nil
+                continue
+            }
+            let info = object.status?.nodeInfo
+            let node = Node(
+                version: info?.kubeletVersion ?? "",
+                isReady: object.status?.conditions?.first { $0.type == "Ready" }?.status == "True",
+                bootID: info?.bootID, runtime: info?.containerRuntimeVersion)
+            if let before = nodes[name] {
+                if let boot = node.bootID, let old = before.bootID, boot != old {
+                    keeper.nodeChanged(name, .nodeReboot, "node \(name) has the boot ID \(boot)", atMs: atMs)
+                } else if let runtime = node.runtime, let old = before.runtime, runtime != old {
+                    keeper.nodeChanged(
+                        name, .runtimeRestart, "node \(name) went from \(old) to \(runtime)", atMs: atMs)
+                } else if node.version != before.version {
+                    keeper.nodeChanged(
+                        name, .kubeletRestart, "kubelet of \(name) went from \(before.version) to \(node.version)",
+                        atMs: atMs)
+                }
+            }
+            nodes[name] = node
+            keeper.cordoned(name, object.spec?.unschedulable ?? false)
+        }
+        if case .everything = scope {
+            let names = Set(list.map(\.metadata.name))
+            nodes = nodes.filter { names.contains($0.key) }
         }
     }
 
     private mutating func observe(_ event: EventObject, atMs: Int64) {
-        guard event.involvedObject.kind == "Pod", let uid = event.involvedObject.uid, let reason = event.reason else {
-            return
-        }
+        guard let object = event.about, object.kind == "Pod" else { return }
         // A repeated event is the same object with a higher count.
-        let identity = "\(event.metadata.uid ?? "")/\(event.count ?? 1)"
+        let identity = "\(event.metadata.uid ?? "")/\(event.repetitions)"
         guard seenEvents.insert(identity).inserted else { return }
         if seenEvents.count > 200_000 { seenEvents.removeAll() }
-        let happenedMs = event.timestampMs ?? atMs
-        switch reason {
-        case "Killing":
-            guard let path = event.involvedObject.fieldPath, let open = path.firstIndex(of: "{"), path.hasSuffix("}")
-            else {
-                return
-            }
-            let key = ContainerKey(podUID: uid, container: String(path[path.index(after: open)...].dropLast()))
-            killings[key, default: []].append(Killing(atMs: happenedMs, message: event.message ?? ""))
-            if let count = killings[key]?.count, count > 8 { killings[key]?.removeFirst() }
-        case "Evicted", "TaintManagerEviction", "Preempted":
-            guard happenedMs >= (startMs ?? 0), evicted.insert(uid).inserted else { return }
-            let cause: LedgerCause =
-                reason == "Evicted" ? .pressureEviction : reason == "Preempted" ? .preemption : .taintEviction
-            pending.append(
-                LedgerEntry(
-                    kind: .eviction, atMs: happenedMs, node: event.source?.host ?? "",
-                    namespace: event.involvedObject.namespace ?? "", pod: event.involvedObject.name ?? "", podUID: uid,
-                    container: "", workloadKind: "", workload: "", containerID: "", exitCode: nil, reason: reason,
-                    cause: cause, evidence: ["event: \(reason) \(event.message ?? "")"]))
-        default: break
-        }
+        keeper.see(event, about: object, atMs: event.timestampMs ?? atMs)
     }
 
-    private mutating func observe(_ pod: PodObject, atMs: Int64, deleted: Bool) {
-        let uid = pod.metadata.uid ?? "\(pod.metadata.namespace ?? "")/\(pod.metadata.name)"
+    private mutating func observe(_ pod: PodObject, _ scope: ObservationScope, atMs: Int64) {
+        keeper.see(pod, atMs: atMs)
+        let uid = pod.uid
+        if scope == .deleted {
+            keeper.remove(
+                uid: uid, atMs: atMs, text: "pod \(pod.metadata.namespace ?? "")/\(pod.metadata.name) was deleted")
+            restarts[uid] = nil
+            staticPods[uid] = nil
+            return
+        }
         let workload = pod.workload
-        for status in pod.status?.containerStatuses ?? [] {
-            let key = ContainerKey(podUID: uid, container: status.name)
-            let isNew = restarts[key] == nil
+        for status in pod.containerStatuses {
+            if restarts[uid]?[status.name]?.count == status.restartCount { continue }
             var labels: Labels = [
                 "container": status.name, "namespace": pod.metadata.namespace ?? "", "pod": pod.metadata.name,
                 "workload": workload.name, "workload_kind": workload.kind, "job": "kubernetes-objects",
             ]
             labels["node"] = pod.spec?.nodeName
             labels[Labels.metricName] = ClusterObserver.restartsMetric
-            restarts[key] = Restarts(labels: labels, count: status.restartCount)
-            for terminated in [status.lastState?.terminated, status.state?.terminated] {
-                guard let terminated, let id = terminated.containerID, !(ended[key]?.contains(id) ?? false) else {
-                    continue
-                }
-                ended[key, default: []].insert(id)
-                let endedMs = terminated.finishedAt.flatMap { TimeFormat.milliseconds(rfc3339: $0) } ?? atMs
-                // What ended before the watch began is history, not news.
-                if isNew, endedMs < (startMs ?? atMs) { continue }
-                pending.append(
-                    LedgerEntry(
-                        kind: .exit, atMs: endedMs, node: pod.spec?.nodeName ?? "",
-                        namespace: pod.metadata.namespace ?? "", pod: pod.metadata.name, podUID: uid,
-                        container: status.name, workloadKind: workload.kind, workload: workload.name, containerID: id,
-                        exitCode: terminated.exitCode, reason: terminated.reason ?? "", cause: .unknown,
-                        evidence: [
-                            "object: pod \(pod.metadata.namespace ?? "")/\(pod.metadata.name) container \(status.name) "
-                                + "exit code \(terminated.exitCode) \(terminated.reason ?? "")"
-                        ]))
-            }
+            restarts[uid, default: [:]][status.name] = Restarts(labels: labels, count: status.restartCount)
         }
-        if deleted {
-            for key in Array(restarts.keys) where key.podUID == uid {
-                restarts[key] = nil
-                ended[key] = nil
-            }
+        if pod.isStatic, let node = pod.spec?.nodeName, let image = pod.spec?.containers?.first?.image {
+            var labels: Labels = [
+                "component": pod.spec?.containers?.first?.name ?? "", "node": node, "image": image,
+                "job": "kubernetes-objects", "hash": pod.revision ?? "",
+            ]
+            labels[Labels.metricName] = ClusterObserver.imageMetric
+            staticPods[uid] = labels
         }
     }
 
-    /// The ledger rows whose cause is settled by now, and no longer held here.
-    package mutating func takeEntries(atMs: Int64) -> [LedgerEntry] {
-        var settled: [LedgerEntry] = []
-        var rest: [LedgerEntry] = []
-        for var entry in pending {
-            guard entry.atMs + ClusterObserver.settleMs <= atMs else {
-                rest.append(entry)
-                continue
-            }
-            if entry.kind == .exit { explain(&entry) }
-            count(entry)
-            settled.append(entry)
-        }
-        pending = rest
-        return settled
+    // MARK: What comes out
+
+    /// The ledger rows to be written down: new ones, and those given before that later evidence has changed.
+    package mutating func takeEntries(atMs: Int64) -> (new: [LedgerEntry], changed: [LedgerEntry]) {
+        keeper.take(atMs: atMs)
     }
 
-    private func explain(_ entry: inout LedgerEntry) {
-        let key = ContainerKey(podUID: entry.podUID, container: entry.container)
-        let killing = killings[key]?.last {
-            $0.atMs <= entry.atMs + 2000 && entry.atMs - $0.atMs < ClusterObserver.killWindowMs
-        }
-        if let killing { entry.evidence.append("event: Killing \(killing.message)") }
-        if entry.reason == "OOMKilled" {
-            entry.cause = .outOfMemory
-        } else if let message = killing?.message {
-            if message.contains("definition changed") || message.contains("spec hash changed") {
-                entry.cause = .definitionChanged
-            } else if message.contains("probe") {
-                entry.cause = .probeFailed
-            } else {
-                entry.cause = .podDeleted
-            }
-        } else if entry.workloadKind == "Job" || entry.workloadKind == "CronJob", entry.exitCode == 0 {
-            entry.cause = .jobCompletion
-        } else if entry.reason == "Error" || entry.reason == "Completed" {
-            entry.cause = .applicationExit
-        }
-    }
+    /// Takes in which of the new rows the ledger did not have before: those will count.
+    package mutating func added(_ entries: [LedgerEntry]) { keeper.added(entries) }
 
     private mutating func count(_ entry: LedgerEntry) {
+        guard entry.atMs >= startMs ?? .min, entry.kind != .deletion else { return }
         var labels: Labels = [
             "cause": entry.cause.rawValue, "namespace": entry.namespace, "node": entry.node,
             "job": "kubernetes-objects",
             "workload": entry.workload, "workload_kind": entry.workloadKind, "container": entry.container,
         ]
-        labels[Labels.metricName] =
-            entry.kind == .exit ? ClusterObserver.exitsMetric : ClusterObserver.evictionsMetric
+        labels[Labels.metricName] = entry.kind == .exit ? ClusterObserver.exitsMetric : ClusterObserver.evictionsMetric
         counters[labels, default: 0] += 1
     }
 
     /// Appends what is known as samples at a time.
     package mutating func emit(to sink: any SampleSink, atMs: Int64) {
         guard startMs != nil else { return }
+        for entry in keeper.settled(atMs: atMs) { count(entry) }
         emitter.emit(counters, to: sink, atMs: atMs)
-        sink.append(restarts.values.map { ($0.labels, Double($0.count)) }, atMs: atMs)
+        sink.append(
+            restarts.values.flatMap { $0.values.map { ($0.labels, Double($0.count)) } }, atMs: atMs)
+        sink.append(staticPods.values.map { ($0, 1) }, atMs: atMs)
         emitNodes(to: sink)
     }
 
@@ -216,7 +191,7 @@ package struct ClusterObserver {
             let base: Labels = ["node": name, "job": "kubernetes-objects"]
             info.insert(
                 base.merging([Labels.metricName: ClusterObserver.nodeInfoMetric, "kubelet_version": node.version]))
-            samples.append((base.merging([Labels.metricName: ClusterObserver.nodeReadyMetric]), node.ready ? 1 : 0))
+            samples.append((base.merging([Labels.metricName: ClusterObserver.nodeReadyMetric]), node.isReady ? 1 : 0))
         }
         for labels in info { samples.append((labels, 1)) }
         for labels in knownNodeInfo.subtracting(info) { samples.append((labels, staleMarker)) }

@@ -23,6 +23,33 @@ package struct ClusterStore: Sendable {
                     ) WITHOUT ROWID;
                     """)
         }
+        migrator.registerMigration("cluster-2") { db in
+            // A row is named by the container or the pod alone: a log knows no more of it. Evidence has its source.
+            try db.execute(
+                sql: """
+                    CREATE TABLE ledger_2 (
+                        id TEXT PRIMARY KEY, kind TEXT NOT NULL, at_ms INTEGER NOT NULL, node TEXT NOT NULL,
+                        namespace TEXT NOT NULL, pod TEXT NOT NULL, pod_uid TEXT NOT NULL, container TEXT NOT NULL,
+                        workload_kind TEXT NOT NULL, workload TEXT NOT NULL, container_id TEXT NOT NULL,
+                        exit_code INTEGER, reason TEXT NOT NULL, cause TEXT NOT NULL, detail TEXT NOT NULL,
+                        evidence TEXT NOT NULL
+                    ) WITHOUT ROWID;
+                    INSERT OR IGNORE INTO ledger_2
+                    SELECT iif(kind = 'exit', replace(replace(container_id, 'containerd://', ''), 'docker://', ''),
+                            'pod/' || pod_uid),
+                        kind, at_ms, node, namespace, pod, pod_uid, container, workload_kind, workload,
+                        replace(replace(container_id, 'containerd://', ''), 'docker://', ''), exit_code, reason, cause,
+                        '',
+                        (SELECT json_group_array(json_object(
+                            'source', substr(value, 1, instr(value, ': ') - 1),
+                            'text', substr(value, instr(value, ': ') + 2), 'detail', ''))
+                        FROM json_each(evidence))
+                    FROM ledger;
+                    DROP TABLE ledger;
+                    ALTER TABLE ledger_2 RENAME TO ledger;
+                    CREATE INDEX ledger_time ON ledger (at_ms);
+                    """)
+        }
     }
 
     /// Keeps a mark; the same one twice is one.
@@ -44,25 +71,48 @@ package struct ClusterStore: Sendable {
         }
     }
 
-    /// Adds rows; one that is there already stays as it is.
-    package func add(_ entries: [LedgerEntry]) throws {
-        guard !entries.isEmpty else { return }
-        try database.write { db in
-            let insert = try db.cachedStatement(
-                sql: """
-                    INSERT OR IGNORE INTO ledger (kind, pod_uid, container, container_id, at_ms, node, namespace, pod,
-                        workload_kind, workload, exit_code, reason, cause, evidence)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                    """)
-            for entry in entries {
-                let evidence = String(decoding: try JSONEncoder().encode(entry.evidence), as: UTF8.self)
-                try insert.execute(arguments: [
-                    entry.kind.rawValue, entry.podUID, entry.container, entry.containerID, entry.atMs, entry.node,
-                    entry.namespace, entry.pod, entry.workloadKind, entry.workload, entry.exitCode, entry.reason,
-                    entry.cause.rawValue, evidence,
-                ])
+    /// Writes rows down: adds new ones, and replaces what was written of those that changed.
+    ///
+    /// A new row that is there already stays as it is, but where the new one knows a stronger cause.
+    ///
+    /// - Returns: The new rows that were not there already, from a process before this one.
+    package func write(new: [LedgerEntry], changed: [LedgerEntry] = []) throws -> [LedgerEntry] {
+        guard !new.isEmpty || !changed.isEmpty else { return [] }
+        return try database.write { db in
+            var added: [LedgerEntry] = []
+            let insert = try db.cachedStatement(sql: ClusterStore.put("INSERT OR IGNORE"))
+            let replace = try db.cachedStatement(sql: ClusterStore.put("INSERT OR REPLACE"))
+            for entry in new {
+                try insert.execute(arguments: try ClusterStore.arguments(entry))
+                if db.changesCount == 1 {
+                    added.append(entry)
+                    continue
+                }
+                let known = try String.fetchOne(
+                    db, sql: "SELECT cause FROM ledger WHERE id = ?", arguments: [entry.id])
+                let strength = known.flatMap { LedgerCause(rawValue: $0)?.strength } ?? 0
+                if entry.cause.strength > strength { try replace.execute(arguments: try ClusterStore.arguments(entry)) }
             }
+            for entry in changed { try replace.execute(arguments: try ClusterStore.arguments(entry)) }
+            return added
         }
+    }
+
+    private static func put(_ verb: String) -> String {
+        """
+        \(verb) INTO ledger (id, kind, at_ms, node, namespace, pod, pod_uid, container, workload_kind, workload,
+            container_id, exit_code, reason, cause, detail, evidence)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        """
+    }
+
+    private static func arguments(_ entry: LedgerEntry) throws -> StatementArguments {
+        [
+            entry.id, entry.kind.rawValue, entry.atMs, entry.node, entry.namespace, entry.pod, entry.podUID,
+            entry.container, entry.workloadKind, entry.workload, entry.containerID, entry.exitCode, entry.reason,
+            entry.cause.rawValue, entry.detail,
+            String(decoding: try JSONEncoder().encode(entry.evidence), as: UTF8.self),
+        ]
     }
 
     /// The rows of a stretch of time, both ends included, in order of time.
@@ -79,8 +129,8 @@ package struct ClusterStore: Sendable {
                     namespace: row["namespace"], pod: row["pod"], podUID: row["pod_uid"], container: row["container"],
                     workloadKind: row["workload_kind"], workload: row["workload"], containerID: row["container_id"],
                     exitCode: row["exit_code"], reason: row["reason"],
-                    cause: LedgerCause(rawValue: row["cause"]) ?? .unknown,
-                    evidence: try JSONDecoder().decode([String].self, from: Data(evidence.utf8)))
+                    cause: LedgerCause(rawValue: row["cause"]) ?? .unknown, detail: row["detail"],
+                    evidence: try JSONDecoder().decode([LedgerEvidence].self, from: Data(evidence.utf8)))
             }
         }
     }

@@ -2,14 +2,23 @@ import Foundation
 import Series
 
 /// One observation of the Kubernetes API: an event of a watch, or a whole list.
-package enum ObjectObservation {
-    case pods([PodObject], isList: Bool, deleted: Bool)
-    case nodes([NodeObject])
+package enum ObjectObservation: Sendable {
+    case pods([PodObject], ObservationScope)
+    case nodes([NodeObject], ObservationScope)
     case events([EventObject])
     /// The watch failed; it is taken up again.
     case failed(String)
     /// A kind that nothing is read of yet.
     case other
+}
+
+/// What the objects of an observation are of all that there are.
+package enum ObservationScope: Sendable, Equatable {
+    /// All of them, as of a `resourceVersion` where that is a number: what is not among them is gone.
+    case everything(version: UInt64?)
+    /// Those that are there now, among others.
+    case present
+    case deleted
 }
 
 /// The fields of `v1.Pod` that are read.
@@ -18,16 +27,46 @@ package struct PodObject: Decodable, Sendable {
         package var name: String
         package var namespace: String?
         package var uid: String?
-        package var labels: [String: String]?
+        package var resourceVersion: String?
+        package var labels: Labels?
+        package var annotations: Annotations?
         package var ownerReferences: [Owner]?
         package var deletionTimestamp: String?
+    }
+    /// The labels by which controllers tell the revisions of a workload apart.
+    package struct Labels: Decodable, Sendable {
+        package var podTemplateHash: String?
+        package var controllerRevisionHash: String?
+
+        enum CodingKeys: String, CodingKey {
+            case podTemplateHash = "pod-template-hash"
+            case controllerRevisionHash = "controller-revision-hash"
+        }
+    }
+    /// What makes a pod a static one's mirror.
+    package struct Annotations: Decodable, Sendable {
+        package var configHash: String?
+        package var configMirror: String?
+
+        enum CodingKeys: String, CodingKey {
+            case configHash = "kubernetes.io/config.hash"
+            case configMirror = "kubernetes.io/config.mirror"
+        }
     }
     package struct Owner: Decodable, Sendable {
         package var kind: String
         package var name: String
         package var controller: Bool?
     }
-    package struct Spec: Decodable, Sendable { package var nodeName: String? }
+    package struct Spec: Decodable, Sendable {
+        package var nodeName: String?
+        package var restartPolicy: String?
+        package var containers: [Container]?
+    }
+    package struct Container: Decodable, Sendable {
+        package var name: String
+        package var image: String?
+    }
     package struct Terminated: Decodable, Sendable {
         package var exitCode: Int
         package var reason: String?
@@ -41,10 +80,17 @@ package struct PodObject: Decodable, Sendable {
         package var state: State?
         package var lastState: State?
     }
+    package struct Condition: Decodable, Sendable {
+        package var type: String
+        package var status: String
+        package var reason: String?
+        package var message: String?
+    }
     package struct Status: Decodable, Sendable {
         package var phase: String?
         package var reason: String?
         package var message: String?
+        package var conditions: [Condition]?
         package var containerStatuses: [ContainerStatus]?
     }
 
@@ -52,85 +98,161 @@ package struct PodObject: Decodable, Sendable {
     package var spec: Spec?
     package var status: Status?
 
+    /// The UID; of an object without one its namespace and name.
+    var uid: String { metadata.uid ?? "\(metadata.namespace ?? "")/\(metadata.name)" }
+
+    var containerStatuses: [ContainerStatus] { status?.containerStatuses ?? [] }
+
+    /// Whether the kubelet runs it from a file, so that this is only its mirror.
+    var isStatic: Bool { metadata.annotations?.configMirror != nil }
+
+    /// The revision of the workload that it belongs to.
+    var revision: String? {
+        if isStatic { return metadata.annotations?.configHash }
+        return metadata.labels?.podTemplateHash ?? metadata.labels?.controllerRevisionHash
+    }
+
+    /// Whether its containers stay ended when they end well.
+    var endsByItself: Bool {
+        if let policy = spec?.restartPolicy, policy != "Always" { return true }
+        return workload.kind == "Job" || workload.kind == "CronJob"
+    }
+
     /// Kind and name of what the pod belongs to: the Deployment behind a ReplicaSet, the CronJob behind a Job.
     package var workload: (kind: String, name: String) {
+        if isStatic { return ("StaticPod", metadata.name) }
         guard let owner = metadata.ownerReferences?.first(where: { $0.controller ?? false }) else {
             return ("Pod", metadata.name)
         }
-        if owner.kind == "ReplicaSet", let hash = metadata.labels?["pod-template-hash"],
-            owner.name.hasSuffix("-" + hash)
-        {
+        if owner.kind == "ReplicaSet", let hash = metadata.labels?.podTemplateHash, owner.name.hasSuffix("-" + hash) {
             return ("Deployment", String(owner.name.dropLast(hash.count + 1)))
         }
-        // A CronJob names its Jobs by the minute they are due.
-        if owner.kind == "Job", let dash = owner.name.lastIndex(of: "-"),
-            owner.name[owner.name.index(after: dash)...].allSatisfy(\.isNumber),
-            owner.name.distance(from: dash, to: owner.name.endIndex) > 8
-        {
-            return ("CronJob", String(owner.name[..<dash]))
-        }
+        if owner.kind == "Job", let cronJob = PodObject.cronJob(ofJob: owner.name) { return ("CronJob", cronJob) }
         if owner.kind == "Node" { return ("StaticPod", metadata.name) }
         return (owner.kind, owner.name)
     }
+
+    /// A CronJob names its Jobs by the minute they are due.
+    private static func cronJob(ofJob name: String) -> String? {
+        guard let dash = name.lastIndex(of: "-"), name[name.index(after: dash)...].allSatisfy(\.isNumber),
+            name.distance(from: dash, to: name.endIndex) > 8
+        else { return nil }
+        return String(name[..<dash])
+    }
+
+    /// What a pod belongs to as far as its name tells: controllers add suffixes of an alphabet without vowels
+    /// (`k8s.io/apimachinery/pkg/util/rand`), stateful sets numbers.
+    static func workload(guessedFrom pod: String) -> (kind: String, name: String) {
+        let parts = pod.split(separator: "-", omittingEmptySubsequences: false)
+        guard parts.count > 1, let last = parts.last else { return ("Pod", pod) }
+        if last.allSatisfy(\.isNumber), last.count < 5 {
+            return ("StatefulSet", parts.dropLast().joined(separator: "-"))
+        }
+        guard last.count == 5, last.allSatisfy(isRandom) else { return ("Pod", pod) }
+        let owner = parts.dropLast().joined(separator: "-")
+        if let cronJob = cronJob(ofJob: owner) { return ("CronJob", cronJob) }
+        if let hash = parts.dropLast().last, parts.count > 2, (8...10).contains(hash.count), hash.allSatisfy(isRandom) {
+            return ("Deployment", parts.dropLast(2).joined(separator: "-"))
+        }
+        return ("DaemonSet", owner)
+    }
+
+    private static func isRandom(_ character: Character) -> Bool { "bcdfghjklmnpqrstvwxz2456789".contains(character) }
 }
 
 /// The fields of `v1.Node` that are read.
 package struct NodeObject: Decodable, Sendable {
     package struct Metadata: Decodable, Sendable { package var name: String }
-    package struct NodeInfo: Decodable, Sendable { package var kubeletVersion: String }
+    package struct NodeInfo: Decodable, Sendable {
+        package var kubeletVersion: String
+        package var bootID: String?
+        package var containerRuntimeVersion: String?
+    }
     package struct Condition: Decodable, Sendable {
         package var type: String
         package var status: String
     }
+    package struct Spec: Decodable, Sendable { package var unschedulable: Bool? }
     package struct Status: Decodable, Sendable {
         package var nodeInfo: NodeInfo?
         package var conditions: [Condition]?
     }
 
     package var metadata: Metadata
+    package var spec: Spec?
     package var status: Status?
 }
 
-/// The fields of `v1.Event` that are read.
+/// The fields of an event that are read: of `v1.Event`, and of `events.k8s.io/v1` `Event`, which names them
+/// otherwise.
 package struct EventObject: Decodable, Sendable {
-    package struct Metadata: Decodable, Sendable { package var uid: String? }
-    package struct Involved: Decodable, Sendable {
+    package struct Metadata: Decodable, Sendable {
+        package var uid: String?
+        package var creationTimestamp: String?
+    }
+    package struct Reference: Decodable, Sendable {
         package var kind: String?
         package var namespace: String?
         package var name: String?
         package var uid: String?
         package var fieldPath: String?
     }
-    package struct Source: Decodable, Sendable {
-        package var component: String?
-        package var host: String?
+    package struct Source: Decodable, Sendable { package var host: String? }
+    package struct Series: Decodable, Sendable {
+        package var count: Int?
+        package var lastObservedTime: String?
     }
 
     package var metadata: Metadata
-    package var involvedObject: Involved
+    private var involvedObject: Reference?
+    private var regarding: Reference?
     package var reason: String?
-    package var message: String?
-    package var source: Source?
-    package var firstTimestamp: String?
-    package var lastTimestamp: String?
-    package var eventTime: String?
-    package var count: Int?
+    private var message: String?
+    private var note: String?
+    private var source: Source?
+    private var deprecatedSource: Source?
+    private var firstTimestamp: String?
+    private var lastTimestamp: String?
+    private var deprecatedLastTimestamp: String?
+    private var eventTime: String?
+    private var count: Int?
+    private var deprecatedCount: Int?
+    private var series: Series?
+
+    /// What it is about.
+    package var about: Reference? { involvedObject ?? regarding }
+
+    package var text: String { message ?? note ?? "" }
+
+    /// The node that told it; empty for none.
+    package var host: String { (source ?? deprecatedSource)?.host ?? "" }
+
+    /// How often it happened so far.
+    package var repetitions: Int { series?.count ?? count ?? deprecatedCount ?? 1 }
 
     /// When it last happened.
     package var timestampMs: Int64? {
-        (lastTimestamp ?? eventTime ?? firstTimestamp).flatMap { TimeFormat.milliseconds(rfc3339: $0) }
+        [
+            series?.lastObservedTime, lastTimestamp, deprecatedLastTimestamp, eventTime, firstTimestamp,
+            metadata.creationTimestamp,
+        ].lazy.compactMap { $0 }.first.flatMap { TimeFormat.milliseconds(rfc3339: $0) }
     }
 }
 
 extension ObjectObservation {
+    /// One event of a watch.
+    private struct Watched<Object: Decodable>: Decodable {
+        var type: String
+        var object: Object
+    }
+    private struct List<Object: Decodable>: Decodable {
+        struct Metadata: Decodable { var resourceVersion: String? }
+        var metadata: Metadata?
+        var items: [Object]?
+    }
     private struct Line<Object: Decodable>: Decodable {
-        struct Watch: Decodable {
-            var type: String
-            var object: Object
-        }
-        struct List: Decodable { var items: [Object]? }
-        var watch: Watch?
-        var list: List?
+        var watch: Watched<Object>?
+        var list: List<Object>?
         var error: String?
     }
 
@@ -140,22 +262,20 @@ extension ObjectObservation {
     package static func decode(_ line: UnsafeRawBufferPointer, kind: String) throws -> ObjectObservation {
         let data = Data(line)
         switch kind {
-        case "pods":
-            let decoded = try JSONDecoder().decode(Line<PodObject>.self, from: data)
-            if let error = decoded.error { return .failed(error) }
-            if let watch = decoded.watch {
-                return .pods([watch.object], isList: false, deleted: watch.type == "DELETED")
-            }
-            return .pods(decoded.list?.items ?? [], isList: true, deleted: false)
-        case "nodes":
-            let decoded = try JSONDecoder().decode(Line<NodeObject>.self, from: data)
-            if let error = decoded.error { return .failed(error) }
-            return .nodes(decoded.watch.map { [$0.object] } ?? decoded.list?.items ?? [])
-        case "events":
-            let decoded = try JSONDecoder().decode(Line<EventObject>.self, from: data)
-            if let error = decoded.error { return .failed(error) }
-            return .events(decoded.watch.map { [$0.object] } ?? decoded.list?.items ?? [])
+        case "pods": return try decode(data) { .pods($0, $1) }
+        case "nodes": return try decode(data) { .nodes($0, $1) }
+        case "events": return try decode(data) { objects, _ in .events(objects) }
         default: return .other
         }
+    }
+
+    private static func decode<Object: Decodable>(
+        _ data: Data, _ make: ([Object], ObservationScope) -> ObjectObservation
+    ) throws -> ObjectObservation {
+        let line = try JSONDecoder().decode(Line<Object>.self, from: data)
+        if let error = line.error { return .failed(error) }
+        if let watch = line.watch { return make([watch.object], watch.type == "DELETED" ? .deleted : .present) }
+        return make(
+            line.list?.items ?? [], .everything(version: line.list?.metadata?.resourceVersion.flatMap { UInt64($0) }))
     }
 }

@@ -142,17 +142,41 @@ package struct Finding: Sendable {
     package var failsUpgrade: Bool { severity == .critical && !isExpected && cause.kind != .preexisting }
 }
 
-/// The ledger since the upgrade's first step, in figures.
+/// The ledger: its rows, and those since the upgrade's first step in figures.
 package struct LedgerSummary: Sendable {
-    package struct Total: Sendable {
+    package struct Total: Sendable, Equatable {
         package var total = 0
         package var expected = 0
         package var byCause: [String: Int] = [:]
         package var unexpected: Int { total - expected }
+
+        mutating func add(_ cause: LedgerCause, isExpected: Bool) {
+            total += 1
+            if isExpected { expected += 1 }
+            byCause[cause.rawValue, default: 0] += 1
+        }
+    }
+
+    /// What happened on one node.
+    package struct Node: Sendable {
+        package var name: String
+        package var restarts = Total()
+        package var evictions = Total()
+    }
+
+    /// A row, judged where it came since the first step.
+    package struct Row: Sendable {
+        package var entry: LedgerEntry
+        /// nil: it came before the upgrade.
+        package var judgement: Expectation.Judgement?
     }
 
     package var restarts = Total()
     package var evictions = Total()
+    /// By name; those on which something happened.
+    package var nodes: [Node] = []
+    /// All rows in order of time, also those of the baseline.
+    package var rows: [Row] = []
 }
 
 /// Which part of the data that was due is there.
@@ -167,6 +191,8 @@ package struct Coverage: Sendable {
     package var scrapesDue = 0
     package var scrapesOK = 0
     package var gaps: [Gap] = []
+    /// What was not there to be looked at, and what it is missed for.
+    package var missing: [String] = []
 }
 
 /// All that is known of an upgrade at one time: what reports, alerts, the page and the API show.

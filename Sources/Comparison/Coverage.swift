@@ -1,3 +1,4 @@
+import Cluster
 import Series
 
 extension Coverage {
@@ -22,6 +23,28 @@ extension Coverage {
                 coverage.gaps.append(Gap(instance: instance, fromMs: a, throughMs: b))
             }
         }
+        coverage.missing = try missing(source, fromMs: fromMs, throughMs: throughMs)
         return coverage
+    }
+
+    /// The kinds of data that were not there, with what they are missed for.
+    private static func missing(_ source: any SeriesSource, fromMs: Int64, throughMs: Int64) throws -> [String] {
+        let kinds: [(matchers: [LabelMatcher], words: String)] = [
+            (
+                [.equal(Labels.metricName, ClusterObserver.restartsMetric)],
+                "Kubernetes objects: restarts and evictions are told from logs alone, without workloads' owners"
+            ),
+            (
+                [.equal(Labels.metricName, "upgrade_watch_log_lines_total"), .equal("component", "kubelet")],
+                "kubelet logs: the causes of restarts are told from objects and events alone"
+            ),
+            (
+                [.equal(Labels.metricName, "upgrade_watch_audit_requests_total")],
+                "the API server's audit log: who is refused, and who deletes pods, is not known"
+            ),
+        ]
+        return try kinds.filter {
+            try source.labels($0.matchers, fromMs: fromMs, throughMs: throughMs).isEmpty
+        }.map(\.words)
     }
 }

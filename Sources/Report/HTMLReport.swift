@@ -7,6 +7,8 @@ import Series
 package enum HTMLReport {
     /// The most findings with a chart.
     private static let charts = 12
+    /// The most rows of the ledger on the page.
+    private static let ledgerRows = 2000
 
     package static func render(_ assessment: Assessment) -> String {
         var body =
@@ -101,21 +103,39 @@ package enum HTMLReport {
     }
 
     private static func ledger(_ ledger: LedgerSummary) -> String {
-        "<h2>Restarts and evictions since the first step</h2>"
+        let figures = ["total", "expected", "unexpected", "causes"]
+        var out =
+            "<h2>Restarts and evictions since the first step</h2>"
             + table(
-                ["what", "total", "expected", "unexpected", "causes"],
-                [("restarts", ledger.restarts), ("evictions", ledger.evictions)].map { name, total in
+                ["what"] + figures,
+                [("restarts", ledger.restarts), ("evictions", ledger.evictions)].map { [$0] + LedgerWords.cells($1) })
+        let nodes = ledger.nodes.flatMap { node in
+            [(node.name, "restarts", node.restarts), (node.name, "evictions", node.evictions)]
+        }.filter { $0.2.total > 0 }
+        if !nodes.isEmpty {
+            out +=
+                "<h3>By node</h3>" + table(["node", "what"] + figures, nodes.map { [$0, $1] + LedgerWords.cells($2) })
+        }
+        let rows = ledger.rows.filter { $0.judgement != nil }.suffix(ledgerRows)
+        guard !rows.isEmpty else { return out }
+        return out + "<details><summary>The last \(rows.count) rows of the ledger</summary>"
+            + table(
+                ["time (UTC)", "node", "pod", "container", "exit code", "cause", "expected"],
+                rows.map { row in
                     [
-                        name, String(total.total), String(total.expected), String(total.unexpected),
-                        total.byCause.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }.joined(
-                            separator: ", "),
+                        TimeFormat.rfc3339(ms: row.entry.atMs / 1000 * 1000), row.entry.node,
+                        "\(row.entry.namespace)/\(row.entry.pod)", row.entry.container,
+                        row.entry.exitCode.map(String.init) ?? "",
+                        row.entry.cause.rawValue + (row.entry.detail.isEmpty ? "" : " (\(row.entry.detail))"),
+                        row.judgement.map { "\($0.isExpected ? "yes" : "no"): \($0.why)" } ?? "",
                     ]
-                })
+                }) + "</details>"
     }
 
     private static func coverage(_ coverage: Coverage) -> String {
         "<h2>Coverage</h2><p>\(coverage.targets) targets, \(coverage.scrapesOK) of \(coverage.scrapesDue) scrapes, "
             + "\(coverage.gaps.count) gaps.</p>"
+            + coverage.missing.map { "<p>Missing: \(escape($0))</p>" }.joined()
     }
 
     private static func table(_ header: [String], _ rows: [[String]]) -> String {

@@ -92,6 +92,39 @@ package struct JSONReport: Encodable, Sendable {
     struct LedgerPart: Encodable {
         var restarts: TotalPart
         var evictions: TotalPart
+        var nodes: [NodePart]
+        var entries: [EntryPart]
+        /// How many there are; only the newest are listed.
+        var entriesTotal: Int
+    }
+    struct NodePart: Encodable {
+        var node: String
+        var restarts: TotalPart
+        var evictions: TotalPart
+    }
+    struct EntryPart: Encodable {
+        struct EvidencePart: Encodable {
+            var kind: String
+            var text: String
+            @Null var cause: String?
+        }
+        var at: String
+        var kind: String
+        var node: String
+        var namespace: String
+        var pod: String
+        var podUid: String
+        @Null var container: String?
+        @Null var containerId: String?
+        var workload: String
+        var workloadKind: String
+        @Null var exitCode: Int?
+        var reason: String
+        var cause: String
+        var detail: String
+        @Null var expected: Bool?
+        @Null var why: String?
+        var evidence: [EvidencePart]
     }
     struct GapPart: Encodable {
         var instance: String
@@ -103,6 +136,7 @@ package struct JSONReport: Encodable, Sendable {
         var scrapesDue: Int
         var scrapesOk: Int
         var gaps: [GapPart]
+        var missing: [String]
     }
 
     let schema = "upgrade-watch/report/v1"
@@ -126,7 +160,13 @@ package struct JSONReport: Encodable, Sendable {
         findings = assessment.findings.map(JSONReport.finding)
         ledger = LedgerPart(
             restarts: JSONReport.total(assessment.ledger.restarts),
-            evictions: JSONReport.total(assessment.ledger.evictions))
+            evictions: JSONReport.total(assessment.ledger.evictions),
+            nodes: assessment.ledger.nodes.map { node in
+                NodePart(
+                    node: node.name, restarts: JSONReport.total(node.restarts),
+                    evictions: JSONReport.total(node.evictions))
+            }, entries: assessment.ledger.rows.suffix(JSONReport.maxEntries).map(JSONReport.entry),
+            entriesTotal: assessment.ledger.rows.count)
         coverage = CoveragePart(
             targets: assessment.coverage.targets, scrapesDue: assessment.coverage.scrapesDue,
             scrapesOk: assessment.coverage.scrapesOK,
@@ -134,7 +174,21 @@ package struct JSONReport: Encodable, Sendable {
                 GapPart(
                     instance: $0.instance, from: TimeFormat.rfc3339(ms: $0.fromMs),
                     to: TimeFormat.rfc3339(ms: $0.throughMs))
-            })
+            }, missing: assessment.coverage.missing)
+    }
+
+    private static let maxEntries = 10_000
+
+    private static func entry(_ row: LedgerSummary.Row) -> EntryPart {
+        let entry = row.entry
+        let text = { (text: String) in text.isEmpty ? nil : text }
+        return EntryPart(
+            at: TimeFormat.rfc3339(ms: entry.atMs), kind: entry.kind.rawValue, node: entry.node,
+            namespace: entry.namespace, pod: entry.pod, podUid: entry.podUID, container: text(entry.container),
+            containerId: text(entry.containerID), workload: entry.workload, workloadKind: entry.workloadKind,
+            exitCode: entry.exitCode, reason: entry.reason, cause: entry.cause.rawValue, detail: entry.detail,
+            expected: row.judgement?.isExpected, why: row.judgement?.why,
+            evidence: entry.evidence.map { .init(kind: $0.source.rawValue, text: $0.text, cause: $0.cause?.rawValue) })
     }
 
     /// The report as text, with sorted keys, so that the same assessment gives the same bytes.

@@ -16,6 +16,8 @@ package enum TextReport {
 
     /// The most lines of evidence shown of one finding; the JSON report has all.
     private static let evidenceLines = 8
+    /// The most lines of the table of nodes.
+    private static let nodeLines = 40
 
     /// The whole report; its first line holds the verdict.
     package static func render(_ assessment: Assessment, style: Style) -> String {
@@ -112,16 +114,21 @@ package enum TextReport {
 
     private static func ledger(_ assessment: Assessment, _ page: inout Page) {
         page.heading(2, "Restarts and evictions since the first step")
-        let rows = [("restarts", assessment.ledger.restarts), ("evictions", assessment.ledger.evictions)]
+        let ledger = assessment.ledger
         page.table(
             ["what", "total", "expected", "unexpected", "causes"],
-            rows.map { name, total in
-                let causes = total.byCause.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
-                return [
-                    name, String(total.total), String(total.expected), String(total.unexpected),
-                    causes.joined(separator: ", "),
-                ]
-            })
+            [("restarts", ledger.restarts), ("evictions", ledger.evictions)].map { [$0] + LedgerWords.cells($1) })
+        guard !ledger.nodes.isEmpty else { return }
+        let totals = ledger.nodes.flatMap { node in
+            [(node.name, "restarts", node.restarts), (node.name, "evictions", node.evictions)]
+        }
+        // Thousands of nodes are no table to read: those with something unexpected come first.
+        let shown = totals.filter { $0.2.total > 0 }.sorted { ($1.2.unexpected, $0.0) < ($0.2.unexpected, $1.0) }
+        page.line("")
+        page.table(
+            ["node", "what", "total", "expected", "unexpected", "causes"],
+            shown.prefix(nodeLines).map { [$0, $1] + LedgerWords.cells($2) })
+        if shown.count > nodeLines { page.line("And \(shown.count - nodeLines) more nodes; the JSON report has all.") }
     }
 
     private static func coverage(_ assessment: Assessment, _ page: inout Page) {
@@ -133,6 +140,16 @@ package enum TextReport {
         for gap in coverage.gaps.prefix(10) {
             page.item("\(gap.instance): \(TimeFormat.clock(ms: gap.fromMs)) to \(TimeFormat.clock(ms: gap.throughMs))")
         }
+        for missing in coverage.missing { page.item("missing: \(missing)") }
+    }
+}
+
+/// The ledger's figures in words.
+enum LedgerWords {
+    /// Total, expected, unexpected, and the causes.
+    static func cells(_ total: LedgerSummary.Total) -> [String] {
+        let causes = total.byCause.sorted { $0.key < $1.key }.map { "\($0.key): \($0.value)" }
+        return [String(total.total), String(total.expected), String(total.unexpected), causes.joined(separator: ", ")]
     }
 }
 

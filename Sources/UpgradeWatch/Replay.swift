@@ -59,7 +59,7 @@ package struct Replay {
             player: player, watcher: watcher, store: store, delivery: delivery, intervalMs: config.evaluationIntervalMs,
             untilMs: untilMs, logger: logger)
         try await run.play(progress)
-        try await watcher.finish()
+        try await watcher.finish(atMs: run.endMs)
         try store.close()
         state.close()
         run.outcome.problems = run.player.problems
@@ -75,6 +75,8 @@ package struct Replay {
         let untilMs: Int64?
         let logger: Logger
         var outcome = Outcome()
+        /// The time of the last tick.
+        var endMs: Int64 = 0
 
         mutating func play(_ progress: (Double) -> Void) async throws {
             let manifest = player.manifest
@@ -107,6 +109,7 @@ package struct Replay {
                 }
             }
             try await tick(atMs: endMs)
+            self.endMs = endMs
         }
 
         private mutating func tick(atMs: Int64) async throws {

@@ -120,7 +120,7 @@ package struct WatchService: Sendable {
                 reason: "the address is in use; stop what listens there, or name another one")
         }
         do {
-            try await watcher.finish()
+            try await watcher.finish(atMs: time.nowMs)
         } catch {
             logger.error("watch", metadata: ["error": "\(error)"])
         }

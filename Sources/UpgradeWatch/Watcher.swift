@@ -17,7 +17,7 @@ package actor Watcher {
     private let state: StateDatabase
     private let logger: Logger
     private var tally: LogTally
-    private var observer = ClusterObserver()
+    private var observer: ClusterObserver
     private var tracker: UpgradeTracker
     private var rules: RuleEvaluator
     private var dispatcher: Dispatcher?
@@ -42,6 +42,7 @@ package actor Watcher {
         tally = LogTally(rules: config.logRules)
         let stored = try state.logs.counters()
         tally.restore(counters: stored.counters, evidence: stored.evidence)
+        observer = ClusterObserver(startMs: try state.setting("watched_since").flatMap { Int64($0) })
         tracker = try Watcher.storedTracker(state) ?? UpgradeTracker(batchGapMs: config.upgrade.batchGapMs)
         rules = RuleEvaluator(groups: config.ruleGroups, externalLabels: config.externalLabels)
         rules.restore(try state.alerts.states())
@@ -76,7 +77,15 @@ package actor Watcher {
 
     /// Takes in a line of a log of a replay.
     package func observe(line: [UInt8], of source: LogSource, severity: LogSeverity, atMs: Int64) {
-        line.withUnsafeBytes { tally.add($0, of: source, severity: severity, atMs: atMs) }
+        line.withUnsafeBytes { observe($0, of: source, severity: severity, atMs: atMs) }
+    }
+
+    private func observe(
+        _ line: UnsafeRawBufferPointer, of source: LogSource, severity: LogSeverity, atMs: Int64
+    ) {
+        tally.add(line, of: source, severity: severity, atMs: atMs)
+        let component = source.format == .audit ? "audit" : source.component
+        observer.observe(line: line, component: component, node: source.node, atMs: atMs)
     }
 
     /// Takes in an observation of the Kubernetes API.
@@ -96,24 +105,26 @@ package actor Watcher {
             _ = followers[index].poll { line in
                 let head = LogLineHead(line, format: source.format, nearMs: atMs)
                 lastMs = head.timestampMs ?? lastMs
-                tally.add(line, of: source, severity: head.severity, atMs: lastMs)
+                observe(line, of: source, severity: head.severity, atMs: lastMs)
                 counters.logLines += 1
             }
             if let problem = followers[index].problem, problem != before {
                 logger.warning("log source", metadata: ["error": "\(problem)"])
             }
         }
-        try commitLogs()
+        try commitLogs(atMs: atMs)
     }
 
     /// Writes counters and positions down together; what could not be written goes with the next call.
-    private func commitLogs() throws {
+    private func commitLogs(atMs: Int64) throws {
         var positions: [String: LogPosition] = [:]
         for follower in followers {
             if let position = follower.position { positions[follower.path] = position }
         }
         // A rotated file is passed: should it be met again after a restart, it is not new.
         for path in rotated { positions[path] = LogPosition.end(ofFile: path) }
+        // What the lines told is written before the lines count as read.
+        try keepLedger(atMs: atMs)
         positions = positions.filter { $0.value != committed[$0.key] }
         try state.logs.commit(tally.changes, positions: positions)
         tally.forgetChanges()
@@ -171,9 +182,8 @@ package actor Watcher {
     /// - Throws: an error of the store or the database.
     package func tick(atMs: Int64) throws {
         ticks += 1
-        try commitLogs()
+        try commitLogs(atMs: atMs)
         tally.emit(to: store, atMs: atMs)
-        try state.cluster.add(observer.takeEntries(atMs: atMs))
         observer.emit(to: store, atMs: atMs)
         try tracker.follow(config.upgrade.detects ? store : nil, marks: try state.cluster.marks(), throughMs: atMs)
         for group in rules.groups {
@@ -191,6 +201,17 @@ package actor Watcher {
             savedTracker = tracker.upgrades
         }
     }
+
+    private func keepLedger(atMs: Int64) throws {
+        if !isWatchedSinceKept, let since = observer.watchedSinceMs {
+            try state.set("watched_since", String(since))
+            isWatchedSinceKept = true
+        }
+        let rows = observer.takeEntries(atMs: atMs)
+        observer.added(try state.cluster.write(new: rows.new, changed: rows.changed))
+    }
+
+    private var isWatchedSinceKept = false
 
     private func compare(atMs: Int64) throws {
         guard let upgrade = tracker.upgrades.last, atMs - max(lastComparedMs, 0) >= config.upgrade.compareIntervalMs
@@ -266,8 +287,8 @@ package actor Watcher {
     package var statistics: WatcherCounters { counters }
 
     /// Writes down what a stop must not lose.
-    package func finish() throws {
-        try commitLogs()
+    package func finish(atMs: Int64) throws {
+        try commitLogs(atMs: atMs)
         try state.set("tracker", String(decoding: JSONEncoder().encode(tracker), as: UTF8.self))
     }
 }

@@ -6,7 +6,7 @@ import Testing
 /// The recorded upgrade of a real cluster, through the program: what it must find is known.
 @Suite struct ReplayTests {
     /// One replay of the whole recording for all tests.
-    private static let whole: (directory: TemporaryDirectory, result: (code: Int32, output: String, errors: String)?) =
+    static let whole: (directory: TemporaryDirectory, result: (code: Int32, output: String, errors: String)?) =
         {
             let directory = TemporaryDirectory()
             return (

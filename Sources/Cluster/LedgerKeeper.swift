@@ -1,0 +1,621 @@
+import Foundation
+import Series
+
+/// Brings together what objects, events, logs and audited requests tell of one end, and decides on its cause.
+///
+/// A pure state machine. Reports of one end may come by every way, in any order, and again: they make one row. A row
+/// is given out at once, so that nothing is lost, and again whenever later evidence changes it; after ``settleMs`` it
+/// counts with the cause that it then has.
+struct LedgerKeeper {
+    struct ContainerKey: Hashable {
+        var podUID: String
+        var container: String
+    }
+
+    /// A pod as far as the ledger needs it.
+    private struct Pod {
+        var namespace: String
+        var name: String
+        var node: String
+        var workloadKind: String
+        var workload: String
+        /// Whether its containers are not started again when they end well.
+        var endsByItself: Bool
+        var isFinished = false
+        /// The hash of the template that it was made from, or of the manifest of a static pod.
+        var revision: String?
+        var isStatic: Bool
+        var resourceVersion: UInt64?
+        /// The containers whose end is known, by their IDs.
+        var ended: [String] = []
+    }
+
+    private struct Draft {
+        var entry: LedgerEntry
+        var evidence: [LedgerEvidence]
+        var firstSeenMs: Int64
+        /// Whether the time is the runtime's own, not that of a report.
+        var isTimeExact: Bool
+        /// Whether it was given out to be written down.
+        var isGiven = false
+        /// Whether the ledger did not have it before.
+        var isNew = false
+        var isCounted = false
+        var isChanged = true
+    }
+
+    private struct Killing {
+        var atMs: Int64
+        var evidence: LedgerEvidence
+    }
+
+    /// What happened on a node that ends many containers at once.
+    private struct NodeChange {
+        var atMs: Int64
+        var cause: LedgerCause
+        var text: String
+    }
+
+    /// The newest revision of a workload, and when it replaced another.
+    private struct Revision {
+        var name: String
+        var changedMs: Int64?
+    }
+
+    /// How long an end waits for the evidence of its cause: events, statuses and logs come by different ways.
+    private static let settleMs: Int64 = 15_000
+    /// How long a row takes in evidence after it was first told of.
+    private static let openMs: Int64 = 600_000
+    /// A `Killing` event explains an end that follows it within this time: the longest usual grace period and some.
+    private static let killWindowMs: Int64 = 90_000
+    /// A new revision of a workload explains removals of its pods from this long before it was seen.
+    private static let rolloutMs: Int64 = 600_000
+    /// A change of a node explains the ends that come this long before it was noticed: a booting node is silent.
+    private static let nodeChangeMs: Int64 = 900_000
+    private static let maxEvidence = 10
+    /// Memory is bounded, whatever the logs hold: the oldest hints about pods go first.
+    private static let maxHints = 50_000
+
+    private var pods: [String: Pod] = [:]
+    private var drafts: [String: Draft] = [:]
+    /// The drafts of a pod, by its UID and by its namespace and name, so that evidence finds them.
+    private var draftsOfPod: [String: Set<String>] = [:]
+    private var killings: [ContainerKey: [Killing]] = [:]
+    /// Requests and log lines about the removal of a pod, by namespace and name.
+    private var removalHints: [String: [Killing]] = [:]
+    private var nodeChanges: [String: [NodeChange]] = [:]
+    private var unschedulable: Set<String> = []
+    private var revisions: [String: Revision] = [:]
+    /// What logs tell of pods that no object is known of.
+    private var logPods: [String: (namespace: String, name: String)] = [:]
+    private var logUIDs: [String: String] = [:]
+    private var logContainers: [String: Set<String>] = [:]
+    private var sandboxes: Set<String> = []
+    /// Nodes whose kubelet says `container finished`, so that other lines need not be trusted for it.
+    private var nodesThatFinish: Set<String> = []
+    private(set) var hasObjects = false
+
+    // MARK: Pods
+
+    /// Takes in a pod as it is now.
+    mutating func see(_ pod: PodObject, atMs: Int64) {
+        hasObjects = true
+        let uid = pod.uid
+        let workload = pod.workload
+        var known =
+            pods[uid]
+            ?? Pod(
+                namespace: pod.metadata.namespace ?? "", name: pod.metadata.name, node: "", workloadKind: workload.kind,
+                workload: workload.name, endsByItself: pod.endsByItself, revision: pod.revision,
+                isStatic: pod.isStatic, resourceVersion: nil)
+        let isNew = pods[uid] == nil
+        known.node = pod.spec?.nodeName ?? known.node
+        known.resourceVersion = pod.metadata.resourceVersion.flatMap { UInt64($0) }
+        known.isFinished = pod.status?.phase == "Succeeded" || pod.status?.phase == "Failed"
+        if isNew { noteRevision(known, atMs: atMs) }
+        for status in pod.containerStatuses {
+            for terminated in [status.lastState?.terminated, status.state?.terminated] {
+                guard let terminated, let id = terminated.containerID.map(LedgerKeeper.plainID),
+                    !known.ended.contains(id)
+                else { continue }
+                if known.ended.count >= 16 { known.ended.removeFirst() }
+                known.ended.append(id)
+                pods[uid] = known
+                ended(status.name, terminated, id: id, uid: uid, known, atMs: atMs)
+            }
+        }
+        pods[uid] = known
+        seeRemoval(pod, uid: uid, known, atMs: atMs)
+    }
+
+    private mutating func ended(
+        _ container: String, _ terminated: PodObject.Terminated, id: String, uid: String, _ pod: Pod, atMs: Int64
+    ) {
+        let reason = terminated.reason ?? ""
+        let cause: LedgerCause?
+        switch reason {
+        case "OOMKilled": cause = .outOfMemory
+        case "ContainerStatusUnknown": cause = .kubeletRestart
+        default:
+            cause = terminated.exitCode == 0 && pod.endsByItself ? .jobCompletion : .applicationExit
+        }
+        let finishedMs = terminated.finishedAt.flatMap { TimeFormat.milliseconds(rfc3339: $0) }
+        let entry = LedgerEntry(
+            kind: .exit, atMs: finishedMs ?? atMs, node: pod.node, namespace: pod.namespace, pod: pod.name, podUID: uid,
+            container: container, workloadKind: pod.workloadKind, workload: pod.workload, containerID: id,
+            exitCode: terminated.exitCode, reason: reason)
+        let evidence = LedgerEvidence(
+            source: .object,
+            text: "pod \(pod.namespace)/\(pod.name) container \(container) exit code \(terminated.exitCode) \(reason)",
+            cause: cause)
+        add(entry, evidence, isTimeExact: finishedMs != nil, atMs: atMs)
+    }
+
+    /// What a pod's own fields say of its removal (`DisruptionTarget`, KEP-3329; `status.reason`).
+    private mutating func seeRemoval(_ pod: PodObject, uid: String, _ known: Pod, atMs: Int64) {
+        var found: LedgerEvidence?
+        if let condition = pod.status?.conditions?.first(where: { $0.type == "DisruptionTarget" && $0.status == "True" }
+        ), let reason = condition.reason, let cause = LedgerKeeper.disruptions[reason] {
+            found = LedgerEvidence(
+                source: .object, text: "condition DisruptionTarget: \(reason): \(condition.message ?? "")",
+                cause: cause, detail: cause == .pressureEviction ? LedgerKeeper.resource(pod.status?.message) : "")
+        }
+        switch pod.status?.reason {
+        case "Evicted":
+            let message = pod.status?.message ?? ""
+            found = LedgerEvidence(
+                source: .object, text: "status Evicted: \(message)", cause: .pressureEviction,
+                detail: LedgerKeeper.resource(message))
+        case "Terminated", "Shutdown", "NodeShutdown":
+            found = LedgerEvidence(
+                source: .object, text: "status \(pod.status?.reason ?? ""): \(pod.status?.message ?? "")",
+                cause: .nodeReboot, detail: "graceful node shutdown")
+        default: break
+        }
+        guard let found else { return }
+        // The condition stays while the pod ends: one row, and nothing new to say.
+        if let draft = drafts["pod/" + uid], draft.evidence.contains(found) { return }
+        removed(uid, known, found, atMs: atMs)
+    }
+
+    private static let disruptions: [String: LedgerCause] = [
+        "DeletionByTaintManager": .taintEviction, "DeletionByDeviceTaintManager": .taintEviction,
+        "DeletionByPodGC": .podGarbageCollected, "EvictionByEvictionAPI": .apiEviction,
+        "PreemptionByKubeScheduler": .preemption, "PreemptionByScheduler": .preemption,
+        "TerminationByKubelet": .pressureEviction,
+    ]
+
+    /// The resource of `The node was low on resource: memory. …`.
+    private static func resource(_ message: String?) -> String {
+        guard let message, let range = message.range(of: "resource: ") ?? message.range(of: "condition: ") else {
+            return ""
+        }
+        return String(message[range.upperBound...].prefix { $0.isLetter || $0.isNumber || "-_[]".contains($0) })
+    }
+
+    /// A pod is gone.
+    mutating func remove(uid: String, atMs: Int64, text: String) {
+        guard let pod = pods.removeValue(forKey: uid) else { return }
+        let isDone = pod.endsByItself && pod.isFinished
+        removed(
+            uid, pod, LedgerEvidence(source: .object, text: text, cause: isDone ? .jobCompletion : .podDeleted),
+            atMs: atMs)
+        // What ended with the pod has its cause from the removal.
+        for id in draftsOfPod[uid] ?? [] { drafts[id]?.isChanged = true }
+    }
+
+    /// The pods of a whole list: what is known and not on it is gone.
+    ///
+    /// - Parameter version: the list's `resourceVersion`: a pod that is newer is not missing from it.
+    mutating func keep(_ uids: Set<String>, version: UInt64?, atMs: Int64) {
+        for (uid, pod) in pods where !uids.contains(uid) {
+            if let version, let own = pod.resourceVersion, own > version { continue }
+            remove(uid: uid, atMs: atMs, text: "pod \(pod.namespace)/\(pod.name) is not on the list any more")
+        }
+    }
+
+    /// The time of a removal is that of the first word of it: an evicted pod is deleted later.
+    private mutating func removed(_ uid: String, _ pod: Pod, _ evidence: LedgerEvidence, atMs: Int64) {
+        let entry = LedgerEntry(
+            kind: .deletion, atMs: atMs, node: pod.node, namespace: pod.namespace, pod: pod.name, podUID: uid,
+            workloadKind: pod.workloadKind, workload: pod.workload)
+        add(entry, evidence, isTimeExact: false, atMs: atMs)
+    }
+
+    private mutating func noteRevision(_ pod: Pod, atMs: Int64) {
+        guard let revision = pod.revision else { return }
+        let key = LedgerKeeper.revisionKey(
+            pod.namespace, kind: pod.workloadKind, pod.workload)
+        guard let known = revisions[key] else {
+            revisions[key] = Revision(name: revision, changedMs: nil)
+            return
+        }
+        guard known.name != revision else { return }
+        revisions[key] = Revision(name: revision, changedMs: atMs)
+        for (id, draft) in drafts where draft.entry.namespace == pod.namespace && draft.entry.workload == pod.workload {
+            drafts[id]?.isChanged = true
+        }
+    }
+
+    private static func revisionKey(_ namespace: String, kind: String, _ workload: String) -> String {
+        "\(namespace)/\(kind)/\(workload)"
+    }
+
+    // MARK: Events
+
+    /// Takes in an event of a pod, once.
+    mutating func see(_ event: EventObject, about object: EventObject.Reference, atMs: Int64) {
+        guard let uid = object.uid, let reason = event.reason else { return }
+        let message = event.text
+        let text = "\(reason) \(message)"
+        switch reason {
+        case "Killing":
+            guard let path = object.fieldPath, let open = path.firstIndex(of: "{"), path.hasSuffix("}")
+            else { return }
+            let key = ContainerKey(podUID: uid, container: String(path[path.index(after: open)...].dropLast()))
+            let evidence = LedgerEvidence(source: .event, text: text, cause: LedgerKeeper.cause(killing: message))
+            killings[key, default: []].append(Killing(atMs: atMs, evidence: evidence))
+            if let count = killings[key]?.count, count > 8 { killings[key]?.removeFirst() }
+            for id in draftsOfPod[uid] ?? [] { drafts[id]?.isChanged = true }
+        case "TaintManagerEviction" where message.hasPrefix("Cancelling"): break
+        case "Evicted", "TaintManagerEviction", "Preempted":
+            let cause: LedgerCause =
+                reason == "Evicted" ? .pressureEviction : reason == "Preempted" ? .preemption : .taintEviction
+            let evidence = LedgerEvidence(
+                source: .event, text: text, cause: cause,
+                detail: cause == .pressureEviction ? LedgerKeeper.resource(message) : "")
+            let pod =
+                pods[uid]
+                ?? unknownPod(
+                    namespace: object.namespace ?? "", name: object.name ?? "", node: event.host)
+            removed(uid, pod, evidence, atMs: atMs)
+        case "SandboxChanged":
+            let key = ContainerKey(podUID: uid, container: "")
+            killings[key, default: []].append(
+                Killing(atMs: atMs, evidence: LedgerEvidence(source: .event, text: text, cause: .runtimeRestart)))
+            for id in draftsOfPod[uid] ?? [] { drafts[id]?.isChanged = true }
+        default: break
+        }
+    }
+
+    /// What a `Killing` event or the kubelet's log gives as the reason (kuberuntime's `computePodActions`; the words
+    /// of 1.13 and before told nothing of a deletion).
+    static func cause(killing message: String) -> LedgerCause? {
+        if message.contains("definition changed") || message.contains("spec hash changed") { return .definitionChanged }
+        if message.contains("liveness probe") || message.contains("startup probe") { return .probeFailed }
+        return message.contains("Stopping container") ? .podDeleted : nil
+    }
+
+    // MARK: Nodes
+
+    /// Takes in that something happened to a node as a whole.
+    mutating func nodeChanged(_ node: String, _ cause: LedgerCause, _ text: String, atMs: Int64) {
+        nodeChanges[node, default: []].append(NodeChange(atMs: atMs, cause: cause, text: text))
+        if let count = nodeChanges[node]?.count, count > 8 { nodeChanges[node]?.removeFirst() }
+        for (id, draft) in drafts where draft.entry.node == node { drafts[id]?.isChanged = true }
+    }
+
+    /// Takes in whether a node takes new pods.
+    mutating func cordoned(_ node: String, _ isCordoned: Bool) {
+        if isCordoned { unschedulable.insert(node) } else { unschedulable.remove(node) }
+    }
+
+    // MARK: Logs and requests
+
+    /// Takes in what a line of a log tells.
+    mutating func see(_ clue: LogClue, node: String, atMs: Int64) {
+        switch clue {
+        case .pod(let uid, let namespace, let name):
+            learn(uid, namespace: namespace, name: name)
+        case .containerOf(let uid, let container):
+            learn(uid, container: container)
+        case .sandbox(let id):
+            if sandboxes.count > LedgerKeeper.maxHints { sandboxes.removeAll() }
+            sandboxes.insert(id)
+            if let draft = drafts[id], !draft.isGiven { forget(id, draft) }
+        case .finished(let uid, let id, let exitCode, let line):
+            nodesThatFinish.insert(node)
+            logged(uid, id: id, container: nil, exitCode: exitCode, node: node, line, cause: nil, atMs: atMs)
+        case .died(let uid, let id, let line):
+            guard !nodesThatFinish.contains(node) || drafts[id] != nil, !sandboxes.contains(id) else { return }
+            logged(uid, id: id, container: nil, exitCode: nil, node: node, line, cause: nil, atMs: atMs)
+        case .willRestart(let uid, let id, let container, let message, let line):
+            if let uid { learn(uid, container: container) }
+            logged(
+                uid ?? "", id: id, container: container, exitCode: nil, node: node, line,
+                cause: LedgerKeeper.cause(killing: message), atMs: atMs)
+        case .killing(let uid, let id, let container, let line):
+            learn(uid, container: container)
+            logged(uid, id: id, container: container, exitCode: nil, node: node, line, cause: .podDeleted, atMs: atMs)
+        case .removal(let namespace, let name, let cause, let detail, let line):
+            hint(
+                namespace + "/" + name,
+                LedgerEvidence(source: .log, text: line, cause: cause, detail: detail), node: node, atMs: atMs)
+        case .gone(let namespace, let name, let line):
+            guard !hasObjects else { return }
+            let uid = logUIDs[namespace + "/" + name] ?? "\(namespace)/\(name)"
+            let pod = unknownPod(namespace: namespace, name: name, node: node)
+            removed(
+                uid, pod,
+                LedgerEvidence(source: .log, text: line, cause: pod.endsByItself ? .jobCompletion : .podDeleted),
+                atMs: atMs)
+        case .reclaims: break
+        case .requested(let namespace, let name, let isEviction, let user, let line):
+            let (cause, detail) = LedgerKeeper.cause(user: user, isEviction: isEviction)
+            guard let cause else { return }
+            hint(
+                namespace + "/" + name,
+                LedgerEvidence(source: .audit, text: line, cause: cause, detail: detail), node: "", atMs: atMs)
+        }
+    }
+
+    /// Who deletes pods, by the accounts of the control plane's parts.
+    private static func cause(user: String, isEviction: Bool) -> (LedgerCause?, String) {
+        if isEviction { return (.apiEviction, user) }
+        switch user.split(separator: ":").last.map(String.init) ?? user {
+        case "node-controller", "taint-eviction-controller": return (.taintEviction, "")
+        case "pod-garbage-collector": return (.podGarbageCollected, "")
+        case "replicaset-controller", "statefulset-controller", "daemon-set-controller", "replication-controller":
+            return (.rollout, "")
+        case "job-controller", "cronjob-controller", "ttl-after-finished-controller": return (.jobCompletion, "")
+        case "kube-scheduler": return (.preemption, "")
+        // The controller manager may act with one account for all its controllers, and the garbage collector deletes
+        // for whoever deleted the owner: neither tells why.
+        case "kube-controller-manager", "generic-garbage-collector": return (nil, "")
+        default: return user.hasPrefix("system:node:") ? (nil, "") : (.podDeleted, user)
+        }
+    }
+
+    private mutating func learn(_ uid: String, namespace: String, name: String) {
+        guard logPods[uid] == nil else { return }
+        if logPods.count > LedgerKeeper.maxHints {
+            logPods.removeAll()
+            logUIDs.removeAll()
+        }
+        logPods[uid] = (namespace, name)
+        logUIDs[namespace + "/" + name] = uid
+    }
+
+    private mutating func learn(_ uid: String, container: String) {
+        guard logContainers[uid]?.contains(container) != true else { return }
+        if logContainers.count > LedgerKeeper.maxHints { logContainers.removeAll() }
+        logContainers[uid, default: []].insert(container)
+        for id in draftsOfPod[uid] ?? [] where drafts[id]?.entry.container.isEmpty == true {
+            drafts[id]?.isChanged = true
+        }
+    }
+
+    private mutating func logged(
+        _ uid: String, id: String, container: String?, exitCode: Int?, node: String, _ line: String,
+        cause: LedgerCause?, atMs: Int64
+    ) {
+        guard !sandboxes.contains(id) else { return }
+        // The containers of a pod that is known from the API have their ends in its status: a line of an end that the
+        // status told of long ago, as a restarted kubelet writes them, is no news.
+        if drafts[id] == nil, let pod = pods[uid], pod.ended.contains(id) { return }
+        var entry = LedgerEntry(
+            kind: .exit, atMs: atMs, node: node, podUID: uid, container: container ?? "", containerID: id,
+            exitCode: exitCode)
+        if let pod = pods[uid] {
+            entry.namespace = pod.namespace
+            entry.pod = pod.name
+            entry.workload = pod.workload
+            entry.workloadKind = pod.workloadKind
+        }
+        add(entry, LedgerEvidence(source: .log, text: line, cause: cause), isTimeExact: false, atMs: atMs)
+    }
+
+    private mutating func hint(_ name: String, _ evidence: LedgerEvidence, node: String, atMs: Int64) {
+        if removalHints.count > LedgerKeeper.maxHints { removalHints.removeAll() }
+        removalHints[name, default: []].append(Killing(atMs: atMs, evidence: evidence))
+        if let count = removalHints[name]?.count, count > 8 { removalHints[name]?.removeFirst() }
+        for id in draftsOfPod[name] ?? [] { drafts[id]?.isChanged = true }
+        guard !hasObjects, let cause = evidence.cause, cause.isEviction else { return }
+        let parts = name.split(separator: "/", maxSplits: 1).map(String.init)
+        guard parts.count == 2 else { return }
+        let pod = unknownPod(namespace: parts[0], name: parts[1], node: node)
+        removed(logUIDs[name] ?? name, pod, evidence, atMs: atMs)
+    }
+
+    /// A pod of which nothing but its name is known.
+    private func unknownPod(namespace: String, name: String, node: String) -> Pod {
+        let workload = PodObject.workload(guessedFrom: name)
+        return Pod(
+            namespace: namespace, name: name, node: node, workloadKind: workload.kind, workload: workload.name,
+            endsByItself: workload.kind == "CronJob", revision: nil, isStatic: false, resourceVersion: nil)
+    }
+
+    /// `containerd://abc` without the runtime's name.
+    static func plainID(_ id: String) -> String {
+        guard let range = id.range(of: "://") else { return id }
+        return String(id[range.upperBound...])
+    }
+
+    // MARK: Drafts
+
+    private mutating func add(_ entry: LedgerEntry, _ evidence: LedgerEvidence, isTimeExact: Bool, atMs: Int64) {
+        let id = entry.id
+        guard var draft = drafts[id] else {
+            drafts[id] = Draft(entry: entry, evidence: [evidence], firstSeenMs: atMs, isTimeExact: isTimeExact)
+            index(id, entry)
+            return
+        }
+        if isTimeExact, !draft.isTimeExact {
+            draft.entry.atMs = entry.atMs
+            draft.isTimeExact = true
+        }
+        for field in [
+            \LedgerEntry.node, \.podUID, \.namespace, \.pod, \.container, \.workloadKind, \.workload, \.reason,
+        ] where draft.entry[keyPath: field].isEmpty {
+            draft.entry[keyPath: field] = entry[keyPath: field]
+        }
+        if draft.entry.exitCode == nil { draft.entry.exitCode = entry.exitCode }
+        if !draft.evidence.contains(evidence), draft.evidence.count < LedgerKeeper.maxEvidence {
+            draft.evidence.append(evidence)
+        }
+        draft.isChanged = true
+        drafts[id] = draft
+        index(id, draft.entry)
+    }
+
+    private mutating func index(_ id: String, _ entry: LedgerEntry) {
+        if !entry.podUID.isEmpty { draftsOfPod[entry.podUID, default: []].insert(id) }
+        if !entry.pod.isEmpty { draftsOfPod[entry.namespace + "/" + entry.pod, default: []].insert(id) }
+    }
+
+    private mutating func forget(_ id: String, _ draft: Draft) {
+        drafts[id] = nil
+        for key in [draft.entry.podUID, draft.entry.namespace + "/" + draft.entry.pod] {
+            draftsOfPod[key]?.remove(id)
+            if draftsOfPod[key]?.isEmpty == true { draftsOfPod[key] = nil }
+        }
+    }
+
+    /// The rows that were not given out yet, and those that changed since they were.
+    mutating func take(atMs: Int64) -> (new: [LedgerEntry], changed: [LedgerEntry]) {
+        forgetDrafts(beforeMs: atMs - LedgerKeeper.openMs)
+        var new: [LedgerEntry] = []
+        var changed: [LedgerEntry] = []
+        // Removals first: the containers that ended with a pod ask for its cause.
+        let due = drafts.filter(\.value.isChanged)
+            .sorted { ($0.value.entry.kind == .exit ? 1 : 0, $0.key) < ($1.value.entry.kind == .exit ? 1 : 0, $1.key) }
+        for (id, draft) in due {
+            // A line that says that a container will be killed is not its end yet.
+            let hasEnded =
+                draft.entry.kind != .exit || draft.evidence.contains { $0.source == .object || $0.cause == nil }
+            guard hasEnded || draft.firstSeenMs + LedgerKeeper.killWindowMs <= atMs else { continue }
+            let entry = explained(draft)
+            drafts[id]?.isChanged = false
+            if draft.isGiven, entry == draft.entry { continue }
+            drafts[id]?.entry = entry
+            drafts[id]?.isGiven = true
+            index(id, entry)
+            if draft.isGiven { changed.append(entry) } else { new.append(entry) }
+        }
+        forgetHints(beforeMs: atMs - LedgerKeeper.openMs)
+        let order = { (a: LedgerEntry, b: LedgerEntry) in (a.atMs, a.id) < (b.atMs, b.id) }
+        return (new.sorted(by: order), changed.sorted(by: order))
+    }
+
+    /// Rows that ``take(atMs:)`` gave are in the ledger now, and were not before.
+    mutating func added(_ entries: [LedgerEntry]) {
+        for entry in entries { drafts[entry.id]?.isNew = true }
+    }
+
+    /// The new rows that have waited for their evidence, each once.
+    mutating func settled(atMs: Int64) -> [LedgerEntry] {
+        var settled: [LedgerEntry] = []
+        for (id, draft) in drafts
+        where draft.isNew && !draft.isCounted && draft.firstSeenMs + LedgerKeeper.settleMs <= atMs {
+            drafts[id]?.isCounted = true
+            settled.append(draft.entry)
+        }
+        return settled
+    }
+
+    private mutating func forgetDrafts(beforeMs: Int64) {
+        for (id, draft) in drafts
+        where draft.isGiven && draft.firstSeenMs < beforeMs && (draft.isCounted || !draft.isNew) {
+            forget(id, draft)
+        }
+    }
+
+    private mutating func forgetHints(beforeMs: Int64) {
+        for (key, list) in killings where list.last.map({ $0.atMs < beforeMs }) ?? true { killings[key] = nil }
+        for (key, list) in removalHints where list.last.map({ $0.atMs < beforeMs }) ?? true { removalHints[key] = nil }
+    }
+
+    /// A draft with its cause, from all that is known now.
+    private func explained(_ draft: Draft) -> LedgerEntry {
+        var entry = draft.entry
+        if entry.pod.isEmpty, let pod = logPods[entry.podUID] {
+            entry.namespace = pod.namespace
+            entry.pod = pod.name
+            (entry.workloadKind, entry.workload) = PodObject.workload(guessedFrom: pod.name)
+        }
+        if entry.kind == .exit, entry.container.isEmpty, let names = logContainers[entry.podUID], names.count == 1 {
+            entry.container = names.first ?? ""
+        }
+        var evidence = draft.evidence
+        if entry.kind == .exit { evidence += aboutExit(entry, evidence) }
+        evidence += aboutRemoval(entry)
+        if entry.kind == .exit, let removal = drafts["pod/" + entry.podUID], removal.isGiven,
+            removal.entry.cause.strength > LedgerCause.podDeleted.strength, entry.atMs <= removal.entry.atMs,
+            // What ended before anybody wanted the pod to go ended for its own reason.
+            evidence.contains(where: { $0.cause == .podDeleted }) || removal.entry.cause.isEviction
+        {
+            let cause = removal.entry.cause == .drain ? .apiEviction : removal.entry.cause
+            evidence += removal.entry.evidence.filter { $0.cause == cause }.prefix(1)
+        }
+        // A job's last container ends before its pod is deleted: the deletion says nothing of the end.
+        let order = LedgerEvidence.Source.allCases
+        let ranked = evidence.enumerated().sorted { a, b in
+            let left = a.element.cause?.strength ?? -1
+            let right = b.element.cause?.strength ?? -1
+            if left != right { return left > right }
+            let (first, second) = (order.firstIndex(of: a.element.source), order.firstIndex(of: b.element.source))
+            return (first ?? 0, a.offset) < (second ?? 0, b.offset)
+        }.map(\.element)
+        entry.cause = ranked.first?.cause ?? .unknown
+        entry.detail = ranked.first { $0.cause == entry.cause && !$0.detail.isEmpty }?.detail ?? ""
+        // A node may take pods again while the row is still open.
+        if entry.cause == .apiEviction, unschedulable.contains(entry.node) || draft.entry.cause == .drain {
+            entry.cause = .drain
+        }
+        if entry.kind != .exit { entry.kind = entry.cause.isEviction ? .eviction : .deletion }
+        entry.evidence = Array(ranked.prefix(LedgerKeeper.maxEvidence))
+        return entry
+    }
+
+    private func aboutExit(_ entry: LedgerEntry, _ known: [LedgerEvidence]) -> [LedgerEvidence] {
+        var found: [LedgerEvidence] = []
+        let key = ContainerKey(podUID: entry.podUID, container: entry.container)
+        let killing = killings[key]?.last {
+            $0.atMs <= entry.atMs + 2000 && entry.atMs - $0.atMs < LedgerKeeper.killWindowMs
+        }
+        if let killing { found.append(killing.evidence) }
+        let isWell = entry.exitCode == 0
+        if entry.reason.isEmpty, entry.exitCode != nil {
+            // Only a log told of the end.
+            let endsByItself = entry.workloadKind == "CronJob" || entry.workloadKind == "Job"
+            found.append(
+                LedgerEvidence(
+                    source: .log, text: "exit code \(entry.exitCode ?? 0)",
+                    cause: isWell && endsByItself ? .jobCompletion : .applicationExit))
+        }
+        let sandbox = killings[ContainerKey(podUID: entry.podUID, container: "")]?.last {
+            abs($0.atMs - entry.atMs) < LedgerKeeper.nodeChangeMs
+        }
+        if let sandbox { found.append(sandbox.evidence) }
+        let wasKilled = (known + found).contains { ($0.cause?.strength ?? 0) >= LedgerCause.podDeleted.strength }
+        for change in nodeChanges[entry.node] ?? [] {
+            guard entry.atMs <= change.atMs + 120_000, entry.atMs > change.atMs - LedgerKeeper.nodeChangeMs else {
+                continue
+            }
+            // A container that was told to stop for another reason, or ended while the node ran, ended of that.
+            guard !wasKilled || sandbox != nil else { continue }
+            let isLost = entry.reason == "ContainerStatusUnknown" || entry.reason == "Unknown" || sandbox != nil
+            guard isLost || (change.cause == .nodeReboot && (entry.exitCode ?? 0) > 128) else { continue }
+            found.append(LedgerEvidence(source: .object, text: change.text, cause: change.cause))
+        }
+        return found
+    }
+
+    private func aboutRemoval(_ entry: LedgerEntry) -> [LedgerEvidence] {
+        guard entry.kind != .exit else { return [] }
+        var found = (removalHints[entry.namespace + "/" + entry.pod] ?? [])
+            .filter { $0.atMs <= entry.atMs + 5000 && entry.atMs - $0.atMs < LedgerKeeper.openMs }.map(\.evidence)
+        let key = LedgerKeeper.revisionKey(entry.namespace, kind: entry.workloadKind, entry.workload)
+        if let revision = revisions[key], let changedMs = revision.changedMs,
+            abs(changedMs - entry.atMs) < LedgerKeeper.rolloutMs
+        {
+            let isStatic = entry.workloadKind == "StaticPod"
+            found.append(
+                LedgerEvidence(
+                    source: .object,
+                    text: "\(entry.workloadKind) \(entry.workload) is now of the revision \(revision.name)",
+                    cause: isStatic ? .staticPodChanged : .rollout))
+        }
+        return found
+    }
+}

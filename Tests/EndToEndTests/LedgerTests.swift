@@ -1,0 +1,161 @@
+import Foundation
+import Recording
+import Series
+import TestSupport
+import Testing
+
+/// The ledger of the recorded upgrade against the truth, which is read from the raw watch of pods in another way than
+/// the program's.
+@Suite struct RecordedLedgerTests {
+    private struct Exit: Hashable {
+        var id: String
+        var pod: String
+        var container: String
+        var cause: String
+    }
+
+    /// Every container that the API objects say has ended: by the words of its last line in the watch.
+    private static func truth() throws -> [String: (exit: Exit, atMs: Int64)] {
+        var ends: [String: (exit: Exit, atMs: Int64)] = [:]
+        var player = try RecordingPlayer(directory: Binary.recording)
+        while let (_, event) = player.next() {
+            guard case .object(let file, let line) = event,
+                player.manifest.objects[file].file == "objects/pods.watch.jsonl.zst",
+                let object = try JSONSerialization.jsonObject(with: Data(line)) as? [String: Any],
+                let watch = object["watch"] as? [String: Any], let pod = watch["object"] as? [String: Any],
+                let name = (pod["metadata"] as? [String: Any])?["name"] as? String,
+                let statuses = (pod["status"] as? [String: Any])?["containerStatuses"] as? [[String: Any]]
+            else { continue }
+            for status in statuses {
+                for state in ["state", "lastState"] {
+                    guard
+                        let end = (status[state] as? [String: Any])?["terminated"] as? [String: Any],
+                        let id = (end["containerID"] as? String)?.split(separator: "/").last.map(String.init),
+                        let code = end["exitCode"] as? Int, let at = end["finishedAt"] as? String
+                    else { continue }
+                    // What ran is known: jobs called tick, and a workload that exits with 1 all the time.
+                    let cause =
+                        name.hasPrefix("tick-")
+                        ? "job completion" : code == 1 ? "application exit" : "container definition changed"
+                    ends[id] = (
+                        Exit(id: id, pod: name, container: status["name"] as? String ?? "", cause: cause),
+                        TimeFormat.milliseconds(rfc3339: at) ?? 0
+                    )
+                }
+            }
+        }
+        return ends
+    }
+
+    /// The recording's manifest without some part, with links to its files. Of the targets those that tell of the
+    /// nodes' versions are enough.
+    private func recording(without part: String, in directory: TemporaryDirectory) throws -> String {
+        let path = directory.path + "/recording"
+        try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+        for folder in ["metrics", "logs", "objects"] {
+            let target = URL(fileURLWithPath: Binary.recording).appending(path: folder).standardizedFileURL.path
+            try FileManager.default.createSymbolicLink(atPath: path + "/" + folder, withDestinationPath: target)
+        }
+        var manifest = try #require(
+            try JSONSerialization.jsonObject(
+                with: Data(contentsOf: URL(fileURLWithPath: Binary.recording + "/recording.json"))) as? [String: Any])
+        let targets = manifest["targets"] as? [[String: Any]] ?? []
+        manifest["targets"] = targets.filter {
+            $0["job"] as? String == "kubelet" && $0["metrics_path"] as? String == "/metrics"
+        }
+        manifest[part] = [[String: Any]]()
+        try JSONSerialization.data(withJSONObject: manifest)
+            .write(to: URL(fileURLWithPath: path + "/recording.json"))
+        return path
+    }
+
+    private func replay(_ recording: String, in directory: TemporaryDirectory) throws -> String {
+        let store = directory.path + "/store"
+        let replay = try Binary.run(["replay", recording, "--store", store], in: directory)
+        #expect(replay.code == 0, "\(replay.errors)")
+        return store
+    }
+
+    private func report(
+        of store: String, in directory: TemporaryDirectory
+    ) throws -> (exits: [[String: Any]], json: [String: Any]) {
+        let report = try Binary.run(["report", "--store", store, "--format", "json"], in: directory)
+        let json = try #require(try JSONSerialization.jsonObject(with: Data(report.output.utf8)) as? [String: Any])
+        let ledger = try #require(json["ledger"] as? [String: Any])
+        let entries = try #require(ledger["entries"] as? [[String: Any]])
+        return (entries.filter { $0["kind"] as? String == "exit" }, json)
+    }
+
+    private func exits(_ entries: [[String: Any]]) -> Set<Exit> {
+        Set(
+            entries.map {
+                Exit(
+                    id: $0["container_id"] as? String ?? "", pod: $0["pod"] as? String ?? "",
+                    container: $0["container"] as? String ?? "", cause: $0["cause"] as? String ?? "")
+            })
+    }
+
+    @Test func everyExit_isARow_withItsCause_andThereIsNoOther() throws {
+        let directory = TemporaryDirectory()
+        let (rows, json) = try report(of: ReplayTests.whole.directory.path + "/store", in: directory)
+        let truth = try Self.truth()
+        #expect(truth.count == 79)
+        #expect(rows.count == truth.count)
+        #expect(exits(rows) == Set(truth.values.map(\.exit)))
+        for row in rows {
+            let at = TimeFormat.milliseconds(rfc3339: row["at"] as? String ?? "")
+            #expect(at == truth[row["container_id"] as? String ?? ""]?.atMs)
+        }
+        let changed = rows.filter { $0["cause"] as? String == "container definition changed" }
+        #expect(changed.count == 18)
+        for row in changed {
+            #expect(row["expected"] as? Bool == true)
+            #expect((row["why"] as? String)?.hasPrefix("since 1.31 ") == true)
+            let evidence = row["evidence"] as? [[String: Any]] ?? []
+            for kind in ["event", "log"] {
+                #expect(
+                    evidence.contains {
+                        $0["kind"] as? String == kind
+                            && ($0["text"] as? String)?.contains("definition changed, will be restarted") == true
+                    })
+            }
+        }
+        // The crash loop after the first step is nobody's expectation; before it nothing is judged.
+        let flaky = rows.filter { $0["cause"] as? String == "application exit" }
+        #expect(flaky.allSatisfy { $0["expected"] as? Bool != true })
+        let ledger = try #require(json["ledger"] as? [String: Any])
+        let deleted = (ledger["entries"] as? [[String: Any]])?.filter { $0["kind"] as? String == "deletion" } ?? []
+        #expect(deleted.count == 35)
+        #expect(deleted.allSatisfy { $0["cause"] as? String == "job completion" })
+        let nodes = try #require(ledger["nodes"] as? [[String: Any]])
+        #expect(nodes.compactMap { $0["node"] as? String } == ["node-1", "node-2", "node-3"])
+        for node in nodes {
+            let causes = (node["restarts"] as? [String: Any])?["by_cause"] as? [String: Int]
+            #expect(causes?["container definition changed"] == 6)
+        }
+        #expect((json["coverage"] as? [String: Any])?["missing"] as? [String] == [])
+    }
+
+    @Test func withoutObjects_logsTellTheSameCauses() throws {
+        let directory = TemporaryDirectory()
+        let store = try replay(try recording(without: "objects", in: directory), in: directory)
+        let (rows, json) = try report(of: store, in: directory)
+        let start: Int64 = 1_795_450_676_665
+        let watched = try Self.truth().values.filter { $0.atMs >= start }.map(\.exit)
+        let told = Dictionary(uniqueKeysWithValues: exits(rows).map { ($0.id, $0) })
+        let same = watched.filter { told[$0.id]?.cause == $0.cause && told[$0.id]?.pod == $0.pod }
+        #expect(Double(same.count) >= 0.9 * Double(watched.count), "\(same.count) of \(watched.count)")
+        #expect(Set(told.keys).isSubset(of: watched.map(\.id)))
+        let missing = (json["coverage"] as? [String: Any])?["missing"] as? [String] ?? []
+        #expect(missing.contains { $0.hasPrefix("Kubernetes objects:") })
+    }
+
+    @Test func withoutLogs_objectsTellTheSameCauses() throws {
+        let directory = TemporaryDirectory()
+        let store = try replay(try recording(without: "logs", in: directory), in: directory)
+        let (rows, json) = try report(of: store, in: directory)
+        #expect(exits(rows) == Set(try Self.truth().values.map(\.exit)))
+        let missing = (json["coverage"] as? [String: Any])?["missing"] as? [String] ?? []
+        #expect(missing.map { $0.prefix { $0 != ":" } } == ["kubelet logs", "the API server's audit log"])
+    }
+}
