@@ -38,7 +38,7 @@ let package = Package(
         // Level 3
         .target(name: "Alerting", dependencies: ["Series", "PromQL", "Fetch", "StrictYAML", grdb, logging]),
         .target(
-            name: "Cluster", dependencies: ["Series", "Fetch", "StrictYAML", grdb, logging],
+            name: "Cluster", dependencies: ["Series", "Fetch", grdb, logging, yams],
             resources: [
                 "api-removals", "behaviour-changes", "component-flags", "feature-gates", "metric-continuity",
                 "metrics", "restart-causes",
@@ -127,7 +127,10 @@ if Context.environment["UPGRADE_WATCH_BENCHMARKS"] != nil {
     package.targets.append(
         .executableTarget(
             name: "benchmarks",
-            dependencies: ["Exposition", "LogWatch", "PromQL", "Recording", "Scrape", "Series", "Storage"],
+            dependencies: [
+                "Cluster", "Exposition", "Fetch", "LogWatch", "PromQL", "Recording", "Scrape", "Series", "Storage",
+                "TestSupport", logging,
+            ],
             path: "Benchmarks"))
 }
 

@@ -12,7 +12,11 @@ import Storage
 /// Figures are the best of several rounds: on a shared machine the fastest is the one least disturbed.
 @main
 enum Benchmarks {
-    static func main() throws {
+    static func main() async throws {
+        if CommandLine.arguments.contains("cluster") {
+            try await ClusterBenchmark.run(row: row)
+            return
+        }
         let root = FileManager.default.currentDirectoryPath
         var player = try RecordingPlayer(directory: root + "/demo/recording")
         var bodies: [[UInt8]] = []
@@ -31,6 +35,7 @@ enum Benchmarks {
         try blocks()
         try query()
         try logRules(lines, root: root)
+        try await ClusterBenchmark.run(row: row)
     }
 
     /// The shortest of several rounds, in seconds.

@@ -11,10 +11,15 @@ public func fuzz(_ data: UnsafePointer<UInt8>, _ count: Int) -> CInt {
     for format in LogFormat.allCases { _ = LogLineHead(line, format: format, nearMs: 1_795_453_080_000) }
     _ = AuditEvent(line)
     _ = pattern?.match(line) { $0.count }
-    for kind in ["pods", "nodes", "events"] {
-        guard let observation = try? ObjectObservation.decode(line, kind: kind) else { continue }
+    for kind in ["pods", "nodes", "events", "namespaces"] {
+        guard let observations = try? ObjectObservation.decode(line, kind: kind) else { continue }
         var observer = ClusterObserver()
-        observer.observe(observation, atMs: 1000)
+        for observation in observations { observer.observe(observation, atMs: 1000) }
+        _ = observer.takeEntries(atMs: 100_000)
+    }
+    for component in ["kubelet", "kube-controller-manager", "audit"] {
+        var observer = ClusterObserver()
+        observer.observe(line: line, component: component, node: "n", atMs: 1000)
         _ = observer.takeEntries(atMs: 100_000)
     }
     return 0

@@ -22,6 +22,17 @@ static inline CURLcode uw_easy_setopt_list(CURL *handle, CURLoption option, stru
     return curl_easy_setopt(handle, option, value);
 }
 
+// Copies the bytes: the caller's may go at once.
+static inline CURLcode uw_easy_setopt_blob(CURL *handle, CURLoption option, const void *bytes, size_t count) {
+    struct curl_blob blob = {(void *)bytes, count, CURL_BLOB_COPY};
+    return curl_easy_setopt(handle, option, &blob);
+}
+
+// What a write callback returns to be called again later, with the same bytes (CURLOPT_WRITEFUNCTION).
+static inline size_t uw_write_pause(void) { return CURL_WRITEFUNC_PAUSE; }
+
+static inline CURLcode uw_easy_continue(CURL *handle) { return curl_easy_pause(handle, CURLPAUSE_CONT); }
+
 typedef size_t (*uw_data_callback)(char *data, size_t size, size_t count, void *context);
 
 static inline CURLcode uw_easy_setopt_data(CURL *handle, CURLoption option, uw_data_callback value) {

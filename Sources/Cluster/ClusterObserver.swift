@@ -23,6 +23,8 @@ package struct ClusterObserver {
     package static let evictionsMetric = "upgrade_watch_pod_evictions_total"
     package static let imageMetric = "upgrade_watch_static_pod_info"
 
+    package static let terminatingMetric = "upgrade_watch_namespace_terminating"
+
     private var keeper = LedgerKeeper()
     private var clues = LogClueReader()
     private var nodes: [String: Node] = [:]
@@ -31,6 +33,8 @@ package struct ClusterObserver {
     /// Restart counts by pod and container.
     private var restarts: [String: [String: Restarts]] = [:]
     private var staticPods: [String: Labels] = [:]
+    /// Namespaces that are being deleted, with what is in the way.
+    private var terminating: [String: String] = [:]
     private var seenEvents: Set<String> = []
     private var counters: [Labels: Double] = [:]
     private var emitter = CounterEmitter()
@@ -50,18 +54,25 @@ package struct ClusterObserver {
     package mutating func observe(_ observation: ObjectObservation, atMs: Int64) {
         if startMs == nil { startMs = atMs }
         switch observation {
-        case .nodes(let list, let scope): observe(list, scope, atMs: atMs)
+        case .nodes(let list, let deleted):
+            nodesSeenMs = atMs
+            for node in list { observe(node, deleted: deleted, atMs: atMs) }
         case .events(let list):
             for event in list { observe(event, atMs: atMs) }
-        case .pods(let list, let scope):
-            for pod in list { observe(pod, scope, atMs: atMs) }
-            if case .everything(let version) = scope {
-                let uids = Set(list.map(\.uid))
-                keeper.keep(uids, version: version, atMs: atMs)
-                restarts = restarts.filter { uids.contains($0.key) }
-                staticPods = staticPods.filter { uids.contains($0.key) }
-            }
-        case .failed, .other: break
+        case .pods(let list, let deleted):
+            for pod in list { observe(pod, deleted: deleted, atMs: atMs) }
+        case .namespaces(let list, let deleted):
+            for namespace in list { observe(namespace, deleted: deleted) }
+        case .listed("pods", let uids, let version):
+            keeper.keep(uids, version: version, atMs: atMs)
+            restarts = restarts.filter { keeper.knows($0.key) }
+            staticPods = staticPods.filter { keeper.knows($0.key) }
+        case .listed("nodes", let names, _):
+            nodesSeenMs = atMs
+            nodes = nodes.filter { names.contains($0.key) }
+        case .listed("namespaces", let names, _):
+            terminating = terminating.filter { names.contains($0.key) }
+        case .listed, .failed, .other: break
         }
     }
 
@@ -75,38 +86,44 @@ package struct ClusterObserver {
         }
     }
 
-    private mutating func observe(_ list: [NodeObject], _ scope: ObservationScope, atMs: Int64) {
-        nodesSeenMs = atMs
-        for object in list {
-            let name = object.metadata.name
-            if scope == .deleted {
-                nodes[name] = nil
-                continue
-            }
-            let info = object.status?.nodeInfo
-            let node = Node(
-                version: info?.kubeletVersion ?? "",
-                isReady: object.status?.conditions?.first { $0.type == "Ready" }?.status == "True",
-                bootID: info?.bootID, runtime: info?.containerRuntimeVersion)
-            if let before = nodes[name] {
-                if let boot = node.bootID, let old = before.bootID, boot != old {
-                    keeper.nodeChanged(name, .nodeReboot, "node \(name) has the boot ID \(boot)", atMs: atMs)
-                } else if let runtime = node.runtime, let old = before.runtime, runtime != old {
-                    keeper.nodeChanged(
-                        name, .runtimeRestart, "node \(name) went from \(old) to \(runtime)", atMs: atMs)
-                } else if node.version != before.version {
-                    keeper.nodeChanged(
-                        name, .kubeletRestart, "kubelet of \(name) went from \(before.version) to \(node.version)",
-                        atMs: atMs)
-                }
-            }
-            nodes[name] = node
-            keeper.cordoned(name, object.spec?.unschedulable ?? false)
+    private mutating func observe(_ object: NodeObject, deleted: Bool, atMs: Int64) {
+        let name = object.metadata.name
+        if deleted {
+            nodes[name] = nil
+            return
         }
-        if case .everything = scope {
-            let names = Set(list.map(\.metadata.name))
-            nodes = nodes.filter { names.contains($0.key) }
+        let info = object.status?.nodeInfo
+        let node = Node(
+            version: info?.kubeletVersion ?? "",
+            isReady: object.status?.conditions?.first { $0.type == "Ready" }?.status == "True",
+            bootID: info?.bootID, runtime: info?.containerRuntimeVersion)
+        if let before = nodes[name] {
+            if let boot = node.bootID, let old = before.bootID, boot != old {
+                keeper.nodeChanged(name, .nodeReboot, "node \(name) has the boot ID \(boot)", atMs: atMs)
+            } else if let runtime = node.runtime, let old = before.runtime, runtime != old {
+                keeper.nodeChanged(name, .runtimeRestart, "node \(name) went from \(old) to \(runtime)", atMs: atMs)
+            } else if node.version != before.version {
+                keeper.nodeChanged(
+                    name, .kubeletRestart, "kubelet of \(name) went from \(before.version) to \(node.version)",
+                    atMs: atMs)
+            }
         }
+        nodes[name] = node
+        keeper.cordoned(name, object.spec?.unschedulable ?? false)
+    }
+
+    /// A namespace that is being deleted tells by its conditions what is in the way (KEP-1209's predecessor: the
+    /// namespace controller's `NamespaceDeletion…` conditions, 1.16).
+    private mutating func observe(_ namespace: NamespaceObject, deleted: Bool) {
+        let name = namespace.metadata.name
+        guard !deleted, namespace.status?.phase == "Terminating" else {
+            terminating[name] = nil
+            return
+        }
+        let blocking = (namespace.status?.conditions ?? []).filter { $0.status == "True" }
+        terminating[name] =
+            blocking.isEmpty
+            ? "" : blocking.map { "\($0.reason ?? $0.type): \($0.message ?? "")" }.joined(separator: "; ")
     }
 
     private mutating func observe(_ event: EventObject, atMs: Int64) {
@@ -118,16 +135,17 @@ package struct ClusterObserver {
         keeper.see(event, about: object, atMs: event.timestampMs ?? atMs)
     }
 
-    private mutating func observe(_ pod: PodObject, _ scope: ObservationScope, atMs: Int64) {
-        keeper.see(pod, atMs: atMs)
+    private mutating func observe(_ pod: PodObject, deleted: Bool, atMs: Int64) {
+        let isNewest = keeper.see(pod, atMs: atMs)
         let uid = pod.uid
-        if scope == .deleted {
+        if deleted {
             keeper.remove(
                 uid: uid, atMs: atMs, text: "pod \(pod.metadata.namespace ?? "")/\(pod.metadata.name) was deleted")
             restarts[uid] = nil
             staticPods[uid] = nil
             return
         }
+        guard isNewest else { return }
         let workload = pod.workload
         for status in pod.containerStatuses {
             if restarts[uid]?[status.name]?.count == status.restartCount { continue }
@@ -178,6 +196,12 @@ package struct ClusterObserver {
         sink.append(
             restarts.values.flatMap { $0.values.map { ($0.labels, Double($0.count)) } }, atMs: atMs)
         sink.append(staticPods.values.map { ($0, 1) }, atMs: atMs)
+        sink.append(
+            terminating.map { name, why in
+                var labels: Labels = ["namespace": name, "reason": String(why.prefix(300)), "job": "kubernetes-objects"]
+                labels[Labels.metricName] = ClusterObserver.terminatingMetric
+                return (labels, 1)
+            }, atMs: atMs)
         emitNodes(to: sink)
     }
 

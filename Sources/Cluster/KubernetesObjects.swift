@@ -1,24 +1,22 @@
 import Foundation
 import Series
 
-/// One observation of the Kubernetes API: an event of a watch, or a whole list.
+/// One observation of the Kubernetes API.
 package enum ObjectObservation: Sendable {
-    case pods([PodObject], ObservationScope)
-    case nodes([NodeObject], ObservationScope)
+    /// Pods as they are now, or as they were when they were deleted.
+    case pods([PodObject], deleted: Bool)
+    case nodes([NodeObject], deleted: Bool)
     case events([EventObject])
+    case namespaces([NamespaceObject], deleted: Bool)
+    /// A list of a kind was read to its end: what is known and not among these is gone.
+    ///
+    /// The identities are UIDs of pods, and names of nodes and namespaces; the version is the list's, where it is a
+    /// number.
+    case listed(kind: String, identities: Set<String>, version: UInt64?)
     /// The watch failed; it is taken up again.
     case failed(String)
     /// A kind that nothing is read of yet.
     case other
-}
-
-/// What the objects of an observation are of all that there are.
-package enum ObservationScope: Sendable, Equatable {
-    /// All of them, as of a `resourceVersion` where that is a number: what is not among them is gone.
-    case everything(version: UInt64?)
-    /// Those that are there now, among others.
-    case present
-    case deleted
 }
 
 /// The fields of `v1.Pod` that are read.
@@ -183,6 +181,26 @@ package struct NodeObject: Decodable, Sendable {
     package var status: Status?
 }
 
+/// The fields of `v1.Namespace` that are read.
+package struct NamespaceObject: Decodable, Sendable {
+    package struct Metadata: Decodable, Sendable {
+        package var name: String
+        package var deletionTimestamp: String?
+    }
+    package struct Condition: Decodable, Sendable {
+        package var type: String
+        package var status: String
+        package var reason: String?
+        package var message: String?
+    }
+    package struct Status: Decodable, Sendable {
+        package var phase: String?
+        package var conditions: [Condition]?
+    }
+    package var metadata: Metadata
+    package var status: Status?
+}
+
 /// The fields of an event that are read: of `v1.Event`, and of `events.k8s.io/v1` `Event`, which names them
 /// otherwise.
 package struct EventObject: Decodable, Sendable {
@@ -236,46 +254,5 @@ package struct EventObject: Decodable, Sendable {
             series?.lastObservedTime, lastTimestamp, deprecatedLastTimestamp, eventTime, firstTimestamp,
             metadata.creationTimestamp,
         ].lazy.compactMap { $0 }.first.flatMap { TimeFormat.milliseconds(rfc3339: $0) }
-    }
-}
-
-extension ObjectObservation {
-    /// One event of a watch.
-    private struct Watched<Object: Decodable>: Decodable {
-        var type: String
-        var object: Object
-    }
-    private struct List<Object: Decodable>: Decodable {
-        struct Metadata: Decodable { var resourceVersion: String? }
-        var metadata: Metadata?
-        var items: [Object]?
-    }
-    private struct Line<Object: Decodable>: Decodable {
-        var watch: Watched<Object>?
-        var list: List<Object>?
-        var error: String?
-    }
-
-    /// Reads a line of a recording's `objects` file.
-    ///
-    /// - Throws: `DecodingError` for a line that is not of the format.
-    package static func decode(_ line: UnsafeRawBufferPointer, kind: String) throws -> ObjectObservation {
-        let data = Data(line)
-        switch kind {
-        case "pods": return try decode(data) { .pods($0, $1) }
-        case "nodes": return try decode(data) { .nodes($0, $1) }
-        case "events": return try decode(data) { objects, _ in .events(objects) }
-        default: return .other
-        }
-    }
-
-    private static func decode<Object: Decodable>(
-        _ data: Data, _ make: ([Object], ObservationScope) -> ObjectObservation
-    ) throws -> ObjectObservation {
-        let line = try JSONDecoder().decode(Line<Object>.self, from: data)
-        if let error = line.error { return .failed(error) }
-        if let watch = line.watch { return make([watch.object], watch.type == "DELETED" ? .deleted : .present) }
-        return make(
-            line.list?.items ?? [], .everything(version: line.list?.metadata?.resourceVersion.flatMap { UInt64($0) }))
     }
 }

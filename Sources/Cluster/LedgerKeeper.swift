@@ -28,6 +28,8 @@ struct LedgerKeeper {
         var resourceVersion: UInt64?
         /// The containers whose end is known, by their IDs.
         var ended: [String] = []
+        /// How many ends its containers' statuses have told of.
+        var ends: [String: Int] = [:]
     }
 
     private struct Draft {
@@ -94,13 +96,23 @@ struct LedgerKeeper {
     /// Nodes whose kubelet says `container finished`, so that other lines need not be trusted for it.
     private var nodesThatFinish: Set<String> = []
     private(set) var hasObjects = false
+    /// Pods that are gone, with their last version.
+    private var removedPods: [String: UInt64] = [:]
 
     // MARK: Pods
 
-    /// Takes in a pod as it is now.
-    mutating func see(_ pod: PodObject, atMs: Int64) {
+    /// Whether a pod is there.
+    func knows(_ uid: String) -> Bool { pods[uid] != nil }
+
+    /// Takes in a pod as it is, or was: a watch that is taken up again may tell of the past.
+    ///
+    /// - Returns: Whether it is the newest that is known of the pod.
+    @discardableResult
+    mutating func see(_ pod: PodObject, atMs: Int64) -> Bool {
         hasObjects = true
         let uid = pod.uid
+        let version = pod.metadata.resourceVersion.flatMap { UInt64($0) }
+        if let version, let removed = removedPods[uid], version <= removed { return false }
         let workload = pod.workload
         var known =
             pods[uid]
@@ -109,11 +121,13 @@ struct LedgerKeeper {
                 workload: workload.name, endsByItself: pod.endsByItself, revision: pod.revision,
                 isStatic: pod.isStatic, resourceVersion: nil)
         let isNew = pods[uid] == nil
+        let isNewest = version.map { $0 >= known.resourceVersion ?? 0 } ?? true
         known.node = pod.spec?.nodeName ?? known.node
-        known.resourceVersion = pod.metadata.resourceVersion.flatMap { UInt64($0) }
+        known.resourceVersion = max(version ?? 0, known.resourceVersion ?? 0)
         known.isFinished = pod.status?.phase == "Succeeded" || pod.status?.phase == "Failed"
         if isNew { noteRevision(known, atMs: atMs) }
         for status in pod.containerStatuses {
+            var shown = 0
             for terminated in [status.lastState?.terminated, status.state?.terminated] {
                 guard let terminated, let id = terminated.containerID.map(LedgerKeeper.plainID),
                     !known.ended.contains(id)
@@ -121,11 +135,56 @@ struct LedgerKeeper {
                 if known.ended.count >= 16 { known.ended.removeFirst() }
                 known.ended.append(id)
                 pods[uid] = known
+                shown += 1
+                if !isNewest { forgetUnseenEnd(of: status.name, uid: uid) }
                 ended(status.name, terminated, id: id, uid: uid, known, atMs: atMs)
             }
+            guard isNewest else { continue }
+            // Each restart is an end, and so is a state that is terminated now.
+            let told = status.restartCount + (status.state?.terminated == nil ? 0 : 1)
+            if !isNew, let before = known.ends[status.name], told - before > shown {
+                unseenEnds(
+                    status.name, numbers: before..<min(told - shown, before + LedgerKeeper.maxUnseen), uid: uid, known,
+                    atMs: atMs)
+            }
+            known.ends[status.name] = told
         }
         pods[uid] = known
         seeRemoval(pod, uid: uid, known, atMs: atMs)
+        return isNewest
+    }
+
+    /// Makes rows of ends that no status showed: a restart count that grew by two tells of one more than the last
+    /// state does, where the watch was interrupted in between.
+    ///
+    /// Where the node's log is read, it tells of them better.
+    private mutating func unseenEnds(
+        _ container: String, numbers: Range<Int>, uid: String, _ pod: Pod, atMs: Int64
+    ) {
+        guard !nodesThatFinish.contains(pod.node) else { return }
+        for number in numbers {
+            add(
+                LedgerEntry(
+                    kind: .exit, atMs: atMs, node: pod.node, namespace: pod.namespace, pod: pod.name, podUID: uid,
+                    container: container, workloadKind: pod.workloadKind, workload: pod.workload,
+                    containerID: "\(uid)/\(container)/\(number)"),
+                LedgerEvidence(
+                    source: .object,
+                    text: "the restart count of \(container) tells of an end after \(number) others that no status showed",
+                    cause: .unknown),
+                isTimeExact: false, atMs: atMs)
+        }
+    }
+
+    private static let maxUnseen = 20
+
+    /// An end that was not seen is shown by a status that came late.
+    private mutating func forgetUnseenEnd(of container: String, uid: String) {
+        let prefix = "\(uid)/\(container)/"
+        guard let id = (draftsOfPod[uid] ?? []).filter({ $0.hasPrefix(prefix) }).min(), let draft = drafts[id],
+            !draft.isGiven
+        else { return }
+        forget(id, draft)
     }
 
     private mutating func ended(
@@ -196,6 +255,8 @@ struct LedgerKeeper {
     /// A pod is gone.
     mutating func remove(uid: String, atMs: Int64, text: String) {
         guard let pod = pods.removeValue(forKey: uid) else { return }
+        if removedPods.count > LedgerKeeper.maxHints { removedPods.removeAll() }
+        removedPods[uid] = pod.resourceVersion
         let isDone = pod.endsByItself && pod.isFinished
         removed(
             uid, pod, LedgerEvidence(source: .object, text: text, cause: isDone ? .jobCompletion : .podDeleted),
@@ -483,6 +544,9 @@ struct LedgerKeeper {
             // A line that says that a container will be killed is not its end yet.
             let hasEnded =
                 draft.entry.kind != .exit || draft.evidence.contains { $0.source == .object || $0.cause == nil }
+            // A status that shows an end which seems lost may come late.
+            let isUnseen = draft.entry.kind == .exit && id.contains("/")
+            guard !isUnseen || draft.firstSeenMs + LedgerKeeper.settleMs <= atMs else { continue }
             guard hasEnded || draft.firstSeenMs + LedgerKeeper.killWindowMs <= atMs else { continue }
             let entry = explained(draft)
             drafts[id]?.isChanged = false

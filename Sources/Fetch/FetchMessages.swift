@@ -6,6 +6,10 @@ package struct TLSOptions: Sendable, Equatable {
     package var caFile: String?
     package var certFile: String?
     package var keyFile: String?
+    /// The same as PEM text, which comes before the file.
+    package var ca: Secret?
+    package var cert: Secret?
+    package var key: Secret?
     /// Accepts any certificate: only where the user says so.
     package var insecureSkipVerify = false
 
@@ -42,6 +46,8 @@ package struct FetchRequest: Sendable {
     package var body: [UInt8]?
     /// From the start of the connection to the last byte of the body.
     package var timeoutMs: Int64 = 10_000
+    /// A transfer that brings nothing for so long has failed; nil: only the timeout counts.
+    package var idleTimeoutMs: Int64?
     /// Of the body after decompression.
     package var maxBodyBytes = 64 << 20
     package var followRedirects = true

@@ -20,10 +20,24 @@ package final class HTTPClient: Sendable {
     ///
     /// - Throws: ``FetchError``; cancelling the task ends the transfer with the code `cancelled`.
     package func fetch(_ request: FetchRequest) async throws(FetchError) -> FetchResponse {
+        try await run(request, into: nil)
+    }
+
+    /// Sends a request whose answer's body goes into a pipe as it comes, whatever its size.
+    ///
+    /// - Returns: Once the answer has ended. The body of an answer with another status than 200 is in it, not in the
+    ///   pipe.
+    /// - Throws: ``FetchError``; the pipe has ended then too.
+    package func stream(_ request: FetchRequest, into pipe: BytePipe) async throws(FetchError) -> FetchResponse {
+        defer { pipe.finish() }
+        return try await run(request, into: pipe)
+    }
+
+    private func run(_ request: FetchRequest, into pipe: BytePipe?) async throws(FetchError) -> FetchResponse {
         let id = loop.nextID()
         let result: Result<FetchResponse, FetchError> = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                loop.submit(.start(id, request, continuation))
+                loop.submit(.start(id, request, pipe, continuation))
             }
         } onCancel: {
             loop.submit(.cancel(id))
@@ -37,8 +51,10 @@ private final class TransferLoop: @unchecked Sendable {
     typealias Continuation = CheckedContinuation<Result<FetchResponse, FetchError>, Never>
 
     enum Command {
-        case start(UInt64, FetchRequest, Continuation)
+        case start(UInt64, FetchRequest, BytePipe?, Continuation)
         case cancel(UInt64)
+        /// The reader of a transfer's pipe has made room.
+        case resume(UInt64)
         case stop
     }
 
@@ -83,7 +99,7 @@ private final class TransferLoop: @unchecked Sendable {
             return false
         }
         if stopped {
-            if case .start(_, let request, let continuation) = command {
+            if case .start(_, let request, _, let continuation) = command {
                 let url = FetchRequest.redacted(request.url)
                 continuation.resume(
                     returning: .failure(FetchError(code: .cancelled, url: url, reason: "the client was stopped")))
@@ -108,13 +124,17 @@ private final class TransferLoop: @unchecked Sendable {
             }
             for command in commands {
                 switch command {
-                case .start(let id, let request, let continuation) where cancelled.remove(id) != nil:
+                case .start(let id, let request, _, let continuation) where cancelled.remove(id) != nil:
                     let url = FetchRequest.redacted(request.url)
                     continuation.resume(
                         returning: .failure(FetchError(code: .cancelled, url: url, reason: "cancelled")))
-                case .start(let id, let request, let continuation):
+                case .start(let id, let request, let pipe, let continuation):
                     lastStarted = max(lastStarted, id)
-                    start(id, request, continuation, &transfers)
+                    start(id, request, pipe, continuation, &transfers)
+                case .resume(let id):
+                    if let transfer = transfers.values.first(where: { $0.id == id }) {
+                        _ = uw_easy_continue(transfer.easy)
+                    }
                 case .cancel(let id):
                     if let transfer = transfers.values.first(where: { $0.id == id }) {
                         transfer.failure = transfer.error(.cancelled, "cancelled")
@@ -144,7 +164,7 @@ private final class TransferLoop: @unchecked Sendable {
             return inbox.commands
         }
         for command in rest {
-            if case .start(_, let request, let continuation) = command {
+            if case .start(_, let request, _, let continuation) = command {
                 let url = FetchRequest.redacted(request.url)
                 continuation.resume(
                     returning: .failure(FetchError(code: .cancelled, url: url, reason: "the client was stopped")))
@@ -158,11 +178,13 @@ private final class TransferLoop: @unchecked Sendable {
     }
 
     private func start(
-        _ id: UInt64, _ request: FetchRequest, _ continuation: Continuation,
+        _ id: UInt64, _ request: FetchRequest, _ pipe: BytePipe?, _ continuation: Continuation,
         _ transfers: inout [UnsafeMutableRawPointer: Transfer]
     ) {
         do throws(FetchError) {
-            let transfer = try Transfer(id: id, request: request, continuation: continuation)
+            let transfer = try Transfer(
+                id: id, request: request, pipe: pipe, resume: { [weak self] in self?.submit(.resume(id)) },
+                continuation: continuation)
             transfers[transfer.easy] = transfer
             curl_multi_add_handle(multi, transfer.easy)
         } catch {

@@ -12,6 +12,8 @@ final class Transfer {
     var failure: FetchError?
 
     private let request: FetchRequest
+    private let pipe: BytePipe?
+    private let resume: @Sendable () -> Void
     private var headerList: UnsafeMutablePointer<curl_slist>?
     private var body: [UInt8] = []
     private var headers: [String: String] = [:]
@@ -19,7 +21,7 @@ final class Transfer {
     private let upload: UnsafeMutablePointer<CChar>?
 
     init(
-        id: UInt64, request: FetchRequest,
+        id: UInt64, request: FetchRequest, pipe: BytePipe?, resume: @escaping @Sendable () -> Void,
         continuation: CheckedContinuation<Result<FetchResponse, FetchError>, Never>
     ) throws(FetchError) {
         let url = FetchRequest.redacted(request.url)
@@ -30,6 +32,8 @@ final class Transfer {
         self.easy = easy
         self.continuation = continuation
         self.request = request
+        self.pipe = pipe
+        self.resume = resume
         errorText[0] = 0
         if let bytes = request.body {
             let copy = UnsafeMutablePointer<CChar>.allocate(capacity: max(1, bytes.count))
@@ -55,6 +59,10 @@ final class Transfer {
         set(CURLOPT_PROTOCOLS_STR, "http,https")
         set(CURLOPT_REDIR_PROTOCOLS_STR, "http,https")
         set(CURLOPT_TIMEOUT_MS, Int(request.timeoutMs))
+        if let idle = request.idleTimeoutMs {
+            set(CURLOPT_LOW_SPEED_LIMIT, 1)
+            set(CURLOPT_LOW_SPEED_TIME, Int(idle / 1000))
+        }
         set(CURLOPT_FOLLOWLOCATION, request.followRedirects ? 1 : 0)
         set(CURLOPT_MAXREDIRS, FetchRequest.maxRedirects)
         set(CURLOPT_TCP_KEEPALIVE, 1)
@@ -86,7 +94,7 @@ final class Transfer {
         uw_easy_setopt_data(easy, CURLOPT_WRITEFUNCTION) { data, _, count, context in
             guard let data, let context else { return 0 }
             let transfer = Unmanaged<Transfer>.fromOpaque(context).takeUnretainedValue()
-            return transfer.receive(UnsafeRawBufferPointer(start: data, count: count)) ? count : 0
+            return transfer.receive(UnsafeRawBufferPointer(start: data, count: count))
         }
         uw_easy_setopt_pointer(easy, CURLOPT_HEADERDATA, context)
         uw_easy_setopt_data(easy, CURLOPT_HEADERFUNCTION) { data, size, count, context in
@@ -101,6 +109,14 @@ final class Transfer {
         if let file = request.tls.caFile { set(CURLOPT_CAINFO, file) }
         if let file = request.tls.certFile { set(CURLOPT_SSLCERT, file) }
         if let file = request.tls.keyFile { set(CURLOPT_SSLKEY, file) }
+        for (text, option) in [
+            (request.tls.ca, CURLOPT_CAINFO_BLOB), (request.tls.cert, CURLOPT_SSLCERT_BLOB),
+            (request.tls.key, CURLOPT_SSLKEY_BLOB),
+        ] {
+            guard let text else { continue }
+            let bytes = Array(text.value.utf8)
+            uw_easy_setopt_blob(easy, option, bytes, bytes.count)
+        }
         if request.tls.insecureSkipVerify {
             set(CURLOPT_SSL_VERIFYPEER, 0)
             set(CURLOPT_SSL_VERIFYHOST, 0)
@@ -137,13 +153,19 @@ final class Transfer {
     private func set(_ option: CURLoption, _ value: Int) { uw_easy_setopt_long(easy, option, value) }
     private func set(_ option: CURLoption, _ value: String) { uw_easy_setopt_string(easy, option, value) }
 
-    private func receive(_ data: UnsafeRawBufferPointer) -> Bool {
+    /// - Returns: what curl's write callback returns: the bytes that were taken.
+    private func receive(_ data: UnsafeRawBufferPointer) -> Int {
+        if let pipe {
+            var status = 0
+            uw_easy_getinfo_long(easy, CURLINFO_RESPONSE_CODE, &status)
+            if status == 200 { return pipe.push(data, resume: resume) ? data.count : uw_write_pause() }
+        }
         guard body.count + data.count <= request.maxBodyBytes else {
             failure = error(.bodyTooLarge, "the body is larger than the limit of \(request.maxBodyBytes) bytes")
-            return false
+            return 0
         }
         body.append(contentsOf: data)
-        return true
+        return data.count
     }
 
     private func receiveHeader(_ data: UnsafeRawBufferPointer) {

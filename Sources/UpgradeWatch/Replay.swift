@@ -136,8 +136,8 @@ package struct Replay {
         private mutating func object(_ file: RecordingManifest.Objects, _ line: [UInt8], atMs: Int64) async {
             outcome.objects += 1
             do {
-                let observation = try line.withUnsafeBytes { try ObjectObservation.decode($0, kind: file.kind) }
-                await watcher.observe(observation, atMs: atMs)
+                let observations = try line.withUnsafeBytes { try ObjectObservation.decode($0, kind: file.kind) }
+                for observation in observations { await watcher.observe(observation, atMs: atMs) }
             } catch {
                 logger.warning("recorded object", metadata: ["file": "\(file.file)", "error": "\(error)"])
             }

@@ -1,4 +1,5 @@
 import Alerting
+import Cluster
 import PromQL
 import Scrape
 import Series
@@ -10,6 +11,7 @@ struct SelfMetrics: Sendable {
     let board: TargetBoard
     let watcher: Watcher
     let alerts: AlertStore
+    let objects: ObjectBoard
 
     func text() async -> String {
         let stored = store.counters
@@ -58,6 +60,17 @@ struct SelfMetrics: Sendable {
             "upgrade_watch_notifications_dropped_total", "counter", "Messages given up because too many waited.",
             watched.messagesDropped)
         add("upgrade_watch_notifications_queue_length", "gauge", "Messages that wait.", (try? alerts.queued()) ?? 0)
+        let kinds = objects.all
+        func addKinds(_ name: String, _ help: String, _ value: KeyPath<ObjectWatch.Counters, Int>) {
+            guard !kinds.isEmpty else { return }
+            out += "# HELP \(name) \(help)\n# TYPE \(name) counter\n"
+            for kind in kinds { out += "\(name){kind=\"\(kind.kind)\"} \(kind.counters[keyPath: value])\n" }
+        }
+        addKinds("upgrade_watch_object_lists_total", "Lists of Kubernetes objects read to their end.", \.lists)
+        addKinds("upgrade_watch_object_watches_total", "Watches of Kubernetes objects opened.", \.watches)
+        addKinds("upgrade_watch_object_events_total", "Events of watches.", \.events)
+        addKinds("upgrade_watch_object_errors_total", "Lists and watches that failed.", \.errors)
+        addKinds("upgrade_watch_object_unreadable_total", "Objects that could not be read.", \.unreadable)
         return out
     }
 }

@@ -22,9 +22,14 @@ package struct WatchService: Sendable {
     private let configFile: String
     private let config: Config
     private let time: any TimeSource
+    private let environment: [String: String]
     private let logger: Logger
 
-    package init(configFile: String, config: Config, time: any TimeSource, logger: Logger) {
+    /// - Parameter environment: of the process: where a kubeconfig or a service account is looked for.
+    package init(
+        configFile: String, config: Config, time: any TimeSource, environment: [String: String], logger: Logger
+    ) {
+        self.environment = environment
         self.configFile = configFile
         self.config = config
         self.time = time
@@ -81,7 +86,18 @@ package struct WatchService: Sendable {
         let deliver = DeliveryLoop(
             delivery: Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger),
             time: time, logger: logger)
-        let metrics = SelfMetrics(store: store, board: board, watcher: watcher, alerts: state.alerts)
+        let objectBoard = ObjectBoard()
+        var objects: [ServiceGroupConfiguration.ServiceConfiguration] = []
+        if let kubernetes = config.kubernetes {
+            let api = KubernetesAPI(
+                endpoint: try kubernetes.endpoint(environment: environment), client: client, time: time)
+            objects = [
+                .init(
+                    service: ObjectService(
+                        api: api, watcher: watcher, board: objectBoard, time: time, logger: logger))
+            ]
+        }
+        let metrics = SelfMetrics(store: store, board: board, watcher: watcher, alerts: state.alerts, objects: objectBoard)
         let context = WebContext(
             source: store, engine: QueryEngine(), time: time, targets: { board.statuses },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
@@ -100,7 +116,7 @@ package struct WatchService: Sendable {
             }, logger: quiet)
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                services: [
+                services: objects + [
                     .init(service: flusher), .init(service: watch), .init(service: deliver), .init(service: scrapes),
                     .init(service: web),
                     .init(

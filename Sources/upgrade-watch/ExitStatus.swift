@@ -1,5 +1,6 @@
 import Alerting
 import ArgumentParser
+import Cluster
 import Comparison
 import Fetch
 import Foundation
@@ -46,6 +47,7 @@ enum ExitStatus: Int32 {
         case is FetchError: self = .unavailable
         case let error as PromQLError: self = error.kind == .badData ? .badData : .unavailable
         case is UnknownUpgrade: self = .usage
+        case is KubernetesConfigError: self = .configuration
         case is ServerError: self = .unavailable
         default: self = .fault
         }

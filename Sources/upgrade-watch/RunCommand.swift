@@ -31,7 +31,10 @@ struct RunCommand: AsyncParsableCommand {
         logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
         let loaded = try await reporting(yaml: .configuration) { try Config.load(file: config) }
         try await reporting {
-            try await WatchService(configFile: config, config: loaded, time: WallClock(), logger: logger).run()
+            try await WatchService(
+                configFile: config, config: loaded, time: WallClock(),
+                environment: ProcessInfo.processInfo.environment, logger: logger
+            ).run()
         }
     }
 }

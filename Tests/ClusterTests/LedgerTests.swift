@@ -30,8 +30,9 @@ private final class Scene {
     }
 
     private func observeLine(_ line: String, _ kind: String, atMs: Int64) throws {
-        let observation = try Array(line.utf8).withUnsafeBytes { try ObjectObservation.decode($0, kind: kind) }
-        observer.observe(observation, atMs: atMs)
+        for observation in try Array(line.utf8).withUnsafeBytes({ try ObjectObservation.decode($0, kind: kind) }) {
+            observer.observe(observation, atMs: atMs)
+        }
     }
 
     func log(_ line: String, _ component: String = "kubelet", node: String = "n1", atMs: Int64) {

@@ -70,6 +70,7 @@ private struct ConfigLoader {
                 config.targets += ScrapeConfigReader(global: global, folder: folder).read(value)
             }
             for value in fields.list("log_sources") { logSource(value, &config) }
+            if let value = fields.take("kubernetes") { config.kubernetes = kubernetes(value) }
             upgrade(fields.take("upgrade"), &config)
             signals(fields.take("signals"), &config)
             logRules(fields.take("log_rules"), &config)
@@ -90,6 +91,15 @@ private struct ConfigLoader {
             if let path = fields.string("path") { config.storage.path = resolve(path) }
             if let ms = fields.durationMs("retention") { config.storage.retentionMs = ms }
         }
+    }
+
+    private func kubernetes(_ value: YAMLValue) -> KubernetesConfig {
+        var kubernetes = KubernetesConfig()
+        value.fields { fields in
+            kubernetes.kubeconfig = fields.string("kubeconfig").map(resolve)
+            kubernetes.context = fields.string("context")
+        }
+        return kubernetes
     }
 
     private func web(_ value: YAMLValue?, _ config: inout Config) {

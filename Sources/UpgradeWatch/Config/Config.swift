@@ -1,4 +1,5 @@
 import Alerting
+import Cluster
 import Comparison
 import Foundation
 import LogWatch
@@ -17,6 +18,8 @@ package struct Config: Sendable {
     package var targets: [ScrapeTarget] = []
     package var logSources: [LogSourceConfig] = []
     package var logRules: [LogRule] = []
+    /// nil: no objects are watched.
+    package var kubernetes: KubernetesConfig?
     package var upgrade = UpgradeConfig()
     package var signals: [Signal] = []
     /// The text of the signals' files: a report made from the store reads it from there.
@@ -44,6 +47,28 @@ package struct WebConfig: Sendable, Equatable {
     package var port = 9095
 
     package init() {}
+}
+
+/// `kubernetes`.
+package struct KubernetesConfig: Sendable, Equatable {
+    /// nil: the service account of the pod that the process runs in, or else what kubectl would take.
+    package var kubeconfig: String?
+    /// nil: the kubeconfig's current one.
+    package var context: String?
+
+    package init() {}
+
+    /// The API server and what opens it.
+    ///
+    /// - Throws: `KubernetesConfigError`.
+    package func endpoint(environment: [String: String]) throws -> KubernetesEndpoint {
+        if let kubeconfig { return try Kubeconfig.endpoint(path: kubeconfig, context: context) }
+        if context == nil, let endpoint = Kubeconfig.inCluster(environment: environment) { return endpoint }
+        let path =
+            environment["KUBECONFIG"].flatMap { $0.split(separator: ":").first.map(String.init) }
+            ?? (environment["HOME"] ?? "") + "/.kube/config"
+        return try Kubeconfig.endpoint(path: path, context: context)
+    }
 }
 
 /// `upgrade`.

@@ -1,0 +1,195 @@
+import Fetch
+import Foundation
+import Logging
+import Series
+
+/// A kind of objects that is listed and watched.
+package struct WatchedKind: Sendable, Equatable {
+    /// As recordings name it: `pods`.
+    package var name: String
+    /// The path of all of them in all namespaces.
+    package var path: String
+
+    package static let pods = WatchedKind(name: "pods", path: "/api/v1/pods")
+    package static let nodes = WatchedKind(name: "nodes", path: "/api/v1/nodes")
+    package static let events = WatchedKind(name: "events", path: "/api/v1/events")
+    package static let namespaces = WatchedKind(name: "namespaces", path: "/api/v1/namespaces")
+}
+
+/// Keeps a kind of objects in view: lists them in pages, then watches, and takes the watch up again where it ended.
+///
+/// What client-go's reflector does (`k8s.io/client-go/tools/cache`): bookmarks move the version from which a watch is
+/// taken up; 410 Gone means a new list; faults are waited out with growing pauses, as long as the server asks where it
+/// asks. An object that can't be read is told and passed over.
+package struct ObjectWatch: Sendable {
+    /// What a watch has done so far.
+    package struct Counters: Sendable, Equatable {
+        package var lists = 0
+        package var watches = 0
+        package var events = 0
+        package var errors = 0
+        /// Objects that could not be read, or were too large.
+        package var unreadable = 0
+
+        package init() {}
+    }
+
+    private let api: KubernetesAPI
+    private let kind: WatchedKind
+    private let time: any TimeSource
+    private let logger: Logger
+    private let observe: @Sendable (ObjectObservation) async -> Void
+    private let count: @Sendable (Counters) -> Void
+
+    private static let pageSize = 500
+    /// How long the server keeps one watch open.
+    private static let watchSeconds: Int64 = 300
+    private static let firstPauseMs: Int64 = 500
+    private static let longestPauseMs: Int64 = 30_000
+    /// etcd refuses larger requests than 1.5 MB by default; some clusters allow more.
+    private static let maxObjectBytes = 32 << 20
+
+    /// - Parameters:
+    ///   - observe: gets what was seen, in order; the watch goes on when it returns.
+    ///   - count: gets the counters when they change.
+    package init(
+        _ kind: WatchedKind, api: KubernetesAPI, time: any TimeSource, logger: Logger,
+        count: @escaping @Sendable (Counters) -> Void = { _ in },
+        observe: @escaping @Sendable (ObjectObservation) async -> Void
+    ) {
+        self.kind = kind
+        self.api = api
+        self.time = time
+        self.logger = logger
+        self.count = count
+        self.observe = observe
+    }
+
+    /// Why a watch ended.
+    private enum End {
+        /// Go on from the last version.
+        case over
+        /// The version is too old: list again.
+        case gone
+    }
+
+    /// Lists and watches until the task is cancelled.
+    package func run() async {
+        var counters = Counters()
+        var version: String?
+        var pauseMs = ObjectWatch.firstPauseMs
+        var problem = ""
+        while !Task.isCancelled {
+            let startedMs = time.nowMs
+            do {
+                if let known = version {
+                    switch try await watch(from: known, &version, &counters) {
+                    case .over: break
+                    case .gone: version = nil
+                    }
+                } else {
+                    version = try await list(&counters)
+                }
+                if !problem.isEmpty { logger.notice("\(kind.name) are seen again") }
+                problem = ""
+                // A server that ends every watch at once is asked with pauses.
+                let isQuick = version != nil && counters.watches > 1 && time.nowMs - startedMs < 1000
+                pauseMs = isQuick ? min(pauseMs * 2, ObjectWatch.longestPauseMs) : ObjectWatch.firstPauseMs
+                if isQuick { try? await time.sleep(untilMs: time.nowMs + pauseMs) }
+            } catch {
+                if Task.isCancelled { return }
+                counters.errors += 1
+                count(counters)
+                var waitMs = pauseMs
+                if let refusal = error as? KubernetesAPIError {
+                    if refusal.status == 410 { version = nil }
+                    if let asked = refusal.retryAfterMs { waitMs = max(waitMs, asked) }
+                }
+                if problem != "\(error)" {
+                    logger.warning("\(kind.name) can't be watched", metadata: ["error": "\(error)"])
+                    await observe(.failed("\(error)"))
+                }
+                problem = "\(error)"
+                pauseMs = min(pauseMs * 2, ObjectWatch.longestPauseMs)
+                try? await time.sleep(untilMs: time.nowMs + waitMs)
+            }
+        }
+    }
+
+    // MARK: List
+
+    /// Lists all objects, page by page.
+    ///
+    /// - Returns: The version to watch from.
+    private func list(_ counters: inout Counters) async throws -> String {
+        var names: Set<String> = []
+        var continuation: String?
+        var version = ""
+        repeat {
+            var query = [("limit", String(ObjectWatch.pageSize))]
+            if let continuation { query.append(("continue", continuation)) }
+            let body = try await api.get(kind.path, query: query)
+            let page = try ObjectPage.decode(body, kind: kind.name, path: kind.path)
+            names.formUnion(page.identities)
+            counters.unreadable += page.unreadable
+            version = page.version
+            continuation = page.continuation
+            await observe(page.observation)
+        } while continuation != nil && !Task.isCancelled
+        counters.lists += 1
+        count(counters)
+        await observe(.listed(kind: kind.name, identities: names, version: UInt64(version)))
+        return version
+    }
+
+    // MARK: Watch
+
+    private func watch(from known: String, _ version: inout String?, _ counters: inout Counters) async throws -> End {
+        let pipe = BytePipe()
+        counters.watches += 1
+        count(counters)
+        let query = [
+            ("watch", "1"), ("allowWatchBookmarks", "true"), ("resourceVersion", known),
+            ("timeoutSeconds", String(ObjectWatch.watchSeconds)),
+        ]
+        async let transfer: Void = api.watch(
+            kind.path, query: query, timeoutMs: (ObjectWatch.watchSeconds + 30) * 1000, into: pipe)
+        var splitter = LineSplitter(maxLineBytes: ObjectWatch.maxObjectBytes)
+        var end = End.over
+        reading: while let bytes = await pipe.next() {
+            for line in splitter.add(bytes) {
+                switch WatchLine.decode(line, kind: kind.name) {
+                case .object(let observation, let newVersion):
+                    counters.events += 1
+                    await observe(observation)
+                    if let newVersion { version = newVersion }
+                case .bookmark(let newVersion): version = newVersion
+                case .error(let status, let message):
+                    if status == 410 {
+                        end = .gone
+                        break reading
+                    }
+                    throw KubernetesAPIError(path: kind.path, status: status, message: message)
+                case .unreadable(let reason):
+                    counters.unreadable += 1
+                    logger.warning("an object of the watch can't be read", metadata: [
+                        "kind": "\(kind.name)", "error": "\(reason)",
+                    ])
+                    // What it said may matter: the list tells the state in which it left things.
+                    end = .gone
+                    break reading
+                }
+            }
+            if splitter.tooLong > 0 {
+                counters.unreadable += 1
+                logger.warning("an object of the watch is too large", metadata: ["kind": "\(kind.name)"])
+                end = .gone
+                break reading
+            }
+        }
+        count(counters)
+        // Leaving early cancels the transfer; a transfer that ended by itself tells how.
+        if end == .over { try await transfer }
+        return end
+    }
+}
