@@ -73,8 +73,8 @@ let package = Package(
         .executableTarget(
             name: "upgrade-watch",
             dependencies: [
-                "Series", "StrictYAML", "Fetch", "PromQL", "Storage", "Cluster", "Alerting", "Recording", "Comparison",
-                "Report", "WebAPI", "UpgradeWatch", argumentParser, logging,
+                "Series", "StrictYAML", "Fetch", "PromQL", "Storage", "Cluster", "LogWatch", "Alerting", "Recording",
+                "Comparison", "Report", "WebAPI", "UpgradeWatch", argumentParser, logging, yams,
             ]),
         .executableTarget(name: "webhook-printer", dependencies: [hummingbird, argumentParser, logging]),
         // Tests

@@ -123,7 +123,8 @@ enum ClusterBenchmark {
         let items = (from..<to).map { isPods ? pod($0, version: $0 + 1, ended: nil) : node($0) }
         let next = to < total ? String(to) : ""
         connection.answer(
-            #"{"metadata":{"resourceVersion":"500000","continue":"\#(next)"},"items":[\#(items.joined(separator: ","))]}"#)
+            #"{"metadata":{"resourceVersion":"500000","continue":"\#(next)"},"items":[\#(items.joined(separator: ","))]}"#
+        )
     }
 
     /// A pod of the size that pods have: most of it is managed fields and specification.
@@ -136,7 +137,8 @@ enum ClusterBenchmark {
     }
 
     private static let managed: String = {
-        let field = #"{"manager":"kubelet","operation":"Update","fieldsV1":{"f:status":{"f:conditions":{".":{}},"f:phase":{},"f:podIP":{},"f:startTime":{}}}}"#
+        let field =
+            #"{"manager":"kubelet","operation":"Update","fieldsV1":{"f:status":{"f:conditions":{".":{}},"f:phase":{},"f:podIP":{},"f:startTime":{}}}}"#
         return "[" + Array(repeating: field, count: 24).joined(separator: ",") + "]"
     }()
 

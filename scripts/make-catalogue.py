@@ -88,11 +88,22 @@ def factor_of(row):
     return "1"
 
 
-KUBERNETES = ("kube-", "kubelet", "all (")
+def gone_in(row):
+    """The first version without the old metric: hidden comes before removed."""
+    key = lambda text: [int(part) for part in text.split(".")]
+    found = versions(row["removed_in"])[:1] + re.findall(r"hidden (?:from )?(\d+\.\d+)", row["notes"])
+    return minor(min(found, key=key)) if found else ""
+
+
+# What the tables do not have: metrics whose names are made at run time.
+EXTRA = [
+    ("kubernetes", "*_rate_limiter_use", "", "removed", "1", "", "1.26", "",
+     "it had measured nothing for years (kubernetes/kubernetes#113054)"),
+]
 
 
 def continuity(source):
-    lines = []
+    lines = list(EXTRA)
     for row in rows(source, "metric-continuity.csv"):
         # A family of metrics that share a prefix.
         for column in ("old_metric", "new_metric"):
@@ -104,7 +115,7 @@ def continuity(source):
         component = "kubernetes" if row["component"].startswith("all (") else row["component"].split(" ")[0]
         lines.append((
             component, row["old_metric"], new, kind if new or kind == "removed" else "approximate", factor_of(row),
-            label_renames(row), minor(row["removed_in"]), minor(row["new_present"]), row["notes"][:160],
+            label_renames(row), gone_in(row), minor(row["new_present"]), row["notes"][:160],
         ))
     write("metric-continuity.tsv", ("component", "old", "new", "kind", "factor", "labels", "gone_in", "new_since", "note"), lines)
 

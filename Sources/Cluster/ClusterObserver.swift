@@ -9,6 +9,7 @@ package struct ClusterObserver {
         var isReady: Bool
         var bootID: String?
         var runtime: String?
+        var address: String
     }
 
     private struct Restarts {
@@ -23,7 +24,13 @@ package struct ClusterObserver {
     package static let evictionsMetric = "upgrade_watch_pod_evictions_total"
     package static let imageMetric = "upgrade_watch_static_pod_info"
 
-    package static let terminatingMetric = "upgrade_watch_namespace_terminating"
+    /// 1 for each object that something is wrong with: `kind`, `name` and `problem` tell what.
+    package static let problemMetric = "upgrade_watch_object_problem"
+
+    private static let kindsWithProblems = [
+        "namespaces": "Namespace", "customresourcedefinitions": "CustomResourceDefinition",
+        "apiservices": "APIService",
+    ]
 
     private var keeper = LedgerKeeper()
     private var clues = LogClueReader()
@@ -33,8 +40,8 @@ package struct ClusterObserver {
     /// Restart counts by pod and container.
     private var restarts: [String: [String: Restarts]] = [:]
     private var staticPods: [String: Labels] = [:]
-    /// Namespaces that are being deleted, with what is in the way.
-    private var terminating: [String: String] = [:]
+    /// What is wrong with objects, by kind and name.
+    private var problems: [String: String] = [:]
     private var seenEvents: Set<String> = []
     private var counters: [Labels: Double] = [:]
     private var emitter = CounterEmitter()
@@ -62,7 +69,11 @@ package struct ClusterObserver {
         case .pods(let list, let deleted):
             for pod in list { observe(pod, deleted: deleted, atMs: atMs) }
         case .namespaces(let list, let deleted):
-            for namespace in list { observe(namespace, deleted: deleted) }
+            for one in list { note(one.problem, "Namespace", one.metadata.name, deleted: deleted) }
+        case .customResourceDefinitions(let list, let deleted):
+            for one in list { note(one.problem, "CustomResourceDefinition", one.metadata.name, deleted: deleted) }
+        case .apiServices(let list, let deleted):
+            for one in list { note(one.problem, "APIService", one.metadata.name, deleted: deleted) }
         case .listed("pods", let uids, let version):
             keeper.keep(uids, version: version, atMs: atMs)
             restarts = restarts.filter { keeper.knows($0.key) }
@@ -70,8 +81,11 @@ package struct ClusterObserver {
         case .listed("nodes", let names, _):
             nodesSeenMs = atMs
             nodes = nodes.filter { names.contains($0.key) }
-        case .listed("namespaces", let names, _):
-            terminating = terminating.filter { names.contains($0.key) }
+        case .listed(let plural, let names, _) where ClusterObserver.kindsWithProblems[plural] != nil:
+            let prefix = (ClusterObserver.kindsWithProblems[plural] ?? "") + "/"
+            problems = problems.filter { key, _ in
+                !key.hasPrefix(prefix) || names.contains(String(key.dropFirst(prefix.count)))
+            }
         case .listed, .failed, .other: break
         }
     }
@@ -96,7 +110,8 @@ package struct ClusterObserver {
         let node = Node(
             version: info?.kubeletVersion ?? "",
             isReady: object.status?.conditions?.first { $0.type == "Ready" }?.status == "True",
-            bootID: info?.bootID, runtime: info?.containerRuntimeVersion)
+            bootID: info?.bootID, runtime: info?.containerRuntimeVersion,
+            address: object.status?.addresses?.first { $0.type == "InternalIP" }?.address ?? "")
         if let before = nodes[name] {
             if let boot = node.bootID, let old = before.bootID, boot != old {
                 keeper.nodeChanged(name, .nodeReboot, "node \(name) has the boot ID \(boot)", atMs: atMs)
@@ -112,18 +127,8 @@ package struct ClusterObserver {
         keeper.cordoned(name, object.spec?.unschedulable ?? false)
     }
 
-    /// A namespace that is being deleted tells by its conditions what is in the way (KEP-1209's predecessor: the
-    /// namespace controller's `NamespaceDeletion…` conditions, 1.16).
-    private mutating func observe(_ namespace: NamespaceObject, deleted: Bool) {
-        let name = namespace.metadata.name
-        guard !deleted, namespace.status?.phase == "Terminating" else {
-            terminating[name] = nil
-            return
-        }
-        let blocking = (namespace.status?.conditions ?? []).filter { $0.status == "True" }
-        terminating[name] =
-            blocking.isEmpty
-            ? "" : blocking.map { "\($0.reason ?? $0.type): \($0.message ?? "")" }.joined(separator: "; ")
+    private mutating func note(_ problem: String?, _ kind: String, _ name: String, deleted: Bool) {
+        problems["\(kind)/\(name)"] = deleted ? nil : problem
     }
 
     private mutating func observe(_ event: EventObject, atMs: Int64) {
@@ -197,9 +202,13 @@ package struct ClusterObserver {
             restarts.values.flatMap { $0.values.map { ($0.labels, Double($0.count)) } }, atMs: atMs)
         sink.append(staticPods.values.map { ($0, 1) }, atMs: atMs)
         sink.append(
-            terminating.map { name, why in
-                var labels: Labels = ["namespace": name, "reason": String(why.prefix(300)), "job": "kubernetes-objects"]
-                labels[Labels.metricName] = ClusterObserver.terminatingMetric
+            problems.map { key, problem in
+                let parts = key.split(separator: "/", maxSplits: 1).map(String.init)
+                var labels: Labels = [
+                    "kind": parts.first ?? "", "name": parts.last ?? "", "problem": String(problem.prefix(300)),
+                    "job": "kubernetes-objects",
+                ]
+                labels[Labels.metricName] = ClusterObserver.problemMetric
                 return (labels, 1)
             }, atMs: atMs)
         emitNodes(to: sink)
@@ -214,7 +223,10 @@ package struct ClusterObserver {
         for (name, node) in nodes {
             let base: Labels = ["node": name, "job": "kubernetes-objects"]
             info.insert(
-                base.merging([Labels.metricName: ClusterObserver.nodeInfoMetric, "kubelet_version": node.version]))
+                base.merging([
+                    Labels.metricName: ClusterObserver.nodeInfoMetric, "kubelet_version": node.version,
+                    "internal_ip": node.address,
+                ]))
             samples.append((base.merging([Labels.metricName: ClusterObserver.nodeReadyMetric]), node.isReady ? 1 : 0))
         }
         for labels in info { samples.append((labels, 1)) }

@@ -8,9 +8,11 @@ package enum ObjectObservation: Sendable {
     case nodes([NodeObject], deleted: Bool)
     case events([EventObject])
     case namespaces([NamespaceObject], deleted: Bool)
+    case customResourceDefinitions([CustomResourceDefinitionObject], deleted: Bool)
+    case apiServices([APIServiceObject], deleted: Bool)
     /// A list of a kind was read to its end: what is known and not among these is gone.
     ///
-    /// The identities are UIDs of pods, and names of nodes and namespaces; the version is the list's, where it is a
+    /// The identities are UIDs of pods, and names of what has no namespace; the version is the list's, where it is a
     /// number.
     case listed(kind: String, identities: Set<String>, version: UInt64?)
     /// The watch failed; it is taken up again.
@@ -161,6 +163,10 @@ package struct PodObject: Decodable, Sendable {
 /// The fields of `v1.Node` that are read.
 package struct NodeObject: Decodable, Sendable {
     package struct Metadata: Decodable, Sendable { package var name: String }
+    package struct Address: Decodable, Sendable {
+        package var type: String
+        package var address: String
+    }
     package struct NodeInfo: Decodable, Sendable {
         package var kubeletVersion: String
         package var bootID: String?
@@ -172,6 +178,7 @@ package struct NodeObject: Decodable, Sendable {
     }
     package struct Spec: Decodable, Sendable { package var unschedulable: Bool? }
     package struct Status: Decodable, Sendable {
+        package var addresses: [Address]?
         package var nodeInfo: NodeInfo?
         package var conditions: [Condition]?
     }
@@ -181,24 +188,72 @@ package struct NodeObject: Decodable, Sendable {
     package var status: Status?
 }
 
+/// The name of an object without a namespace.
+package struct NameOnly: Decodable, Sendable { package var name: String }
+
+/// A condition of an object's status.
+package struct ObjectCondition: Decodable, Sendable {
+    package var type: String
+    package var status: String
+    package var reason: String?
+    package var message: String?
+}
+
 /// The fields of `v1.Namespace` that are read.
 package struct NamespaceObject: Decodable, Sendable {
-    package struct Metadata: Decodable, Sendable {
-        package var name: String
-        package var deletionTimestamp: String?
-    }
-    package struct Condition: Decodable, Sendable {
-        package var type: String
-        package var status: String
-        package var reason: String?
-        package var message: String?
-    }
     package struct Status: Decodable, Sendable {
         package var phase: String?
-        package var conditions: [Condition]?
+        package var conditions: [ObjectCondition]?
     }
-    package var metadata: Metadata
+    package var metadata: NameOnly
     package var status: Status?
+
+    /// What is wrong with it; nil for nothing.
+    ///
+    /// One that is being deleted tells by its conditions what is in the way.
+    var problem: String? {
+        guard status?.phase == "Terminating" else { return nil }
+        let blocking = (status?.conditions ?? []).filter { $0.status == "True" }
+            .map { "\($0.reason ?? $0.type): \($0.message ?? "")" }
+        return (["Terminating"] + blocking).joined(separator: "; ")
+    }
+}
+
+/// The fields of `apiextensions.k8s.io/v1` `CustomResourceDefinition` that are read.
+package struct CustomResourceDefinitionObject: Decodable, Sendable {
+    package struct Version: Decodable, Sendable {
+        package var name: String
+        package var served: Bool
+    }
+    package struct Spec: Decodable, Sendable { package var versions: [Version]? }
+    package struct Status: Decodable, Sendable { package var storedVersions: [String]? }
+    package var metadata: NameOnly
+    package var spec: Spec?
+    package var status: Status?
+
+    /// What is wrong with it: objects are stored in a version that is not served, as a rollback leaves them behind.
+    var problem: String? {
+        let served = Set((spec?.versions ?? []).filter(\.served).map(\.name))
+        let lost = (status?.storedVersions ?? []).filter { !served.contains($0) }
+        return lost.isEmpty
+            ? nil : "objects are stored in the version \(lost.joined(separator: ", ")), which is not served"
+    }
+}
+
+/// The fields of `apiregistration.k8s.io/v1` `APIService` that are read.
+package struct APIServiceObject: Decodable, Sendable {
+    package struct Status: Decodable, Sendable { package var conditions: [ObjectCondition]? }
+    package var metadata: NameOnly
+    package var status: Status?
+
+    /// What is wrong with it: its API can't be discovered or asked.
+    var problem: String? {
+        guard let condition = status?.conditions?.first(where: { $0.type == "Available" && $0.status == "False" })
+        else {
+            return nil
+        }
+        return "not available: \(condition.reason ?? ""): \(condition.message ?? "")"
+    }
 }
 
 /// The fields of an event that are read: of `v1.Event`, and of `events.k8s.io/v1` `Event`, which names them

@@ -147,7 +147,10 @@ struct LedgerKeeper {
                     status.name, numbers: before..<min(told - shown, before + LedgerKeeper.maxUnseen), uid: uid, known,
                     atMs: atMs)
             }
-            known.ends[status.name] = told
+            // A container that waits for its next start has an end less in its state than when it had just ended; a count
+            // that falls further begins anew.
+            let before = known.ends[status.name] ?? told
+            known.ends[status.name] = told < before - 1 ? told : max(told, before)
         }
         pods[uid] = known
         seeRemoval(pod, uid: uid, known, atMs: atMs)
@@ -170,7 +173,8 @@ struct LedgerKeeper {
                     containerID: "\(uid)/\(container)/\(number)"),
                 LedgerEvidence(
                     source: .object,
-                    text: "the restart count of \(container) tells of an end after \(number) others that no status showed",
+                    text:
+                        "the restart count of \(container) tells of an end after \(number) others that no status showed",
                     cause: .unknown),
                 isTimeExact: false, atMs: atMs)
         }

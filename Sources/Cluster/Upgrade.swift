@@ -5,10 +5,15 @@ package enum UpgradePhase: String, Sendable, Codable {
     /// No step yet.
     case baseline
     case upgrading
+    /// No step for a while, and components of the old version are left.
+    case paused
     /// Every component has the new version; the time of observation runs.
     case soaking
     /// The time of observation is over.
     case done
+    /// Components go back to the old version.
+    case rollingBack = "rolling_back"
+    /// Every component that was upgraded is back at the old version.
     case rolledBack = "rolled_back"
 }
 
@@ -71,11 +76,29 @@ package struct Upgrade: Sendable, Equatable, Codable {
     /// The components that run on every node.
     package static let nodeComponents: Set<String> = ["kubelet", "kube-proxy"]
 
+    /// The components of the control plane that have Kubernetes' own version.
+    package static let controlPlane: Set<String> = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+
+    /// A roll-out without a step for so long is paused.
+    package static let pauseMs: Int64 = 1_800_000
+
     /// The phase at a time, for a soak of a length.
     package func phase(atMs: Int64, soakMs: Int64) -> UpgradePhase {
-        if rolledBackMs != nil { return .rolledBack }
-        guard let finishedMs, atMs >= finishedMs else { return .upgrading }
+        if let rolledBackMs, atMs >= rolledBackMs { return isBack(atMs: atMs) ? .rolledBack : .rollingBack }
+        guard let finishedMs, atMs >= finishedMs else {
+            let last = steps.last { $0.atMs <= atMs }?.atMs ?? startedMs
+            return atMs - last > Upgrade.pauseMs ? .paused : .upgrading
+        }
         return atMs < finishedMs + soakMs ? .soaking : .done
+    }
+
+    /// Whether nothing has the new version any more.
+    private func isBack(atMs: Int64) -> Bool {
+        var versions: [String: String] = [:]
+        for step in steps where step.atMs <= atMs {
+            versions["\(step.component)/\(step.node ?? step.instance ?? "")"] = step.to
+        }
+        return !versions.values.contains(to)
     }
 
     /// The step that most likely set something off: the last one at or before a time, of the component and node

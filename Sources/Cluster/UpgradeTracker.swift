@@ -1,3 +1,4 @@
+import Foundation
 import Series
 
 /// A sign of which version runs where.
@@ -232,30 +233,87 @@ extension UpgradeTracker {
         in source: any SeriesSource, fromMs: Int64, throughMs: Int64
     ) throws -> [VersionSighting] {
         var sightings: [VersionSighting] = []
-        for series in try source.select(
-            [.equal(Labels.metricName, "kubernetes_build_info")], fromMs: fromMs, throughMs: throughMs)
-        {
-            // The label was gitVersion before 1.17.
-            guard let version = series.labels["git_version"] ?? series.labels["gitVersion"] else { continue }
-            let component = series.labels["component"] ?? series.labels["job"] ?? "unknown"
-            for (atMs, value) in zip(series.timestampsMs, series.values) where value == 1 {
-                sightings.append(
-                    VersionSighting(
-                        atMs: atMs, component: component, instance: series.labels["instance"],
-                        node: series.labels["node"], version: version, origin: "metrics"))
-            }
-        }
+        /// The nodes by their addresses: a target of the control plane is often known by its address alone.
+        var nodes: [String: String] = [:]
         for series in try source.select(
             [.equal(Labels.metricName, ClusterObserver.nodeInfoMetric)], fromMs: fromMs, throughMs: throughMs)
         {
-            guard let version = series.labels["kubelet_version"] else { continue }
+            guard let version = series.labels["kubelet_version"], let node = series.labels["node"] else { continue }
+            nodes[node] = node
+            if let address = series.labels["internal_ip"] { nodes[address] = node }
             for (atMs, value) in zip(series.timestampsMs, series.values) where value == 1 {
                 sightings.append(
                     VersionSighting(
-                        atMs: atMs, component: "kubelet", instance: nil, node: series.labels["node"],
-                        version: version, origin: "objects"))
+                        atMs: atMs, component: "kubelet", instance: nil, node: node, version: version,
+                        origin: "objects"))
+            }
+        }
+        // A static pod's image has the version before its component answers.
+        for series in try source.select(
+            [.equal(Labels.metricName, ClusterObserver.imageMetric)], fromMs: fromMs, throughMs: throughMs)
+        {
+            guard let image = series.labels["image"], let tag = image.split(separator: ":").last.map(String.init),
+                tag.hasPrefix("v"), KubernetesVersion(tag) != nil, let component = series.labels["component"],
+                Upgrade.controlPlane.contains(component)
+            else { continue }
+            for (atMs, value) in zip(series.timestampsMs, series.values) where value == 1 {
+                sightings.append(
+                    VersionSighting(
+                        atMs: atMs, component: component, instance: nil, node: series.labels["node"],
+                        version: tag.prefix { $0 != "@" }.description, origin: "objects"))
+            }
+        }
+        for series in try source.select(
+            [.equal(Labels.metricName, "kubernetes_build_info")], fromMs: fromMs, throughMs: throughMs)
+        {
+            // The label was gitVersion before 1.19.
+            guard let version = series.labels["git_version"] ?? series.labels["gitVersion"] else { continue }
+            let component = series.labels["component"] ?? series.labels["job"] ?? "unknown"
+            let instance = series.labels["instance"]
+            let host = instance.map { text in text.lastIndex(of: ":").map { String(text[..<$0]) } ?? text } ?? ""
+            let node = series.labels["node"] ?? nodes[host.trimmingCharacters(in: CharacterSet(charactersIn: "[]"))]
+            for (atMs, value) in zip(series.timestampsMs, series.values) where value == 1 {
+                sightings.append(
+                    VersionSighting(
+                        atMs: atMs, component: component, instance: instance, node: node, version: version,
+                        origin: "metrics"))
             }
         }
         return sightings.sorted { $0.atMs < $1.atMs }
+    }
+
+    /// What the version-skew policy (kubernetes.io/releases/version-skew-policy) says against versions that run side by
+    /// side: kubelets at most three minor versions older than the oldest API server, two before 1.28, and never newer;
+    /// controller manager and scheduler at most one older, and not newer.
+    package static func skew(of sightings: [VersionSighting]) -> [String] {
+        var latest: [VersionSighting.Subject: VersionSighting] = [:]
+        for sighting in sightings { latest[sighting.subject] = sighting }
+        let seen = latest.values.compactMap { sighting in
+            KubernetesVersion(sighting.version).map { (sighting: sighting, version: $0) }
+        }
+        let servers = seen.filter { $0.sighting.component == "kube-apiserver" }.map(\.version)
+        guard let oldest = servers.min(), let newest = servers.max() else { return [] }
+        var words: [String] = []
+        if newest.minor - oldest.minor > 1 {
+            words.append(
+                "API servers of \(oldest) and \(newest) run side by side: at most one minor version apart is supported")
+        }
+        for (sighting, version) in seen {
+            let place = sighting.node ?? sighting.instance ?? ""
+            let allowed: Int
+            switch sighting.component {
+            case "kubelet", "kube-proxy": allowed = newest.minor >= 28 ? 3 : 2
+            case "kube-controller-manager", "kube-scheduler": allowed = 1
+            default: continue
+            }
+            if newest.minor - version.minor > allowed {
+                words.append(
+                    "\(sighting.component) \(place) of \(version) is older than an API server of \(newest) allows: "
+                        + "at most \(allowed) minor versions")
+            } else if version.minor > oldest.minor {
+                words.append("\(sighting.component) \(place) of \(version) is newer than the API server of \(oldest)")
+            }
+        }
+        return words.sorted()
     }
 }

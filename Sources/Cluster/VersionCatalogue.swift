@@ -31,7 +31,7 @@ package struct VersionCatalogue: Sendable {
 
         /// The component that exposes it; `kubernetes` for all of Kubernetes' own.
         package var component: String
-        /// A name, or a prefix that ends in `*`.
+        /// A name, or one that begins or ends with `*`.
         package var old: String
         /// Empty for a metric that was removed.
         package var new: String
@@ -49,6 +49,12 @@ package struct VersionCatalogue: Sendable {
         package static func == (left: MetricChange, right: MetricChange) -> Bool {
             left.component == right.component && left.old == right.old && left.new == right.new
                 && left.kind == right.kind && left.goneIn == right.goneIn
+        }
+
+        /// Whether a metric is one of those that it tells of.
+        func names(_ name: String) -> Bool {
+            if old.hasSuffix("*") { return name.hasPrefix(old.dropLast()) }
+            return old.hasPrefix("*") ? name.hasSuffix(old.dropFirst()) : old == name
         }
 
         /// Whether it is of a component whose versions are Kubernetes' own.
@@ -93,6 +99,9 @@ package struct VersionCatalogue: Sendable {
 
     package let apiRemovals: [APIRemoval]
     package let metricChanges: [MetricChange]
+    /// The changes of each metric by its old name, and those of whole families of names.
+    private let changesByName: [String: [MetricChange]]
+    private let changesByPattern: [MetricChange]
     /// By name.
     package let metrics: [String: [MetricLifetime]]
     package let featureGates: [FeatureGate]
@@ -120,6 +129,8 @@ package struct VersionCatalogue: Sendable {
                     return (names.first ?? "", names.last ?? "")
                 }, goneIn: row.version("gone_in"), newSince: row.version("new_since"), note: row["note"])
         }
+        changesByName = Dictionary(grouping: metricChanges.filter { !$0.old.contains("*") }, by: \.old)
+        changesByPattern = metricChanges.filter { $0.old.contains("*") }
         metrics = Dictionary(
             grouping: Table(PackageResources.metrics_tsv).rows.map { row in
                 (
@@ -152,11 +163,8 @@ package struct VersionCatalogue: Sendable {
     ///
     /// - Parameter name: without a histogram's or a summary's suffix.
     package func changes(of name: String, on path: UpgradePath) -> [MetricChange] {
-        metricChanges.filter { change in
-            let isNamed =
-                change.old == name || (change.old.hasSuffix("*") && name.hasPrefix(change.old.dropLast()))
-            return isNamed && path.crosses(change.goneIn) && change.isOfKubernetes
-        }
+        let found = (changesByName[name] ?? []) + changesByPattern.filter { $0.names(name) }
+        return found.filter { path.crosses($0.goneIn) && $0.isOfKubernetes }
     }
 }
 

@@ -16,12 +16,14 @@ package struct ComparisonInput: Sendable {
     package var signals: [Signal]
     /// Ledger rows of the whole time.
     package var ledger: [LedgerEntry]
+    /// Whether every metric that is gone is accounted for: reports do, the comparisons for alerts need not.
+    package var accountsForMetrics: Bool
     /// The lines kept for counters of logs, by the matchers of their series.
     package var logEvidence: @Sendable ([LabelMatcher]) throws -> [(labels: Labels, evidence: Evidence)]
 
     package init(
         cluster: String, source: any SeriesSource, upgrade: Upgrade?, nowMs: Int64, baselineMs: Int64, soakMs: Int64,
-        signals: [Signal], ledger: [LedgerEntry],
+        signals: [Signal], ledger: [LedgerEntry], accountsForMetrics: Bool = true,
         logEvidence: @escaping @Sendable ([LabelMatcher]) throws -> [(labels: Labels, evidence: Evidence)]
     ) {
         self.cluster = cluster
@@ -32,6 +34,7 @@ package struct ComparisonInput: Sendable {
         self.soakMs = soakMs
         self.signals = signals
         self.ledger = ledger
+        self.accountsForMetrics = accountsForMetrics
         self.logEvidence = logEvidence
     }
 }
@@ -71,12 +74,23 @@ package enum Comparison {
         assessment.baselineFromMs = windows.baseline.fromMs
         assessment.coverage = try Coverage.measure(
             input.source, fromMs: windows.baseline.fromMs, throughMs: windows.nowMs)
-        var comparer = try SignalComparer(input: input, upgrade: upgrade, windows: windows)
+        var compared = input
+        if let path = UpgradePath(upgrade) {
+            let continuity = MetricContinuity(path: path)
+            compared.source = ContinuousSource(input.source, continuity: continuity)
+            if input.accountsForMetrics {
+                assessment.findings += try MetricChanges.findings(
+                    input.source, path: path, upgrade: upgrade, windows: windows)
+            }
+        }
+        var comparer = try SignalComparer(input: compared, upgrade: upgrade, windows: windows)
         for signal in input.signals {
             let (result, findings) = try comparer.compare(signal)
             assessment.signals.append(result)
             assessment.findings += findings
         }
+        assessment.findings += try ObjectFindings.findings(input.source, upgrade: upgrade, windows: windows)
+        assessment.findings += try ObjectFindings.skew(input.source, windows: windows)
         let restarts = try RestartFindings(input: input, upgrade: upgrade, windows: windows)
         assessment.findings += restarts.findings
         assessment.ledger = restarts.summary
@@ -112,7 +126,7 @@ package enum Comparison {
         } else if !open.isEmpty {
             assessment.verdict = .inconclusive
             assessment.reasons = open.map { "\($0.signal.name): \($0.needs ?? "more data is needed")" }
-        } else if assessment.phase == .upgrading {
+        } else if assessment.phase == .upgrading || assessment.phase == .paused || assessment.phase == .rollingBack {
             assessment.verdict = .inconclusive
             assessment.reasons = ["the upgrade is not finished; so far no critical signal is worse"]
         } else {

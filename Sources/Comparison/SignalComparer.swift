@@ -66,22 +66,46 @@ struct SignalComparer {
             return result
         }
         guard let matchers = try presence(signal) else { return nil }
-        let before = try input.source.select(
-            matchers, fromMs: windows.baseline.fromMs, throughMs: windows.baseline.throughMs)
-        let now = try input.source.select(matchers, fromMs: after.fromMs, throughMs: after.throughMs)
-        let isThere = { (list: [SeriesSamples]) in list.contains { $0.values.contains { !$0.isNaN } } }
-        if isThere(before), isThere(now) { return nil }
+        let before = try areThere(matchers, windows.baseline)
+        let now = try areThere(matchers, after)
+        if before, now { return nil }
+        // Where a summary became a histogram, sum and count go on: the mean can be compared.
+        if case .quantile(_, let histogram) = signal.kind, let counts = SignalComparer.part(of: histogram, "_count"),
+            try areThere(counts, windows.baseline), try areThere(counts, after)
+        {
+            return nil
+        }
         let name = matchers.first { $0.name == Labels.metricName }?.value ?? signal.name
-        if isThere(before), try answers(signal.component, after) {
+        if before, try answers(signal.component, after) {
             result.status = .changed
             result.needs = "\(name) is not exposed any more: it can't be compared across these versions"
-        } else if isThere(now) {
+            if let path = UpgradePath(upgrade) {
+                let fate = MetricContinuity(path: path).fate(of: MetricContinuity.family(of: name).name)
+                if fate.kind != .unknown { result.needs = "\(name) can't be compared: \(fate.explanation)" }
+            }
+        } else if now {
             result.status = .changed
             result.needs = "\(name) was not exposed before the upgrade: there is nothing to compare with"
         } else {
             result.needs = "no data of \(name)\(SignalComparer.hint(name, signal.component))"
         }
         return result
+    }
+
+    /// Whether there are values of some series within a time.
+    private func areThere(_ matchers: [LabelMatcher], _ span: TimeSpan) throws -> Bool {
+        try input.source.select(matchers, fromMs: span.fromMs, throughMs: span.throughMs)
+            .contains { $0.values.contains { !$0.isNaN } }
+    }
+
+    /// The matchers of another part of a histogram, from those of its `_bucket`.
+    private static func part(of histogram: Signal.Selection, _ suffix: String) -> [LabelMatcher]? {
+        guard let name = histogram.matchers.first(where: { $0.name == Labels.metricName })?.value,
+            name.hasSuffix("_bucket")
+        else { return nil }
+        return histogram.matchers.map {
+            $0.name == Labels.metricName ? .equal(Labels.metricName, name.dropLast("_bucket".count) + suffix) : $0
+        }
     }
 
     /// Where the missing data of a metric would come from.
@@ -291,6 +315,14 @@ struct SignalComparer {
         /// Whether the comparison is of logarithms: of ratios.
         var isLogarithmic = false
         var timeline: [(atMs: Int64, value: Double)] = []
+
+        /// Adds the value of a bin, to the side that it is of.
+        mutating func add(_ value: Double, _ bins: Bins, _ index: Int, _ baseline: TimeSpan, _ soak: TimeSpan) {
+            let start = bins.startMs(index)
+            timeline.append((start, value))
+            if start >= baseline.fromMs, start + bins.widthMs <= baseline.throughMs { before.append(log(value)) }
+            if start >= soak.fromMs { after.append(log(value)) }
+        }
     }
 
     private func gauges(_ expression: String, _ signal: Signal) throws -> [Labels: Level] {
@@ -316,12 +348,21 @@ struct SignalComparer {
 
     private func quantiles(_ q: Double, _ histogram: Signal.Selection, _ signal: Signal) throws -> [Labels: Level] {
         let after = windows.after(signal)
+        if try !areThere(histogram.matchers, windows.baseline) || !areThere(histogram.matchers, after) {
+            return try means(histogram, signal)
+        }
         let series = try input.source.select(
             histogram.matchers, fromMs: windows.baseline.fromMs - SignalComparer.silenceMs, throughMs: windows.nowMs)
         var buckets: [Labels: [Double: [Double]]] = [:]
+        // The bounds that each side has: quantiles are compared on those of both, for a finer bucket alone moves them.
+        var sides: [Labels: (before: Set<Double>, after: Set<Double>)] = [:]
         for one in series {
             guard let le = one.labels["le"], let upper = ClassicHistogram.bound(le) else { continue }
             let key = one.labels.keeping(signal.by)
+            if one.timestampsMs.contains(where: windows.baseline.contains) {
+                sides[key, default: ([], [])].before.insert(upper)
+            }
+            if one.timestampsMs.contains(where: after.contains) { sides[key, default: ([], [])].after.insert(upper) }
             var counts = buckets[key]?[upper] ?? [Double](repeating: 0, count: bins.count)
             increments.each(of: one, fromMs: windows.baseline.fromMs, throughMs: windows.nowMs) { atMs, increase in
                 if let index = bins.index(of: atMs) { counts[index] += increase }
@@ -330,19 +371,50 @@ struct SignalComparer {
         }
         var levels: [Labels: Level] = [:]
         for (key, byBound) in buckets {
-            let bounds = byBound.keys.sorted()
+            var bounds = byBound.keys.sorted()
+            if let both = sides[key], !both.before.isEmpty, !both.after.isEmpty {
+                bounds = both.before.intersection(both.after).sorted()
+            }
             var level = Level(isLogarithmic: true)
             for index in 0..<bins.count {
                 let list = bounds.map { ClassicHistogram.Bucket(upper: $0, count: byBound[$0]?[index] ?? 0) }
                 guard let total = list.last?.count, total >= signal.minEvents else { continue }
                 let value = ClassicHistogram.quantile(q, list).value
                 guard value.isFinite, value > 0 else { continue }
-                let start = bins.startMs(index)
-                level.timeline.append((start, value))
-                if start >= windows.baseline.fromMs, start + bins.widthMs <= windows.baseline.throughMs {
-                    level.before.append(log(value))
+                level.add(value, bins, index, windows.baseline, after)
+            }
+            levels[key] = level
+        }
+        return levels
+    }
+
+    /// The means of a histogram's observations, for one whose buckets are not on both sides.
+    private func means(_ histogram: Signal.Selection, _ signal: Signal) throws -> [Labels: Level] {
+        guard let sumMatchers = SignalComparer.part(of: histogram, "_sum"),
+            let countMatchers = SignalComparer.part(of: histogram, "_count")
+        else { return [:] }
+        func increases(_ matchers: [LabelMatcher]) throws -> [Labels: [Double]] {
+            var found: [Labels: [Double]] = [:]
+            for one in try input.source.select(
+                matchers, fromMs: windows.baseline.fromMs - SignalComparer.silenceMs, throughMs: windows.nowMs)
+            {
+                let key = one.labels.keeping(signal.by)
+                var counts = found[key] ?? [Double](repeating: 0, count: bins.count)
+                increments.each(of: one, fromMs: windows.baseline.fromMs, throughMs: windows.nowMs) { atMs, increase in
+                    if let index = bins.index(of: atMs) { counts[index] += increase }
                 }
-                if start >= after.fromMs { level.after.append(log(value)) }
+                found[key] = counts
+            }
+            return found
+        }
+        let sums = try increases(sumMatchers)
+        let after = windows.after(signal)
+        var levels: [Labels: Level] = [:]
+        for (key, counts) in try increases(countMatchers) {
+            var level = Level(isLogarithmic: true)
+            for index in 0..<bins.count where counts[index] >= signal.minEvents {
+                let value = (sums[key]?[index] ?? 0) / counts[index]
+                if value.isFinite, value > 0 { level.add(value, bins, index, windows.baseline, after) }
             }
             levels[key] = level
         }

@@ -5,6 +5,8 @@ import Series
 package struct AuditEvent: Sendable {
     /// The client's name: see ``client(userAgent:)``.
     package var client: String
+    /// Who asked, as the server knows them.
+    package var user: String
     package var verb: String
     /// The path of the request without its query, the names of namespace and object as placeholders.
     package var path: String
@@ -27,6 +29,7 @@ package struct AuditEvent: Sendable {
             var apiGroup: String?
             var apiVersion: String?
         }
+        struct User: Decodable { var username: String? }
         struct Status: Decodable {
             var code: Int?
             var message: String?
@@ -34,6 +37,7 @@ package struct AuditEvent: Sendable {
         var stage: String?
         var requestURI: String
         var verb: String
+        var user: User?
         var userAgent: String?
         var objectRef: ObjectReference?
         var responseStatus: Status?
@@ -51,6 +55,7 @@ package struct AuditEvent: Sendable {
         else { return nil }
         let object = wire.objectRef
         client = AuditEvent.client(userAgent: wire.userAgent ?? "")
+        user = wire.user?.username ?? ""
         verb = wire.verb
         requestPath = String(wire.requestURI.prefix { $0 != "?" })
         path = AuditEvent.template(requestPath, namespace: object?.namespace, name: object?.name)

@@ -130,7 +130,8 @@ package struct LogTally {
         if counters[labels] == nil, byRule[LogTally.auditMetric, default: 0] >= LogTally.maxLabelSets { labels = few }
         count(labels)
         guard event.code >= 400 else { return }
-        let words = "\(event.client) \(event.verb) \(event.requestPath) \(event.code) \(event.message)"
+        let user = event.user.isEmpty ? "" : "as \(event.user) "
+        let words = "\(event.client) \(user)\(event.verb) \(event.requestPath) \(event.code) \(event.message)"
         words.utf8.withContiguousStorageIfAvailable {
             evidence[labels, default: LogEvidence()].add(UnsafeRawBufferPointer($0), atMs: atMs)
         }

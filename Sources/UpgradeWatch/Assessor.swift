@@ -16,14 +16,16 @@ package struct Assessor: Sendable {
 
     /// Assesses an upgrade at a time.
     ///
+    /// - Parameter accountsForMetrics: whether every metric that is gone is accounted for.
     /// - Throws: an error of the store.
-    package func assess(_ upgrade: Upgrade?, atMs: Int64) throws -> Assessment {
+    package func assess(_ upgrade: Upgrade?, atMs: Int64, accountsForMetrics: Bool = true) throws -> Assessment {
         let state = self.state
         return try Comparison.assess(
             ComparisonInput(
                 cluster: cluster, source: source, upgrade: upgrade, nowMs: atMs, baselineMs: upgradeConfig.baselineMs,
                 soakMs: upgradeConfig.soakMs, signals: signals,
                 ledger: upgrade == nil ? [] : try state.cluster.ledger(fromMs: .min, throughMs: atMs),
+                accountsForMetrics: accountsForMetrics,
                 logEvidence: { matchers in
                     try state.logs.evidence(matchers).map { ($0.labels, Assessor.evidence($0.labels, $0.evidence)) }
                 }))

@@ -13,8 +13,10 @@ struct ObjectService: Service {
     let time: any TimeSource
     let logger: Logger
 
-    /// What is watched: the versions of nodes, the ends of pods, what explains them, and namespaces that stay.
-    static let kinds: [WatchedKind] = [.nodes, .pods, .events, .namespaces]
+    /// What is watched: the versions of nodes, the ends of pods, what explains them, and what a version leaves behind.
+    static let kinds: [WatchedKind] = [
+        .nodes, .pods, .events, .namespaces, .customResourceDefinitions, .apiServices,
+    ]
 
     func run() async throws {
         logger.info("watching objects", metadata: ["server": "\(api.server)"])

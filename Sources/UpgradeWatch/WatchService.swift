@@ -97,7 +97,8 @@ package struct WatchService: Sendable {
                         api: api, watcher: watcher, board: objectBoard, time: time, logger: logger))
             ]
         }
-        let metrics = SelfMetrics(store: store, board: board, watcher: watcher, alerts: state.alerts, objects: objectBoard)
+        let metrics = SelfMetrics(
+            store: store, board: board, watcher: watcher, alerts: state.alerts, objects: objectBoard)
         let context = WebContext(
             source: store, engine: QueryEngine(), time: time, targets: { board.statuses },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },

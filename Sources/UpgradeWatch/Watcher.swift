@@ -223,7 +223,7 @@ package actor Watcher {
             return
         }
         lastComparedMs = atMs
-        findingAlerts.update(try assessor.assess(upgrade, atMs: atMs), atMs: atMs)
+        findingAlerts.update(try assessor.assess(upgrade, atMs: atMs, accountsForMetrics: false), atMs: atMs)
         counters.comparisons += 1
         try state.set("finding_alerts", String(decoding: JSONEncoder().encode(findingAlerts), as: UTF8.self))
     }

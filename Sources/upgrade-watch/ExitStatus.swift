@@ -44,6 +44,7 @@ enum ExitStatus: Int32 {
             }
         case is RecordingError: self = .badData
         case is YAMLProblems: self = .badData
+        case is InputError: self = .badData
         case is FetchError: self = .unavailable
         case let error as PromQLError: self = error.kind == .badData ? .badData : .unavailable
         case is UnknownUpgrade: self = .usage

@@ -167,6 +167,24 @@ private func event(_ reason: String, _ message: String, container: String? = "ap
         #expect(scene.counted().isEmpty)
     }
 
+    @Test func crashLoop_isCountedByItsEnds_alsoWhereOnlyStatusesTellOfIt() throws {
+        let scene = try Scene()
+        let status = { (restarts: Int, state: String, last: String) in
+            #"{"metadata":{"name":"p","namespace":"d","uid":"u","resourceVersion":"1"},"spec":{"nodeName":"n1"},"status":{"containerStatuses":[{"name":"app","restartCount":\#(restarts),"state":{\#(state)},"lastState":{\#(last)}}]}}"#
+        }
+        let ended = { (id: String) in
+            #""terminated":{"exitCode":1,"reason":"Error","finishedAt":"1970-01-01T00:16:40Z","containerID":"\#(id)"}"#
+        }
+        let running = #""running":{}"#
+        for (restarts, state, last) in [
+            (0, running, ""), (0, ended("c0"), ""), (0, #""waiting":{}"#, ended("c0")), (1, running, ended("c0")),
+            (1, ended("c1"), ended("c0")), (1, #""waiting":{}"#, ended("c1")), (2, running, ended("c1")),
+        ] {
+            try scene.see(status(restarts, state, last), "pods", atMs: 1_001_000)
+        }
+        #expect(try scene.rows().map(\.id).sorted() == ["c0", "c1"])
+    }
+
     // MARK: Removals
 
     @Test(arguments: [

@@ -28,7 +28,8 @@ private final class LeapingClock: TimeSource {
 private actor Notes {
     private(set) var observer = ClusterObserver(startMs: 0)
     private(set) var failures: [String] = []
-    private var waiters: [(done: @Sendable ([LedgerEntry]) -> Bool, continuation: CheckedContinuation<Void, Never>)] = []
+    private var waiters: [(done: @Sendable ([LedgerEntry]) -> Bool, continuation: CheckedContinuation<Void, Never>)] =
+        []
     private var rows: [String: LedgerEntry] = [:]
     private var atMs: Int64 = 1_000_000
 
@@ -90,7 +91,8 @@ private func list(_ version: Int, _ items: [String], next: String = "") -> Strin
 
 /// Writes a watch's head, and chunks as they come.
 private func stream(_ connection: RawServer.Connection, _ parts: [String]) {
-    connection.write(Array("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".utf8))
+    connection.write(
+        Array("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".utf8))
     for part in parts where !part.isEmpty {
         connection.write(Array((String(part.utf8.count, radix: 16) + "\r\n" + part + "\r\n").utf8))
     }
@@ -196,7 +198,7 @@ private func endStream(_ connection: RawServer.Connection) { connection.write(Ar
                     connection.answer(
                         #"{"kind":"Status","code":410,"message":"too old"}"#, status: "410 Gone")
                 },
-                { _, connection in 
+                { _, connection in
                     connection.answer(
                         list(
                             60,

@@ -92,3 +92,78 @@ private func sighting(
         #expect(try !KubernetesVersion.path(from: parse("v1.31.0"), to: parse("v1.33.5"), crosses: parse("1.31")))
     }
 }
+
+@Suite struct SightingTests {
+    private let minute: Int64 = 60_000
+
+    private func append(_ store: MemorySeries, _ labels: Labels, _ minutes: ClosedRange<Int64>) {
+        for at in minutes { store.append([(labels, 1)], atMs: at * minute) }
+    }
+
+    @Test func controlPlane_isToldByPodsAndTargets_memberByMember_once() throws {
+        let store = MemorySeries()
+        for (node, address) in [("m1", "10.0.0.1"), ("m2", "10.0.0.2")] {
+            append(
+                store,
+                [
+                    "__name__": "upgrade_watch_node_info", "node": node, "internal_ip": address,
+                    "kubelet_version": "v1.30.1",
+                ],
+                0...60)
+        }
+        for (node, address, step) in [("m1", "10.0.0.1", Int64(10)), ("m2", "10.0.0.2", 20)] {
+            let pod: Labels = [
+                "__name__": "upgrade_watch_static_pod_info", "component": "kube-apiserver", "node": node,
+            ]
+            append(store, pod.merging(["image": "registry.k8s.io/kube-apiserver:v1.30.1"]), 0...(step - 1))
+            append(store, pod.merging(["image": "registry.k8s.io/kube-apiserver:v1.31.0"]), step...60)
+            let target: Labels = [
+                "__name__": "kubernetes_build_info", "job": "kube-apiserver", "instance": "\(address):6443",
+            ]
+            append(store, target.merging(["git_version": "v1.30.1"]), 0...step)
+            append(store, target.merging(["git_version": "v1.31.0"]), (step + 1)...60)
+        }
+        var tracker = UpgradeTracker()
+        try tracker.follow(store, marks: [], throughMs: 60 * minute)
+        let upgrade = try #require(tracker.upgrades.first)
+        #expect(upgrade.steps.map(\.node) == ["m1", "m2"])
+        #expect(upgrade.steps.map { $0.atMs / minute } == [10, 20])
+        #expect(upgrade.steps.map(\.batch) == [1, 2])
+        #expect(upgrade.finishedMs == nil)
+        #expect(upgrade.phase(atMs: 30 * minute, soakMs: minute) == .upgrading)
+        #expect(upgrade.phase(atMs: 51 * minute, soakMs: minute) == .paused)
+    }
+
+    @Test func rollback_isUnderWay_untilNothingHasTheNewVersion() {
+        var tracker = UpgradeTracker()
+        for (at, first, second) in [
+            (0, "v1.30.0", "v1.30.0"), (1, "v1.33.1", "v1.30.0"), (2, "v1.33.1", "v1.33.1"), (8, "v1.30.0", "v1.33.1"),
+            (9, "v1.30.0", "v1.30.0"),
+        ] as [(Int64, String, String)] {
+            tracker.observe(sighting(at * minute, "kubelet", first, node: "n1"))
+            tracker.observe(sighting(at * minute, "kubelet", second, node: "n2"))
+        }
+        #expect(tracker.upgrades.count == 1)
+        let upgrade = tracker.upgrades[0]
+        #expect(upgrade.from == "v1.30.0" && upgrade.to == "v1.33.1")
+        #expect(upgrade.phase(atMs: 8 * minute, soakMs: minute) == .rollingBack)
+        #expect(upgrade.phase(atMs: 9 * minute, soakMs: minute) == .rolledBack)
+    }
+
+    @Test func skew_isToldByThePolicy() {
+        let told = { (versions: [(String, String)]) in
+            UpgradeTracker.skew(
+                of: versions.enumerated().map { sighting(0, $1.0, $1.1, node: "n\($0)") })
+        }
+        #expect(told([("kube-apiserver", "v1.30.0"), ("kubelet", "v1.27.0"), ("kube-scheduler", "v1.29.0")]).isEmpty)
+        #expect(
+            told([("kube-apiserver", "v1.33.5"), ("kubelet", "v1.25.10")]) == [
+                "kubelet n1 of v1.25.10 is older than an API server of v1.33.5 allows: at most 3 minor versions"
+            ])
+        #expect(
+            told([("kube-apiserver", "v1.27.0"), ("kubelet", "v1.28.0")])
+                == ["kubelet n1 of v1.28.0 is newer than the API server of v1.27.0"])
+        #expect(told([("kube-apiserver", "v1.27.0"), ("kubelet", "v1.24.0")]).count == 1)
+        #expect(told([("kube-apiserver", "v1.27.0"), ("kube-apiserver", "v1.29.0")]).count == 1)
+    }
+}

@@ -148,7 +148,8 @@ private struct Lab {
         let assessment = try lab.assess(Lab.ratio)
         #expect(assessment.signals.map(\.status) == [.changed])
         #expect(assessment.verdict == .blind)
-        #expect(assessment.findings.isEmpty)
+        #expect(assessment.findings.map(\.signal) == ["metrics_changed"])
+        #expect(assessment.findings.filter(\.failsUpgrade).isEmpty)
     }
 
     @Test func tooFewEvents_areInconclusive_andSayHowMuchIsNeeded() throws {

@@ -136,6 +136,44 @@ import Testing
         #expect((json["coverage"] as? [String: Any])?["missing"] as? [String] == [])
     }
 
+    @Test func everyMetricThatIsGone_isAccountedFor_andNoneIsARegression() throws {
+        let directory = TemporaryDirectory()
+        let (_, json) = try report(of: ReplayTests.whole.directory.path + "/store", in: directory)
+        let findings = try #require(json["findings"] as? [[String: Any]])
+        let changed = findings.filter { $0["signal"] as? String == "metrics_changed" }
+        #expect(changed.allSatisfy { $0["expected"] as? Bool == true && $0["severity"] as? String == "info" })
+        var told: [String: Set<String>] = [:]
+        for finding in changed {
+            let component = (finding["scope"] as? [String: Any])?["component"] as? String ?? ""
+            for evidence in finding["evidence"] as? [[String: Any]] ?? [] {
+                let text = evidence["text"] as? String ?? ""
+                told[component, default: []].insert(String(text.prefix { $0 != ":" }))
+                #expect(!text.contains("no successor is known"), "\(text)")
+            }
+        }
+        // The truth from the first and the last expositions: what has a TYPE line before and none afterwards.
+        var before: [String: Set<String>] = [:]
+        var after: [String: Set<String>] = [:]
+        var player = try RecordingPlayer(directory: Binary.recording)
+        while let (atMs, event) = player.next() {
+            guard case .scrape(let index, 200, let body) = event else { continue }
+            let isBefore = atMs < 1_795_451_428_000
+            guard isBefore || atMs > 1_795_451_802_000 else { continue }
+            let target = player.manifest.targets[index]
+            let key = "\(target.job) \(target.instance)"
+            for line in body.split(separator: UInt8(ascii: "\n")) where line.starts(with: Array("# TYPE ".utf8)) {
+                let name = String(decoding: line.split(separator: UInt8(ascii: " "))[2], as: UTF8.self)
+                if isBefore { before[key, default: []].insert(name) } else { after[key, default: []].insert(name) }
+            }
+        }
+        var gone: [String: Set<String>] = [:]
+        for (key, names) in before {
+            gone[String(key.prefix { $0 != " " }), default: []].formUnion(names.subtracting(after[key] ?? []))
+        }
+        for (job, names) in gone where !names.isEmpty { #expect(told[job] == names, "\(job)") }
+        #expect(told.values.reduce(0) { $0 + $1.count } > 60)
+    }
+
     @Test func withoutObjects_logsTellTheSameCauses() throws {
         let directory = TemporaryDirectory()
         let store = try replay(try recording(without: "objects", in: directory), in: directory)

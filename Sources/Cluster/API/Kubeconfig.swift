@@ -36,6 +36,11 @@ package struct KubernetesConfigError: Error, Equatable, CustomStringConvertible 
     package var file: String
     package var reason: String
 
+    package init(file: String, reason: String) {
+        self.file = file
+        self.reason = reason
+    }
+
     package var description: String { "\(file): \(reason)" }
 }
 
@@ -162,10 +167,13 @@ package struct Kubeconfig: Sendable {
             user = found
         }
         if cluster.tlsServerName != nil {
-            throw fail("the cluster \(chosen.cluster) has tls-server-name, which is not supported; use a server address that its certificate names")
+            throw fail(
+                "the cluster \(chosen.cluster) has tls-server-name, which is not supported; use a server address that its certificate names"
+            )
         }
         if let provider = user?.authProvider {
-            throw fail("auth-provider \(provider.name ?? "") is not supported, as in kubectl since 1.26; use an exec plugin")
+            throw fail(
+                "auth-provider \(provider.name ?? "") is not supported, as in kubectl since 1.26; use an exec plugin")
         }
         let folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
         let resolve = { (path: String) in path.hasPrefix("/") ? path : folder + "/" + path }

@@ -29,6 +29,20 @@ extension NamespaceObject: ObservedObject {
     }
 }
 
+extension CustomResourceDefinitionObject: ObservedObject {
+    var identity: String { metadata.name }
+    static func observation(_ objects: [CustomResourceDefinitionObject], deleted: Bool) -> ObjectObservation {
+        .customResourceDefinitions(objects, deleted: deleted)
+    }
+}
+
+extension APIServiceObject: ObservedObject {
+    var identity: String { metadata.name }
+    static func observation(_ objects: [APIServiceObject], deleted: Bool) -> ObjectObservation {
+        .apiServices(objects, deleted: deleted)
+    }
+}
+
 extension EventObject: ObservedObject {
     var identity: String { metadata.uid ?? "" }
     // An event that is deleted is too old to be kept: nothing happened.
@@ -43,6 +57,8 @@ private func type(ofKind kind: String) -> (any ObservedObject.Type)? {
     case "nodes": NodeObject.self
     case "events": EventObject.self
     case "namespaces": NamespaceObject.self
+    case "customresourcedefinitions": CustomResourceDefinitionObject.self
+    case "apiservices": APIServiceObject.self
     default: nil
     }
 }

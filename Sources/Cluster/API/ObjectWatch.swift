@@ -14,6 +14,10 @@ package struct WatchedKind: Sendable, Equatable {
     package static let nodes = WatchedKind(name: "nodes", path: "/api/v1/nodes")
     package static let events = WatchedKind(name: "events", path: "/api/v1/events")
     package static let namespaces = WatchedKind(name: "namespaces", path: "/api/v1/namespaces")
+    package static let customResourceDefinitions = WatchedKind(
+        name: "customresourcedefinitions", path: "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
+    package static let apiServices = WatchedKind(
+        name: "apiservices", path: "/apis/apiregistration.k8s.io/v1/apiservices")
 }
 
 /// Keeps a kind of objects in view: lists them in pages, then watches, and takes the watch up again where it ended.
@@ -172,9 +176,11 @@ package struct ObjectWatch: Sendable {
                     throw KubernetesAPIError(path: kind.path, status: status, message: message)
                 case .unreadable(let reason):
                     counters.unreadable += 1
-                    logger.warning("an object of the watch can't be read", metadata: [
-                        "kind": "\(kind.name)", "error": "\(reason)",
-                    ])
+                    logger.warning(
+                        "an object of the watch can't be read",
+                        metadata: [
+                            "kind": "\(kind.name)", "error": "\(reason)",
+                        ])
                     // What it said may matter: the list tells the state in which it left things.
                     end = .gone
                     break reading

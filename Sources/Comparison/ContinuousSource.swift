@@ -1,0 +1,148 @@
+import Cluster
+import PromQL
+import Series
+
+/// Series as they are named and measured at the end of an upgrade, also from before it.
+///
+/// What is asked for by a metric's name is found under its older names too: renamed, in the new unit, with the new names
+/// of labels. So signals are written for the new version, and their history goes back over the change. A target that
+/// exposes both names for a while counts once: its new name has precedence.
+struct ContinuousSource: SeriesSource {
+    private let base: any SeriesSource
+    private let continuity: MetricContinuity
+
+    init(_ base: any SeriesSource, continuity: MetricContinuity) {
+        self.base = base
+        self.continuity = continuity
+    }
+
+    func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
+        try base.labels(matchers, fromMs: fromMs, throughMs: throughMs)
+    }
+
+    func metadata() throws -> [MetricMetadata] { try base.metadata() }
+
+    func timeRange() throws -> ClosedRange<Int64>? { try base.timeRange() }
+
+    func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
+        let own = try base.select(matchers, fromMs: fromMs, throughMs: throughMs)
+        guard let name = matchers.first(where: { $0.name == Labels.metricName && $0.operator == .equal })?.value else {
+            return own
+        }
+        var old: [SeriesSamples] = []
+        let renames = continuity.labelRenames(of: MetricContinuity.family(of: name).name)
+        if !renames.isEmpty {
+            old += try translated(name, name, renames, matchers, factor: 1, fromMs, throughMs)
+        }
+        // A summary beside a histogram of the same observations counts them a second time.
+        for kind in [VersionCatalogue.MetricChange.Kind.rename, .summaryToHistogram] {
+            let known = Set(old.map { ContinuousSource.target($0.labels) })
+            for (oldName, change) in predecessors(of: name) where change.kind == kind {
+                old += try translated(oldName, name, change.labels, matchers, factor: change.factor, fromMs, throughMs)
+                    .filter { kind == .rename || !known.contains(ContinuousSource.target($0.labels)) }
+            }
+        }
+        return old.isEmpty ? own : ContinuousSource.joined(own, old)
+    }
+
+    /// The names under which a metric's samples stand in the version before.
+    private func predecessors(of name: String) -> [(name: String, change: VersionCatalogue.MetricChange)] {
+        var found: [(String, VersionCatalogue.MetricChange)] = []
+        for change in continuity.predecessors(of: name) where change.kind == .rename {
+            found.append((change.old, change))
+        }
+        let (family, suffix) = MetricContinuity.family(of: name)
+        guard !suffix.isEmpty else { return found }
+        for change in continuity.predecessors(of: family) {
+            switch change.kind {
+            case .rename: found.append((change.old + suffix, change))
+            // A summary has no buckets.
+            case .summaryToHistogram where suffix != "_bucket": found.append((change.old + suffix, change))
+            default: break
+            }
+        }
+        return found
+    }
+
+    private func translated(
+        _ oldName: String, _ name: String, _ renames: [(old: String, new: String)], _ matchers: [LabelMatcher],
+        factor: Double, _ fromMs: Int64, _ throughMs: Int64
+    ) throws -> [SeriesSamples] {
+        let renamed = Set(renames.map(\.new))
+        // Conditions on the name, and on labels that are named otherwise, hold for the series as it is afterwards.
+        let conditions = matchers.filter {
+            $0.name != Labels.metricName && !renamed.contains($0.name) && !($0.name == "le" && factor != 1)
+        }
+        let series = try base.select(
+            [.equal(Labels.metricName, oldName)] + conditions, fromMs: fromMs, throughMs: throughMs)
+        return series.compactMap { one in
+            var labels = one.labels
+            var isChanged = oldName != name
+            for rename in renames {
+                guard let value = labels[rename.old] else { continue }
+                labels[rename.old] = nil
+                if labels[rename.new] == nil {
+                    labels[rename.new] = value
+                    isChanged = true
+                }
+            }
+            guard isChanged else { return nil }
+            labels[Labels.metricName] = name
+            var result = one
+            if factor != 1 {
+                if let le = labels["le"] {
+                    if let bound = ClassicHistogram.bound(le), bound.isFinite {
+                        labels["le"] = ContinuousSource.bound(bound * factor)
+                    }
+                } else if !name.hasSuffix("_count") {
+                    result.values = result.values.map { $0 * factor }
+                }
+            }
+            result.labels = labels
+            return matchers.allSatisfy { $0.accepts(labels) } ? result : nil
+        }
+    }
+
+    /// A bound as clients write it: what was 125000 microseconds is 0.125 seconds, without the noise of the product.
+    private static func bound(_ value: Double) -> String {
+        let rounded = (value * 1e9).rounded() / 1e9
+        return GoFloat.text(rounded)
+    }
+
+    /// What names a target among its cluster's.
+    private static func target(_ labels: Labels) -> String {
+        "\(labels["job"] ?? "")\u{1f}\(labels["instance"] ?? "")\u{1f}\(labels["metrics_path"] ?? "")"
+    }
+
+    /// New series with the old ones before and behind them.
+    private static func joined(_ own: [SeriesSamples], _ old: [SeriesSamples]) -> [SeriesSamples] {
+        // When each target exposed the new name.
+        var spans: [String: ClosedRange<Int64>] = [:]
+        for series in own {
+            let real = zip(series.timestampsMs, series.values).filter { !$1.isNaN }.map(\.0)
+            guard let first = real.first, let last = real.last else { continue }
+            let key = target(series.labels)
+            let known = spans[key]
+            spans[key] = min(first, known?.lowerBound ?? first)...max(last, known?.upperBound ?? last)
+        }
+        var byLabels: [Labels: SeriesSamples] = [:]
+        for series in own { byLabels[series.labels] = series }
+        for series in old {
+            var merged = byLabels[series.labels] ?? SeriesSamples(labels: series.labels)
+            let span = spans[target(series.labels)]
+            var pairs = Array(zip(merged.timestampsMs, merged.values))
+            let taken = Set(merged.timestampsMs)
+            for (atMs, value) in zip(series.timestampsMs, series.values) {
+                if span?.contains(atMs) == true || taken.contains(atMs) { continue }
+                // The old name ends where the new one begins: the marker of its end is none of the series'.
+                if value.bitPattern == staleMarker.bitPattern, span != nil { continue }
+                pairs.append((atMs, value))
+            }
+            pairs.sort { $0.0 < $1.0 }
+            merged.timestampsMs = pairs.map(\.0)
+            merged.values = pairs.map(\.1)
+            byLabels[series.labels] = merged
+        }
+        return byLabels.values.filter { !$0.timestampsMs.isEmpty }.sorted { $0.labels < $1.labels }
+    }
+}

@@ -1,0 +1,22 @@
+extension Expression {
+    /// Calls `body` for every selector in the expression, with the labels that what stands around it names: of
+    /// aggregations, and of the matching of operators.
+    package func eachSelector(_ body: (Selector, _ labels: [String]) -> Void) { walk([], body) }
+
+    private func walk(_ labels: [String], _ body: (Selector, [String]) -> Void) {
+        switch kind {
+        case .number, .string: break
+        case .selector(let selector), .rangeSelector(let selector, _): body(selector, labels)
+        case .subquery(let subquery): subquery.inner.walk(labels, body)
+        case .call(_, let arguments): for argument in arguments { argument.walk(labels, body) }
+        case .binary(let binary):
+            let named = labels + binary.matching.labels + binary.matching.include
+            binary.left.walk(named, body)
+            binary.right.walk(named, body)
+        case .aggregate(let aggregate):
+            aggregate.inner.walk(labels + aggregate.grouping, body)
+            aggregate.parameter?.walk(labels, body)
+        case .negate(let inner), .parentheses(let inner): inner.walk(labels, body)
+        }
+    }
+}
