@@ -32,8 +32,9 @@ package enum LedgerCause: String, Sendable, Codable, CaseIterable {
     case podDeleted = "pod deleted"
     case unknown
 
-    /// How much a piece of evidence for the cause weighs: what says precisely what was done wins over what follows
-    /// from it. A killed container also has an exit code; a drained pod's containers are also told to stop.
+    /// How much a piece of evidence for the cause weighs.
+    ///
+    /// What says precisely what was done wins over what follows from it: a killed container also has an exit code; a drained pod's containers are also told to stop.
     var strength: Int {
         switch self {
         case .outOfMemory: 95

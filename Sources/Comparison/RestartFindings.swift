@@ -34,8 +34,9 @@ struct RestartFindings {
         findings += RestartFindings.unexpected(Array(zip(rows, judgements)), upgrade)
     }
 
-    /// Restarts of the kind that upgrades make, and that this one should not have made: too many, too late, twice, or
-    /// elsewhere. What applications and evictions do is for the signals to judge.
+    /// Restarts of the kind that upgrades make, and that this one should not have made.
+    ///
+    /// They are too many, too late, or elsewhere. What applications and evictions do is for the signals to judge.
     private static func unexpected(
         _ rows: [(LedgerEntry, Expectation.Judgement)], _ upgrade: Upgrade
     ) -> [Finding] {

@@ -18,7 +18,7 @@ package final class BytePipe: Sendable {
     /// - Parameter limit: bytes that may wait for the reader; the transfer stands still beyond it.
     package init(limit: Int = 4 << 20) { self.limit = limit }
 
-    /// The bytes that came since the last call; waits for some. nil at the end.
+    /// The bytes that came since the last call; waits for some, and is nil at the end.
     package func next() async -> [UInt8]? {
         await withCheckedContinuation { continuation in
             let (now, resume) = state.withLock { state -> ([UInt8]??, (@Sendable () -> Void)?) in

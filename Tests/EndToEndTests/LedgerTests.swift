@@ -47,8 +47,9 @@ import Testing
         return ends
     }
 
-    /// The recording's manifest without some part, with links to its files. Of the targets those that tell of the
-    /// nodes' versions are enough.
+    /// The recording's manifest without some part, with links to its files.
+    ///
+    /// Of the targets those that tell of the nodes' versions are enough.
     private func recording(without part: String, in directory: TemporaryDirectory) throws -> String {
         let path = directory.path + "/recording"
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)

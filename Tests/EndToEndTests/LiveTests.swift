@@ -232,6 +232,75 @@ private final class World: Sendable {
         #expect(program.wait() == 0, "\(program.standardError)")
     }
 
+    @Test func kubernetesAPI_isListedAndWatched() async throws {
+        let changed = Mutex(false)
+        let server = RawServer { head, connection in
+            let path = head.split(separator: " ").dropFirst().first ?? ""
+            let pod = { (restarts: Int) in
+                #"{"metadata":{"name":"web-0","namespace":"shop","uid":"u","resourceVersion":"\#(restarts + 7)"},"spec":{"nodeName":"node-1"},"status":{"containerStatuses":[{"name":"app","restartCount":\#(restarts),"state":{}}]}}"#
+            }
+            guard path.contains("watch=1") else {
+                var items = ""
+                if path.hasPrefix("/api/v1/pods") { items = pod(3) }
+                if path.hasPrefix("/api/v1/nodes") {
+                    items =
+                        #"{"metadata":{"name":"node-1"},"status":{"nodeInfo":{"kubeletVersion":"v1.30.1"},"addresses":[{"type":"InternalIP","address":"10.0.0.9"}]}}"#
+                }
+                connection.answer(#"{"metadata":{"resourceVersion":"10"},"items":[\#(items)]}"#)
+                return
+            }
+            connection.write(
+                Array("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".utf8))
+            var isSent = !path.hasPrefix("/api/v1/pods")
+            // Line breaks keep the watch open until the other side ends it.
+            while true {
+                var text = "\n"
+                if !isSent, changed.withLock({ $0 }) {
+                    text = #"{"type":"MODIFIED","object":\#(pod(4))}"# + "\n"
+                    isSent = true
+                }
+                guard connection.write(Array((String(text.utf8.count, radix: 16) + "\r\n" + text + "\r\n").utf8)) else {
+                    return
+                }
+                Thread.sleep(forTimeInterval: 0.02)
+            }
+        }
+        let world = try World()
+        let kubeconfig = try world.directory.write(
+            "kubeconfig",
+            """
+            current-context: a
+            contexts: [{name: a, context: {cluster: a, user: a}}]
+            clusters: [{name: a, cluster: {server: "\(server.url)"}}]
+            users: [{name: a, user: {token: s3cret}}]
+            """)
+        let config = try world.configuration()
+        let text = try String(contentsOfFile: config, encoding: .utf8) + "\nkubernetes: {kubeconfig: \(kubeconfig)}\n"
+        try text.write(toFile: config, atomically: true, encoding: .utf8)
+        let program = try Program(Binary.path, ["run", "--config", config], in: world.directory.path)
+        defer { program.send(SIGKILL) }
+        func last(_ name: String) -> (labels: Labels, value: Double)? {
+            guard let store = try? Store(directory: world.directory.path + "/store", readOnly: true) else { return nil }
+            defer { try? store.close() }
+            let series = try? store.select([.equal("__name__", name)], fromMs: .min, throughMs: .max).first
+            return series.flatMap { one in one.values.last.map { (one.labels, $0) } }
+        }
+        #expect(await wait { last("upgrade_watch_pod_container_restarts_total")?.value == 3 })
+        let node = try #require(last("upgrade_watch_node_info"))
+        #expect(node.labels["kubelet_version"] == "v1.30.1" && node.labels["internal_ip"] == "10.0.0.9")
+        changed.withLock { $0 = true }
+        #expect(await wait { last("upgrade_watch_pod_container_restarts_total")?.value == 4 })
+        program.send(SIGTERM)
+        #expect(program.wait() == 0, "\(program.standardError)")
+        #expect(server.heads.allSatisfy { $0.contains("Authorization: Bearer s3cret\r\n") })
+        #expect(!program.standardError.contains("s3cret"))
+        let bad = text.replacing("kubeconfig: \(kubeconfig)", with: "kubeconfig: nowhere")
+        try bad.write(toFile: config, atomically: true, encoding: .utf8)
+        let refused = try Binary.run(["run", "--config", config], in: world.directory)
+        #expect(refused.code == 78)
+        #expect(refused.errors.contains("nowhere: can't be read; name a kubeconfig with kubernetes.kubeconfig"))
+    }
+
     /// Ten kills at random moments: nothing is lost, nothing told or counted twice.
     @Test(
         .enabled(
