@@ -27,6 +27,8 @@ package struct ClusterObserver {
     /// 1 for each object that something is wrong with: `kind`, `name` and `problem` tell what.
     package static let problemMetric = "upgrade_watch_object_problem"
 
+    package static let leaseMetric = "upgrade_watch_lease_transitions_total"
+
     private static let kindsWithProblems = [
         "namespaces": "Namespace", "customresourcedefinitions": "CustomResourceDefinition",
         "apiservices": "APIService",
@@ -34,12 +36,16 @@ package struct ClusterObserver {
 
     private var keeper = LedgerKeeper()
     private var clues = LogClueReader()
+    private var metrics = MetricExits()
+    private var metricsReadMs = Int64.min
     private var nodes: [String: Node] = [:]
     private var nodesSeenMs: Int64?
     private var nodesEmittedMs: Int64?
     /// Restart counts by pod and container.
     private var restarts: [String: [String: Restarts]] = [:]
     private var staticPods: [String: Labels] = [:]
+    /// Who holds a lease, and how often it changed hands, by namespace and name.
+    private var leases: [String: (holder: String, transitions: Int)] = [:]
     /// What is wrong with objects, by kind and name.
     private var problems: [String: String] = [:]
     private var seenEvents: Set<String> = []
@@ -74,6 +80,15 @@ package struct ClusterObserver {
             for one in list { note(one.problem, "CustomResourceDefinition", one.metadata.name, deleted: deleted) }
         case .apiServices(let list, let deleted):
             for one in list { note(one.problem, "APIService", one.metadata.name, deleted: deleted) }
+        case .replicaSets(let list, let deleted):
+            for one in list { keeper.see(one, deleted: deleted) }
+        case .leases(let list, let deleted):
+            for one in list {
+                let name = "\(one.metadata.namespace ?? "")/\(one.metadata.name)"
+                leases[name] = deleted ? nil : (one.spec?.holderIdentity ?? "", one.spec?.leaseTransitions ?? 0)
+            }
+        case .listed("replicasets", let names, _): keeper.keepReplicaSets(names)
+        case .listed("leases", let names, _): leases = leases.filter { names.contains($0.key) }
         case .listed("pods", let uids, let version):
             keeper.keep(uids, version: version, atMs: atMs)
             restarts = restarts.filter { keeper.knows($0.key) }
@@ -151,7 +166,7 @@ package struct ClusterObserver {
             return
         }
         guard isNewest else { return }
-        let workload = pod.workload
+        let workload = keeper.workload(of: pod)
         for status in pod.containerStatuses {
             if restarts[uid]?[status.name]?.count == status.restartCount { continue }
             var labels: Labels = [
@@ -171,6 +186,20 @@ package struct ClusterObserver {
             staticPods[uid] = labels
         }
     }
+
+    /// Looks in stored metrics for restarts that neither objects nor logs tell of, once a minute.
+    ///
+    /// - Throws: the source's error.
+    package mutating func follow(_ source: any SeriesSource, atMs: Int64) throws {
+        guard !keeper.hasObjects, atMs - max(metricsReadMs, 0) >= ClusterObserver.metricsMs else { return }
+        metricsReadMs = atMs
+        for restart in try metrics.follow(source, atMs: atMs) {
+            if startMs == nil { startMs = atMs }
+            keeper.see(restart, atMs: atMs)
+        }
+    }
+
+    private static let metricsMs: Int64 = 60_000
 
     // MARK: What comes out
 
@@ -201,6 +230,15 @@ package struct ClusterObserver {
         sink.append(
             restarts.values.flatMap { $0.values.map { ($0.labels, Double($0.count)) } }, atMs: atMs)
         sink.append(staticPods.values.map { ($0, 1) }, atMs: atMs)
+        sink.append(
+            leases.map { name, lease in
+                let parts = name.split(separator: "/", maxSplits: 1).map(String.init)
+                var labels: Labels = [
+                    "namespace": parts.first ?? "", "lease": parts.last ?? "", "job": "kubernetes-objects",
+                ]
+                labels[Labels.metricName] = ClusterObserver.leaseMetric
+                return (labels, Double(lease.transitions))
+            }, atMs: atMs)
         sink.append(
             problems.map { key, problem in
                 let parts = key.split(separator: "/", maxSplits: 1).map(String.init)

@@ -10,6 +10,8 @@ package enum ObjectObservation: Sendable {
     case namespaces([NamespaceObject], deleted: Bool)
     case customResourceDefinitions([CustomResourceDefinitionObject], deleted: Bool)
     case apiServices([APIServiceObject], deleted: Bool)
+    case replicaSets([ReplicaSetObject], deleted: Bool)
+    case leases([LeaseObject], deleted: Bool)
     /// A list of a kind was read to its end: what is known and not among these is gone.
     ///
     /// The identities are UIDs of pods, and names of what has no namespace; the version is the list's, where it is a
@@ -254,6 +256,36 @@ package struct APIServiceObject: Decodable, Sendable {
         }
         return "not available: \(condition.reason ?? ""): \(condition.message ?? "")"
     }
+}
+
+/// The fields of `apps/v1` `ReplicaSet` that are read.
+package struct ReplicaSetObject: Decodable, Sendable {
+    package struct Metadata: Decodable, Sendable {
+        package var name: String
+        package var namespace: String?
+        package var ownerReferences: [PodObject.Owner]?
+    }
+    package var metadata: Metadata
+
+    /// What it belongs to; itself where nothing owns it.
+    var owner: (kind: String, name: String) {
+        metadata.ownerReferences?.first { $0.controller ?? false }.map { ($0.kind, $0.name) }
+            ?? ("ReplicaSet", metadata.name)
+    }
+}
+
+/// The fields of `coordination.k8s.io/v1` `Lease` that are read: who leads, and how often that changed.
+package struct LeaseObject: Decodable, Sendable {
+    package struct Metadata: Decodable, Sendable {
+        package var name: String
+        package var namespace: String?
+    }
+    package struct Spec: Decodable, Sendable {
+        package var holderIdentity: String?
+        package var leaseTransitions: Int?
+    }
+    package var metadata: Metadata
+    package var spec: Spec?
 }
 
 /// The fields of an event that are read: of `v1.Event`, and of `events.k8s.io/v1` `Event`, which names them

@@ -96,10 +96,31 @@ struct LedgerKeeper {
     /// Nodes whose kubelet says `container finished`, so that other lines need not be trusted for it.
     private var nodesThatFinish: Set<String> = []
     private(set) var hasObjects = false
+    /// What replica sets belong to, by their namespace and name.
+    private var replicaSets: [String: (kind: String, name: String)] = [:]
     /// Pods that are gone, with their last version.
     private var removedPods: [String: UInt64] = [:]
 
     // MARK: Pods
+
+    /// Takes in a replica set, by which a pod's Deployment is known.
+    mutating func see(_ set: ReplicaSetObject, deleted: Bool) {
+        replicaSets[set.identity] = deleted ? nil : set.owner
+    }
+
+    /// The replica sets of a whole list.
+    mutating func keepReplicaSets(_ names: Set<String>) { replicaSets = replicaSets.filter { names.contains($0.key) } }
+
+    /// What a pod belongs to, through its replica set where that is known.
+    func workload(of pod: PodObject) -> (kind: String, name: String) {
+        if let owner = pod.metadata.ownerReferences?.first(where: { $0.controller ?? false }),
+            owner.kind == "ReplicaSet",
+            let known = replicaSets["\(pod.metadata.namespace ?? "")/\(owner.name)"]
+        {
+            return known
+        }
+        return pod.workload
+    }
 
     /// Whether a pod is there.
     func knows(_ uid: String) -> Bool { pods[uid] != nil }
@@ -113,7 +134,7 @@ struct LedgerKeeper {
         let uid = pod.uid
         let version = pod.metadata.resourceVersion.flatMap { UInt64($0) }
         if let version, let removed = removedPods[uid], version <= removed { return false }
-        let workload = pod.workload
+        let workload = workload(of: pod)
         var known =
             pods[uid]
             ?? Pod(
@@ -429,6 +450,19 @@ struct LedgerKeeper {
         case "kube-controller-manager", "generic-garbage-collector": return (nil, "")
         default: return user.hasPrefix("system:node:") ? (nil, "") : (.podDeleted, user)
         }
+    }
+
+    /// Takes in a restart that metrics tell of, where nothing better tells of the node's.
+    mutating func see(_ restart: MetricExits.Restart, atMs: Int64) {
+        guard !hasObjects, !nodesThatFinish.contains(restart.node) else { return }
+        let pod = unknownPod(namespace: restart.namespace, name: restart.pod, node: restart.node)
+        let name = "\(restart.namespace)/\(restart.pod)"
+        add(
+            LedgerEntry(
+                kind: .exit, atMs: restart.atMs, node: restart.node, namespace: restart.namespace, pod: restart.pod,
+                podUID: logUIDs[name] ?? name, container: restart.container, workloadKind: pod.workloadKind,
+                workload: pod.workload, containerID: "\(name)/\(restart.container)/\(restart.atMs / 1000)"),
+            restart.evidence, isTimeExact: true, atMs: atMs)
     }
 
     private mutating func learn(_ uid: String, namespace: String, name: String) {

@@ -15,7 +15,7 @@ struct ObjectService: Service {
 
     /// What is watched: the versions of nodes, the ends of pods, what explains them, and what a version leaves behind.
     static let kinds: [WatchedKind] = [
-        .nodes, .pods, .events, .namespaces, .customResourceDefinitions, .apiServices,
+        .nodes, .replicaSets, .pods, .events, .leases, .namespaces, .customResourceDefinitions, .apiServices,
     ]
 
     func run() async throws {

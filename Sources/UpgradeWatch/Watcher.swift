@@ -184,6 +184,7 @@ package actor Watcher {
         ticks += 1
         try commitLogs(atMs: atMs)
         tally.emit(to: store, atMs: atMs)
+        try observer.follow(store, atMs: atMs)
         observer.emit(to: store, atMs: atMs)
         try tracker.follow(config.upgrade.detects ? store : nil, marks: try state.cluster.marks(), throughMs: atMs)
         for group in rules.groups {

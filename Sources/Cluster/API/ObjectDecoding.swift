@@ -43,6 +43,20 @@ extension APIServiceObject: ObservedObject {
     }
 }
 
+extension ReplicaSetObject: ObservedObject {
+    var identity: String { "\(metadata.namespace ?? "")/\(metadata.name)" }
+    static func observation(_ objects: [ReplicaSetObject], deleted: Bool) -> ObjectObservation {
+        .replicaSets(objects, deleted: deleted)
+    }
+}
+
+extension LeaseObject: ObservedObject {
+    var identity: String { "\(metadata.namespace ?? "")/\(metadata.name)" }
+    static func observation(_ objects: [LeaseObject], deleted: Bool) -> ObjectObservation {
+        .leases(objects, deleted: deleted)
+    }
+}
+
 extension EventObject: ObservedObject {
     var identity: String { metadata.uid ?? "" }
     // An event that is deleted is too old to be kept: nothing happened.
@@ -59,6 +73,8 @@ private func type(ofKind kind: String) -> (any ObservedObject.Type)? {
     case "namespaces": NamespaceObject.self
     case "customresourcedefinitions": CustomResourceDefinitionObject.self
     case "apiservices": APIServiceObject.self
+    case "replicasets": ReplicaSetObject.self
+    case "leases": LeaseObject.self
     default: nil
     }
 }

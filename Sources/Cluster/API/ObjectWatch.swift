@@ -16,6 +16,10 @@ package struct WatchedKind: Sendable, Equatable {
     package static let namespaces = WatchedKind(name: "namespaces", path: "/api/v1/namespaces")
     package static let customResourceDefinitions = WatchedKind(
         name: "customresourcedefinitions", path: "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
+    package static let replicaSets = WatchedKind(name: "replicasets", path: "/apis/apps/v1/replicasets")
+    /// Those of the control plane's leaders: every node has one as well, which changes every ten seconds.
+    package static let leases = WatchedKind(
+        name: "leases", path: "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases")
     package static let apiServices = WatchedKind(
         name: "apiservices", path: "/apis/apiregistration.k8s.io/v1/apiservices")
 }
