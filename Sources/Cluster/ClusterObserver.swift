@@ -200,6 +200,8 @@ package struct ClusterObserver {
     }
 
     private static let metricsMs: Int64 = 60_000
+    private static let nodesMs: Int64 = 60_000
+    private static let nodesSilentMs: Int64 = 360_000
 
     // MARK: What comes out
 
@@ -249,12 +251,24 @@ package struct ClusterObserver {
                 labels[Labels.metricName] = ClusterObserver.problemMetric
                 return (labels, 1)
             }, atMs: atMs)
-        emitNodes(to: sink)
+        emitNodes(to: sink, nowMs: atMs)
     }
 
     /// The nodes as they were when they were last seen: an object that was read half a minute ago says nothing of now.
-    private mutating func emitNodes(to sink: any SampleSink) {
-        guard let atMs = nodesSeenMs, atMs != nodesEmittedMs else { return }
+    ///
+    /// A watch tells only of changes, and of a node that is well every five minutes: in between it is as it was.
+    private mutating func emitNodes(to sink: any SampleSink, nowMs: Int64) {
+        guard let seenMs = nodesSeenMs else { return }
+        let atMs: Int64
+        if seenMs > nodesEmittedMs ?? .min {
+            atMs = seenMs
+        } else if nowMs - (nodesEmittedMs ?? 0) >= ClusterObserver.nodesMs,
+            nowMs - seenMs < ClusterObserver.nodesSilentMs
+        {
+            atMs = nowMs
+        } else {
+            return
+        }
         nodesEmittedMs = atMs
         var samples: [(labels: Labels, value: Double)] = []
         var info: Set<Labels> = []

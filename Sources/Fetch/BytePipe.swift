@@ -60,8 +60,8 @@ package final class BytePipe: Sendable {
         return taken
     }
 
-    /// No more bytes will come.
-    func finish() {
+    /// Takes in that no more bytes will come.
+    package func finish() {
         state.withLock { state in
             state.isFinished = true
             defer { state.waiter = nil }

@@ -128,6 +128,15 @@ import Testing
         ) { try await api.get("/version") }
     }
 
+    @Test func watchWithoutCredentials_endsWithTheReason() async throws {
+        let endpoint = try Kubeconfig.endpoint(path: config("exec: {command: /nowhere/plugin}"))
+        let api = KubernetesAPI(endpoint: endpoint, client: HTTPClient(), time: FixedTime(nowMs: 0))
+        let pipe = BytePipe()
+        let watch = Task { try await api.watch("/api/v1/pods", query: [], timeoutMs: 1000, into: pipe) }
+        #expect(await pipe.next() == nil)
+        await #expect(throws: KubernetesConfigError.self) { try await watch.value }
+    }
+
     private struct FixedTime: TimeSource {
         var nowMs: Int64
         func sleep(untilMs: Int64) async throws {}

@@ -82,7 +82,7 @@ final class ExecCredentials: Sendable {
                 ended.continuation.finish()
             }
             try process.run()
-            let watchdog = DispatchWorkItem { process.terminate() }
+            let watchdog = DispatchWorkItem { kill(process.processIdentifier, SIGKILL) }
             DispatchQueue.global().asyncAfter(
                 deadline: .now() + .milliseconds(Int(ExecCredentials.timeoutMs)), execute: watchdog)
             defer { watchdog.cancel() }

@@ -36,6 +36,8 @@ package struct KubernetesAPI: Sendable {
     ///
     /// - Throws: ``KubernetesAPIError``; the pipe has ended then.
     package func watch(_ path: String, query: [(String, String)], timeoutMs: Int64, into pipe: BytePipe) async throws {
+        // Also where the request can't be made at all, for want of credentials say.
+        defer { pipe.finish() }
         var request = FetchRequest(url: url(path, query))
         request.timeoutMs = timeoutMs
         request.idleTimeoutMs = KubernetesAPI.idleMs
