@@ -27,6 +27,7 @@ package struct ClusterObserver {
     /// 1 for each object that something is wrong with: `kind`, `name` and `problem` tell what.
     package static let problemMetric = "upgrade_watch_object_problem"
 
+    package static let eventsMetric = "upgrade_watch_pod_events_total"
     package static let leaseMetric = "upgrade_watch_lease_transitions_total"
 
     private static let kindsWithProblems = [
@@ -49,6 +50,7 @@ package struct ClusterObserver {
     /// What is wrong with objects, by kind and name.
     private var problems: [String: String] = [:]
     private var seenEvents: Set<String> = []
+    private var eventsSeen = 0
     private var counters: [Labels: Double] = [:]
     private var emitter = CounterEmitter()
     private var startMs: Int64?
@@ -149,7 +151,9 @@ package struct ClusterObserver {
     private mutating func observe(_ event: EventObject, atMs: Int64) {
         guard let object = event.about, object.kind == "Pod" else { return }
         // A repeated event is the same object with a higher count.
-        let identity = "\(event.metadata.uid ?? "")/\(event.repetitions)"
+        eventsSeen += 1
+        let uid = event.metadata.uid ?? "\(object.uid ?? "")/\(event.reason ?? "")/\(event.timestampMs ?? 0)"
+        let identity = "\(uid)/\(event.repetitions)"
         guard seenEvents.insert(identity).inserted else { return }
         if seenEvents.count > 200_000 { seenEvents.removeAll() }
         keeper.see(event, about: object, atMs: event.timestampMs ?? atMs)
@@ -168,14 +172,14 @@ package struct ClusterObserver {
         guard isNewest else { return }
         let workload = keeper.workload(of: pod)
         for status in pod.containerStatuses {
-            if restarts[uid]?[status.name]?.count == status.restartCount { continue }
+            if restarts[uid]?[status.name]?.count == status.restarts { continue }
             var labels: Labels = [
                 "container": status.name, "namespace": pod.metadata.namespace ?? "", "pod": pod.metadata.name,
                 "workload": workload.name, "workload_kind": workload.kind, "job": "kubernetes-objects",
             ]
             labels["node"] = pod.spec?.nodeName
             labels[Labels.metricName] = ClusterObserver.restartsMetric
-            restarts[uid, default: [:]][status.name] = Restarts(labels: labels, count: status.restartCount)
+            restarts[uid, default: [:]][status.name] = Restarts(labels: labels, count: status.restarts)
         }
         if pod.isStatic, let node = pod.spec?.nodeName, let image = pod.spec?.containers?.first?.image {
             var labels: Labels = [
@@ -206,8 +210,12 @@ package struct ClusterObserver {
     // MARK: What comes out
 
     /// The ledger rows to be written down: new ones, and those given before that later evidence has changed.
-    package mutating func takeEntries(atMs: Int64) -> (new: [LedgerEntry], changed: [LedgerEntry]) {
-        keeper.take(atMs: atMs)
+    ///
+    /// - Parameter isLast: whether nothing more will come: what waits is given out too.
+    package mutating func takeEntries(
+        atMs: Int64, isLast: Bool = false
+    ) -> (new: [LedgerEntry], changed: [LedgerEntry]) {
+        keeper.take(atMs: atMs, isLast: isLast)
     }
 
     /// Takes in which of the new rows the ledger did not have before: those will count.
@@ -228,6 +236,10 @@ package struct ClusterObserver {
     package mutating func emit(to sink: any SampleSink, atMs: Int64) {
         guard startMs != nil else { return }
         for entry in keeper.settled(atMs: atMs) { count(entry) }
+        if eventsSeen > 0 {
+            counters[[Labels.metricName: ClusterObserver.eventsMetric, "job": "kubernetes-objects"]] = Double(
+                eventsSeen)
+        }
         emitter.emit(counters, to: sink, atMs: atMs)
         sink.append(
             restarts.values.flatMap { $0.values.map { ($0.labels, Double($0.count)) } }, atMs: atMs)

@@ -22,7 +22,7 @@ package struct Expectation: Sendable {
     /// A restart belongs to its node's step for so long.
     private static let lateMs: Int64 = 900_000
     /// A node is drained, and rebooted, so long before its kubelet's step.
-    private static let drainMs: Int64 = 2 * 3_600_000
+    package static let drainMs: Int64 = 2 * 3_600_000
 
     package init(upgrade: Upgrade, catalogue: VersionCatalogue = .builtIn) {
         self.upgrade = upgrade

@@ -34,6 +34,7 @@ package struct PodObject: Decodable, Sendable {
         package var annotations: Annotations?
         package var ownerReferences: [Owner]?
         package var deletionTimestamp: String?
+        package var deletionGracePeriodSeconds: Int64?
     }
     /// The labels by which controllers tell the revisions of a workload apart.
     package struct Labels: Decodable, Sendable {
@@ -64,10 +65,13 @@ package struct PodObject: Decodable, Sendable {
         package var nodeName: String?
         package var restartPolicy: String?
         package var containers: [Container]?
+        package var initContainers: [Container]?
     }
     package struct Container: Decodable, Sendable {
         package var name: String
         package var image: String?
+        /// Of an init container: `Always` makes it a sidecar (KEP-753).
+        package var restartPolicy: String?
     }
     package struct Terminated: Decodable, Sendable {
         package var exitCode: Int
@@ -81,6 +85,9 @@ package struct PodObject: Decodable, Sendable {
         package var restartCount: Int
         package var state: State?
         package var lastState: State?
+
+        /// The restart count, as far as a container can be restarted.
+        var restarts: Int { max(0, min(restartCount, Int(Int32.max))) }
     }
     package struct Condition: Decodable, Sendable {
         package var type: String
@@ -94,6 +101,8 @@ package struct PodObject: Decodable, Sendable {
         package var message: String?
         package var conditions: [Condition]?
         package var containerStatuses: [ContainerStatus]?
+        package var initContainerStatuses: [ContainerStatus]?
+        package var ephemeralContainerStatuses: [ContainerStatus]?
     }
 
     package var metadata: Metadata
@@ -103,7 +112,24 @@ package struct PodObject: Decodable, Sendable {
     /// The UID; of an object without one its namespace and name.
     var uid: String { metadata.uid ?? "\(metadata.namespace ?? "")/\(metadata.name)" }
 
-    var containerStatuses: [ContainerStatus] { status?.containerStatuses ?? [] }
+    /// Of all its containers, init and ephemeral ones too.
+    var containerStatuses: [ContainerStatus] {
+        (status?.containerStatuses ?? []) + (status?.initContainerStatuses ?? [])
+            + (status?.ephemeralContainerStatuses ?? [])
+    }
+
+    /// Whether a container is one that runs to its end before, or beside, the others, and is no sidecar.
+    func isInitContainer(_ name: String) -> Bool {
+        if status?.ephemeralContainerStatuses?.contains(where: { $0.name == name }) == true { return true }
+        guard status?.initContainerStatuses?.contains(where: { $0.name == name }) == true else { return false }
+        return spec?.initContainers?.first { $0.name == name }?.restartPolicy != "Always"
+    }
+
+    /// When its deletion was asked for; nil where it was not.
+    var deletionAskedMs: Int64? {
+        metadata.deletionTimestamp.flatMap { TimeFormat.milliseconds(rfc3339: $0) }
+            .map { $0 - min(max(metadata.deletionGracePeriodSeconds ?? 0, 0), 86_400) * 1000 }
+    }
 
     /// Whether the kubelet runs it from a file, so that this is only its mirror.
     var isStatic: Bool { metadata.annotations?.configMirror != nil }
@@ -144,7 +170,8 @@ package struct PodObject: Decodable, Sendable {
 
     /// What a pod belongs to as far as its name tells: controllers add suffixes of an alphabet without vowels
     /// (`k8s.io/apimachinery/pkg/util/rand`), stateful sets numbers.
-    static func workload(guessedFrom pod: String) -> (kind: String, name: String) {
+    static func workload(guessedFrom pod: String, node: String = "") -> (kind: String, name: String) {
+        if !node.isEmpty, pod.hasSuffix("-" + node) { return ("StaticPod", pod) }
         let parts = pod.split(separator: "-", omittingEmptySubsequences: false)
         guard parts.count > 1, let last = parts.last else { return ("Pod", pod) }
         if last.allSatisfy(\.isNumber), last.count < 5 {
@@ -302,7 +329,10 @@ package struct EventObject: Decodable, Sendable {
         package var uid: String?
         package var fieldPath: String?
     }
-    package struct Source: Decodable, Sendable { package var host: String? }
+    package struct Source: Decodable, Sendable {
+        package var host: String?
+        package var component: String?
+    }
     package struct Series: Decodable, Sendable {
         package var count: Int?
         package var lastObservedTime: String?
@@ -323,6 +353,8 @@ package struct EventObject: Decodable, Sendable {
     private var count: Int?
     private var deprecatedCount: Int?
     private var series: Series?
+    private var reportingComponent: String?
+    private var reportingController: String?
 
     /// What it is about.
     package var about: Reference? { involvedObject ?? regarding }
@@ -331,6 +363,12 @@ package struct EventObject: Decodable, Sendable {
 
     /// The node that told it; empty for none.
     package var host: String { (source ?? deprecatedSource)?.host ?? "" }
+
+    /// What told it: `kubelet`, `default-scheduler`; empty where it does not say.
+    package var reporter: String {
+        [reportingController, reportingComponent, (source ?? deprecatedSource)?.component].lazy.compactMap { $0 }
+            .first { !$0.isEmpty } ?? ""
+    }
 
     /// How often it happened so far.
     package var repetitions: Int { series?.count ?? count ?? deprecatedCount ?? 1 }

@@ -96,6 +96,8 @@ struct LedgerKeeper {
     /// Nodes whose kubelet says `container finished`, so that other lines need not be trusted for it.
     private var nodesThatFinish: Set<String> = []
     private(set) var hasObjects = false
+    /// The UIDs of mirror pods by the hash that the kubelet takes for the UID of a static pod.
+    private var mirrors: [String: String] = [:]
     /// What replica sets belong to, by their namespace and name.
     private var replicaSets: [String: (kind: String, name: String)] = [:]
     /// Pods that are gone, with their last version.
@@ -141,28 +143,42 @@ struct LedgerKeeper {
                 namespace: pod.metadata.namespace ?? "", name: pod.metadata.name, node: "", workloadKind: workload.kind,
                 workload: workload.name, endsByItself: pod.endsByItself, revision: pod.revision,
                 isStatic: pod.isStatic, resourceVersion: nil)
+        if let hash = pod.metadata.annotations?.configHash, pod.isStatic {
+            if mirrors.count > LedgerKeeper.maxHints { mirrors.removeAll() }
+            mirrors[hash] = uid
+        }
         let isNew = pods[uid] == nil
         let isNewest = version.map { $0 >= known.resourceVersion ?? 0 } ?? true
         known.node = pod.spec?.nodeName ?? known.node
         known.resourceVersion = max(version ?? 0, known.resourceVersion ?? 0)
         known.isFinished = pod.status?.phase == "Succeeded" || pod.status?.phase == "Failed"
         if isNew { noteRevision(known, atMs: atMs) }
-        for status in pod.containerStatuses {
+        let askedMs = pod.deletionAskedMs
+        let statuses = pod.containerStatuses
+        for status in statuses {
             var shown = 0
-            for terminated in [status.lastState?.terminated, status.state?.terminated] {
-                guard let terminated, let id = terminated.containerID.map(LedgerKeeper.plainID),
-                    !known.ended.contains(id)
-                else { continue }
-                if known.ended.count >= 16 { known.ended.removeFirst() }
+            for (terminated, number) in [
+                (status.lastState?.terminated, status.restarts - 1), (status.state?.terminated, status.restarts),
+            ] {
+                guard let terminated else { continue }
+                // A container that the kubelet lost has no ID; it is the n-th to end.
+                let id =
+                    terminated.containerID.flatMap { $0.isEmpty ? nil : LedgerKeeper.plainID($0) }
+                    ?? "\(uid):\(status.name):\(number)"
+                guard !known.ended.contains(id) else { continue }
+                if known.ended.count >= max(16, 4 * statuses.count) { known.ended.removeFirst() }
                 known.ended.append(id)
                 pods[uid] = known
                 shown += 1
                 if !isNewest { forgetUnseenEnd(of: status.name, uid: uid) }
-                ended(status.name, terminated, id: id, uid: uid, known, atMs: atMs)
+                let staysEnded = known.endsByItself || pod.isInitContainer(status.name)
+                ended(
+                    status.name, terminated, id: id, uid: uid, known, staysEnded: staysEnded, askedMs: askedMs,
+                    atMs: atMs)
             }
             guard isNewest else { continue }
             // Each restart is an end, and so is a state that is terminated now.
-            let told = status.restartCount + (status.state?.terminated == nil ? 0 : 1)
+            let told = status.restarts + (status.state?.terminated == nil ? 0 : 1)
             if !isNew, let before = known.ends[status.name], told - before > shown {
                 unseenEnds(
                     status.name, numbers: before..<min(told - shown, before + LedgerKeeper.maxUnseen), uid: uid, known,
@@ -213,17 +229,23 @@ struct LedgerKeeper {
     }
 
     private mutating func ended(
-        _ container: String, _ terminated: PodObject.Terminated, id: String, uid: String, _ pod: Pod, atMs: Int64
+        _ container: String, _ terminated: PodObject.Terminated, id: String, uid: String, _ pod: Pod, staysEnded: Bool,
+        askedMs: Int64?, atMs: Int64
     ) {
         let reason = terminated.reason ?? ""
+        let finishedMs = terminated.finishedAt.flatMap { TimeFormat.milliseconds(rfc3339: $0) }
         let cause: LedgerCause?
         switch reason {
         case "OOMKilled": cause = .outOfMemory
         case "ContainerStatusUnknown": cause = .kubeletRestart
         default:
-            cause = terminated.exitCode == 0 && pod.endsByItself ? .jobCompletion : .applicationExit
+            // What ends once its pod's deletion was asked for ends of that.
+            if let askedMs, (finishedMs ?? atMs) >= askedMs - 1000 {
+                cause = .podDeleted
+            } else {
+                cause = terminated.exitCode == 0 && staysEnded ? .jobCompletion : .applicationExit
+            }
         }
-        let finishedMs = terminated.finishedAt.flatMap { TimeFormat.milliseconds(rfc3339: $0) }
         let entry = LedgerEntry(
             kind: .exit, atMs: finishedMs ?? atMs, node: pod.node, namespace: pod.namespace, pod: pod.name, podUID: uid,
             container: container, workloadKind: pod.workloadKind, workload: pod.workload, containerID: id,
@@ -331,7 +353,8 @@ struct LedgerKeeper {
 
     /// Takes in an event of a pod, once.
     mutating func see(_ event: EventObject, about object: EventObject.Reference, atMs: Int64) {
-        guard let uid = object.uid, let reason = event.reason else { return }
+        guard let told = object.uid, let reason = event.reason else { return }
+        let uid = mirrors[told] ?? told
         let message = event.text
         let text = "\(reason) \(message)"
         switch reason {
@@ -344,6 +367,8 @@ struct LedgerKeeper {
             if let count = killings[key]?.count, count > 8 { killings[key]?.removeFirst() }
             for id in draftsOfPod[uid] ?? [] { drafts[id]?.isChanged = true }
         case "TaintManagerEviction" where message.hasPrefix("Cancelling"): break
+        // Others use the word too: what the kubelet evicts, it evicts under pressure.
+        case "Evicted" where !event.reporter.isEmpty && event.reporter != "kubelet": break
         case "Evicted", "TaintManagerEviction", "Preempted":
             let cause: LedgerCause =
                 reason == "Evicted" ? .pressureEviction : reason == "Preempted" ? .preemption : .taintEviction
@@ -489,6 +514,7 @@ struct LedgerKeeper {
         cause: LedgerCause?, atMs: Int64
     ) {
         guard !sandboxes.contains(id) else { return }
+        let uid = mirrors[uid] ?? uid
         // The containers of a pod that is known from the API have their ends in its status: a line of an end that the
         // status told of long ago, as a restarted kubelet writes them, is no news.
         if drafts[id] == nil, let pod = pods[uid], pod.ended.contains(id) { return }
@@ -518,7 +544,7 @@ struct LedgerKeeper {
 
     /// A pod of which nothing but its name is known.
     private func unknownPod(namespace: String, name: String, node: String) -> Pod {
-        let workload = PodObject.workload(guessedFrom: name)
+        let workload = PodObject.workload(guessedFrom: name, node: node)
         return Pod(
             namespace: namespace, name: name, node: node, workloadKind: workload.kind, workload: workload.name,
             endsByItself: workload.kind == "CronJob", revision: nil, isStatic: false, resourceVersion: nil)
@@ -571,35 +597,48 @@ struct LedgerKeeper {
     }
 
     /// The rows that were not given out yet, and those that changed since they were.
-    mutating func take(atMs: Int64) -> (new: [LedgerEntry], changed: [LedgerEntry]) {
+    ///
+    /// - Parameter isLast: whether nothing more will come: what waits is given out too.
+    mutating func take(atMs: Int64, isLast: Bool = false) -> (new: [LedgerEntry], changed: [LedgerEntry]) {
         forgetDrafts(beforeMs: atMs - LedgerKeeper.openMs)
         var new: [LedgerEntry] = []
         var changed: [LedgerEntry] = []
         // Removals first: the containers that ended with a pod ask for its cause.
         let due = drafts.filter(\.value.isChanged)
-            .sorted { ($0.value.entry.kind == .exit ? 1 : 0, $0.key) < ($1.value.entry.kind == .exit ? 1 : 0, $1.key) }
-        for (id, draft) in due {
-            // A line that says that a container will be killed is not its end yet.
-            let hasEnded =
-                draft.entry.kind != .exit || draft.evidence.contains { $0.source == .object || $0.cause == nil }
+        for (id, draft) in due where draft.entry.kind != .exit {
+            give(id, draft, &new, &changed)
+            for exit in draftsOfPod[draft.entry.podUID] ?? [] { drafts[exit]?.isChanged = true }
+        }
+        for (id, draft) in drafts where draft.isChanged && draft.entry.kind == .exit {
+            let waitedMs = isLast ? .max : atMs - draft.firstSeenMs
             // A status that shows an end which seems lost may come late.
-            let isUnseen = draft.entry.kind == .exit && id.contains("/")
-            guard !isUnseen || draft.firstSeenMs + LedgerKeeper.settleMs <= atMs else { continue }
-            guard hasEnded || draft.firstSeenMs + LedgerKeeper.killWindowMs <= atMs else { continue }
-            let entry = explained(draft)
-            drafts[id]?.isChanged = false
-            if draft.isGiven, entry == draft.entry { continue }
-            drafts[id]?.entry = entry
-            drafts[id]?.isGiven = true
-            index(id, entry)
-            if draft.isGiven { changed.append(entry) } else { new.append(entry) }
+            if LedgerKeeper.isUnseen(id), waitedMs < LedgerKeeper.settleMs { continue }
+            // A line that says that a container will be killed is not its end yet.
+            let hasEnded = draft.evidence.contains { $0.source == .object || $0.cause == nil }
+            if !hasEnded, waitedMs < LedgerKeeper.killWindowMs { continue }
+            give(id, draft, &new, &changed)
         }
         forgetHints(beforeMs: atMs - LedgerKeeper.openMs)
         let order = { (a: LedgerEntry, b: LedgerEntry) in (a.atMs, a.id) < (b.atMs, b.id) }
         return (new.sorted(by: order), changed.sorted(by: order))
     }
 
-    /// Rows that ``take(atMs:)`` gave are in the ledger now, and were not before.
+    private mutating func give(
+        _ id: String, _ draft: Draft, _ new: inout [LedgerEntry], _ changed: inout [LedgerEntry]
+    ) {
+        let entry = explained(draft)
+        drafts[id]?.isChanged = false
+        if draft.isGiven, entry == draft.entry { return }
+        drafts[id]?.entry = entry
+        drafts[id]?.isGiven = true
+        index(id, entry)
+        if draft.isGiven { changed.append(entry) } else { new.append(entry) }
+    }
+
+    /// Whether an end is known from a restart count alone.
+    private static func isUnseen(_ id: String) -> Bool { id.contains("/") }
+
+    /// Rows that ``take(atMs:isLast:)`` gave are in the ledger now, and were not before.
     mutating func added(_ entries: [LedgerEntry]) {
         for entry in entries { drafts[entry.id]?.isNew = true }
     }
@@ -633,7 +672,7 @@ struct LedgerKeeper {
         if entry.pod.isEmpty, let pod = logPods[entry.podUID] {
             entry.namespace = pod.namespace
             entry.pod = pod.name
-            (entry.workloadKind, entry.workload) = PodObject.workload(guessedFrom: pod.name)
+            (entry.workloadKind, entry.workload) = PodObject.workload(guessedFrom: pod.name, node: entry.node)
         }
         if entry.kind == .exit, entry.container.isEmpty, let names = logContainers[entry.podUID], names.count == 1 {
             entry.container = names.first ?? ""
@@ -642,9 +681,11 @@ struct LedgerKeeper {
         if entry.kind == .exit { evidence += aboutExit(entry, evidence) }
         evidence += aboutRemoval(entry)
         if entry.kind == .exit, let removal = drafts["pod/" + entry.podUID], removal.isGiven,
-            removal.entry.cause.strength > LedgerCause.podDeleted.strength, entry.atMs <= removal.entry.atMs,
+            removal.entry.cause.strength > LedgerCause.podDeleted.strength, removal.entry.cause != .jobCompletion,
             // What ended before anybody wanted the pod to go ended for its own reason.
-            evidence.contains(where: { $0.cause == .podDeleted }) || removal.entry.cause.isEviction
+            evidence.contains(where: { $0.cause == .podDeleted })
+                ? abs(entry.atMs - removal.entry.atMs) < LedgerKeeper.openMs
+                : entry.atMs >= removal.entry.atMs - 2000
         {
             let cause = removal.entry.cause == .drain ? .apiEviction : removal.entry.cause
             evidence += removal.entry.evidence.filter { $0.cause == cause }.prefix(1)
@@ -672,8 +713,11 @@ struct LedgerKeeper {
     private func aboutExit(_ entry: LedgerEntry, _ known: [LedgerEvidence]) -> [LedgerEvidence] {
         var found: [LedgerEvidence] = []
         let key = ContainerKey(podUID: entry.podUID, container: entry.container)
-        let killing = killings[key]?.last {
-            $0.atMs <= entry.atMs + 2000 && entry.atMs - $0.atMs < LedgerKeeper.killWindowMs
+        // A killing ends the container once: the first end that follows it is its.
+        let others = ends(of: entry)
+        let killing = killings[key]?.last { killing in
+            killing.atMs <= entry.atMs + 2000 && entry.atMs - killing.atMs < LedgerKeeper.killWindowMs
+                && !others.contains { $0 + 2000 >= killing.atMs && $0 < entry.atMs }
         }
         if let killing { found.append(killing.evidence) }
         let isWell = entry.exitCode == 0
@@ -685,8 +729,10 @@ struct LedgerKeeper {
                     source: .log, text: "exit code \(entry.exitCode ?? 0)",
                     cause: isWell && endsByItself ? .jobCompletion : .applicationExit))
         }
-        let sandbox = killings[ContainerKey(podUID: entry.podUID, container: "")]?.last {
-            abs($0.atMs - entry.atMs) < LedgerKeeper.nodeChangeMs
+        // A sandbox is made anew after the last end in the old one.
+        let sandbox = killings[ContainerKey(podUID: entry.podUID, container: "")]?.last { sandbox in
+            entry.atMs <= sandbox.atMs + 2000 && sandbox.atMs - entry.atMs < LedgerKeeper.nodeChangeMs
+                && !others.contains { $0 > entry.atMs && $0 <= sandbox.atMs + 2000 }
         }
         if let sandbox { found.append(sandbox.evidence) }
         let wasKilled = (known + found).contains { ($0.cause?.strength ?? 0) >= LedgerCause.podDeleted.strength }
@@ -703,10 +749,27 @@ struct LedgerKeeper {
         return found
     }
 
+    /// When the same container ended otherwise.
+    private func ends(of entry: LedgerEntry) -> [Int64] {
+        (draftsOfPod[entry.podUID] ?? []).compactMap { id in
+            guard id != entry.id, let other = drafts[id]?.entry, other.kind == .exit, other.container == entry.container
+            else { return nil }
+            return other.atMs
+        }
+    }
+
     private func aboutRemoval(_ entry: LedgerEntry) -> [LedgerEvidence] {
         guard entry.kind != .exit else { return [] }
-        var found = (removalHints[entry.namespace + "/" + entry.pod] ?? [])
-            .filter { $0.atMs <= entry.atMs + 5000 && entry.atMs - $0.atMs < LedgerKeeper.openMs }.map(\.evidence)
+        let name = entry.namespace + "/" + entry.pod
+        // A pod of a stateful set comes again under its name: a request removes the next to go, once.
+        let others = (draftsOfPod[name] ?? []).compactMap { id -> Int64? in
+            guard id != entry.id, let other = drafts[id]?.entry, other.kind != .exit else { return nil }
+            return other.atMs
+        }
+        var found = (removalHints[name] ?? []).filter { hint in
+            hint.atMs <= entry.atMs + 5000 && entry.atMs - hint.atMs < LedgerKeeper.openMs
+                && !others.contains { $0 + 5000 >= hint.atMs && $0 < entry.atMs }
+        }.map(\.evidence)
         let key = LedgerKeeper.revisionKey(entry.namespace, kind: entry.workloadKind, entry.workload)
         if let revision = revisions[key], let changedMs = revision.changedMs,
             abs(changedMs - entry.atMs) < LedgerKeeper.rolloutMs

@@ -224,6 +224,7 @@ struct LogClueReader {
     private static let audit = Rule(
         #"(?s)"stage":"ResponseComplete","requestURI":"(?<uri>[^"]*)","verb":"(?<verb>delete|create)","user":\{"username":"(?<user>[^"]*)".*?"objectRef":\{"resource":"pods","namespace":"(?<namespace>[^"]*)","name":"(?<name>[^"]*)"(?<rest>[^}]*)\}.*?"code":2\d\d"#
     ) { group, line in
+        guard !group("uri").contains("dryRun=") else { return [] }
         let isEviction = group("rest").contains("\"subresource\":\"eviction\"")
         guard isEviction || (group("verb") == "delete" && !group("rest").contains("subresource")) else { return [] }
         let words = "\(group("user")) \(isEviction ? "evicted" : "deleted") pod \(group("namespace"))/\(group("name"))"

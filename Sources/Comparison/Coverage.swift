@@ -29,22 +29,31 @@ extension Coverage {
 
     /// The kinds of data that were not there, with what they are missed for.
     private static func missing(_ source: any SeriesSource, fromMs: Int64, throughMs: Int64) throws -> [String] {
-        let kinds: [(matchers: [LabelMatcher], words: String)] = [
-            (
-                [.equal(Labels.metricName, ClusterObserver.restartsMetric)],
-                "Kubernetes objects: restarts and evictions are told from logs alone, without workloads' owners"
-            ),
-            (
-                [.equal(Labels.metricName, "upgrade_watch_log_lines_total"), .equal("component", "kubelet")],
-                "kubelet logs: the causes of restarts are told from objects and events alone"
-            ),
-            (
-                [.equal(Labels.metricName, "upgrade_watch_audit_requests_total")],
-                "the API server's audit log: who is refused, and who deletes pods, is not known"
-            ),
-        ]
-        return try kinds.filter {
-            try source.labels($0.matchers, fromMs: fromMs, throughMs: throughMs).isEmpty
-        }.map(\.words)
+        func isThere(_ name: String, _ more: LabelMatcher...) throws -> Bool {
+            try !source.labels([.equal(Labels.metricName, name)] + more, fromMs: fromMs, throughMs: throughMs).isEmpty
+        }
+        let objects = try isThere(ClusterObserver.restartsMetric)
+        let logs = try isThere("upgrade_watch_log_lines_total", .equal("component", "kubelet"))
+        var missing: [String] = []
+        switch (objects, logs) {
+        case (true, true): break
+        case (true, false):
+            missing.append("kubelet logs: the causes of restarts are told from objects and events alone")
+        case (false, true):
+            missing.append(
+                "Kubernetes objects: restarts and evictions are told from logs alone, without workloads' owners")
+        case (false, false):
+            missing.append(
+                "Kubernetes objects and kubelet logs: restarts are told from metrics alone, evictions are not known")
+        }
+        if objects, try !isThere(ClusterObserver.eventsMetric) {
+            missing.append(
+                "Kubernetes events: who killed a container is told from "
+                    + (logs ? "logs alone" : "nothing: restarts by the kubelet look like ends of the application"))
+        }
+        if try !isThere("upgrade_watch_audit_requests_total") {
+            missing.append("the API server's audit log: who is refused, and who deletes pods, is not known")
+        }
+        return missing
     }
 }

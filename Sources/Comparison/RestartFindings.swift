@@ -13,10 +13,15 @@ struct RestartFindings {
         let expectation = Expectation(upgrade: upgrade)
         let since = windows.baseline.throughMs
         let all = input.ledger.filter { $0.atMs <= windows.nowMs }
-        let rows = all.filter { $0.atMs > since }
+        // The first node is drained before the first step.
+        let isOfUpgrade = { (row: LedgerEntry) in
+            row.atMs > since || (row.cause == .drain && row.atMs > since - Expectation.drainMs)
+        }
+        let rows = all.filter(isOfUpgrade)
         let judgements = expectation.judge(rows)
-        summary.rows = all.prefix(all.count - rows.count).map { .init(entry: $0, judgement: nil) }
+        summary.rows = all.filter { !isOfUpgrade($0) }.map { .init(entry: $0, judgement: nil) }
         summary.rows += zip(rows, judgements).map { .init(entry: $0, judgement: $1) }
+        summary.rows.sort { $0.entry.atMs < $1.entry.atMs }
         summarise(zip(rows, judgements))
         let recreated = zip(rows, judgements).filter {
             $0.0.kind == .exit && $0.0.cause == .definitionChanged && $0.1.isExpected

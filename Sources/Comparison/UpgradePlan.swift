@@ -85,7 +85,11 @@ package struct UpgradePlan: Sendable {
         self.path = path
         apiRemovals = catalogue.apiRemovals.filter { path.crosses($0.removedIn) }
         let removed = Set(apiRemovals.map(\.groupVersion))
-        self.clients = clients.filter { removed.contains($0.groupVersion) }.sorted { $0.requests > $1.requests }
+        // The control plane's own parts come to their new version with it.
+        let own: Set<String> = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"]
+        self.clients = clients.filter { removed.contains($0.groupVersion) && !own.contains($0.client) }.sorted {
+            $0.requests > $1.requests
+        }
         metricChanges = catalogue.metricChanges.filter { $0.isOfKubernetes && path.crosses($0.goneIn) }
         let continuity = MetricContinuity(path: path, catalogue: catalogue)
         queryChanges = queries.flatMap { UpgradePlan.changes(of: $0, continuity, catalogue, path) }
@@ -155,6 +159,9 @@ package struct UpgradePlan: Sendable {
         if path.isRollback {
             warnings.append(
                 "this is a way back: what was stored in a version that \(path.from) brought is not understood any more")
+            warnings.append(
+                "the tables tell the way forward: APIs, metrics, flags and gates that only \(path.from) has go away as well"
+            )
         } else if distance > 1 {
             warnings.append(
                 "\(distance) minor versions at once: the version-skew policy wants API servers to go up by one at a time"

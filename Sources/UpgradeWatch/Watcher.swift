@@ -203,12 +203,12 @@ package actor Watcher {
         }
     }
 
-    private func keepLedger(atMs: Int64) throws {
+    private func keepLedger(atMs: Int64, isLast: Bool = false) throws {
         if !isWatchedSinceKept, let since = observer.watchedSinceMs {
             try state.set("watched_since", String(since))
             isWatchedSinceKept = true
         }
-        let rows = observer.takeEntries(atMs: atMs)
+        let rows = observer.takeEntries(atMs: atMs, isLast: isLast)
         observer.added(try state.cluster.write(new: rows.new, changed: rows.changed))
     }
 
@@ -290,6 +290,7 @@ package actor Watcher {
     /// Writes down what a stop must not lose.
     package func finish(atMs: Int64) throws {
         try commitLogs(atMs: atMs)
+        try keepLedger(atMs: atMs, isLast: true)
         try state.set("tracker", String(decoding: JSONEncoder().encode(tracker), as: UTF8.self))
     }
 }

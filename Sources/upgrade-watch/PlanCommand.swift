@@ -50,6 +50,10 @@ struct PlanCommand: AsyncParsableCommand {
         for version in [from, to] where KubernetesVersion(version) == nil {
             throw ValidationError("\(version) is not a version; write it as in 1.25")
         }
+        for version in [from, to].compactMap({ KubernetesVersion($0) })
+        where version.major != 1 || !(10...36).contains(version.minor) {
+            throw ValidationError("nothing is known of \(version): versions from 1.10 to 1.36 are")
+        }
         if KubernetesVersion(from) == KubernetesVersion(to) {
             throw ValidationError("--from and --to are the same version")
         }
@@ -63,9 +67,13 @@ struct PlanCommand: AsyncParsableCommand {
             let plan = UpgradePlan(
                 path: UpgradePath(from: from, to: to), clients: clients,
                 queries: try rules.flatMap(PlanInput.queries),
-                options: try (flags + configFiles).map(PlanInput.options))
+                options: try (flags + configFiles).flatMap(PlanInput.options))
             switch format {
-            case .text: Output.text(PlanText(plan, hasClients: store != nil || !auditLogs.isEmpty).text)
+            case .text:
+                let text = PlanText(
+                    plan, hasClients: store != nil || !auditLogs.isEmpty, hasRules: !rules.isEmpty,
+                    hasOptions: !(flags + configFiles).isEmpty)
+                Output.text(text.text)
             case .json: Output.text(try PlanJSON(plan).text())
             }
         }
@@ -164,29 +172,45 @@ enum PlanInput {
         text.replacing(/\[\s*\$\{?\w+\}?\s*([\]:])/) { "[5m\($0.1)" }.replacing(/\$\{?\w+(:\w+)?\}?/, with: "x")
     }
 
+    private static let components = [
+        "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet",
+    ]
+
     /// Flags and gates: whatever looks like a flag, and what stands under `featureGates`.
-    static func options(_ file: String) throws -> UpgradePlan.ComponentOptions {
-        let text = try text(file)
-        var flags: [String] = []
-        var gates: [String] = []
-        for match in text.matches(
-            of: /(?:^|[\s"'\[,=])--([a-z0-9][a-z0-9-]*)(?:[= ]([^\s"']*))?/.anchorsMatchLineEndings())
-        {
-            let flag = String(match.1)
-            flags.append(flag)
-            if flag == "feature-gates", let list = match.2 {
-                gates += list.split(separator: ",").compactMap { $0.split(separator: "=").first.map(String.init) }
+    ///
+    /// A component's flags are those behind its name: a file may hold the command lines of several.
+    static func options(_ file: String) throws -> [UpgradePlan.ComponentOptions] {
+        // Comments name components too, and a list of YAML puts a flag's value on a line of its own.
+        let text = try text(file).split(separator: "\n", omittingEmptySubsequences: false)
+            .map { line in line.drop { $0 == " " }.hasPrefix("#") ? "" : line }.joined(separator: "\n")
+        var found: [String: UpgradePlan.ComponentOptions] = [:]
+        let kinds = ["KubeletConfiguration": "kubelet", "KubeProxyConfiguration": "kube-proxy"]
+        var component = kinds.first { text.contains("kind: \($0.key)") }?.value ?? ""
+        if component.isEmpty { component = components.first { text.contains($0) } ?? "" }
+        func add(flag: String? = nil, gates: [String] = []) {
+            var options =
+                found[component] ?? .init(file: file, component: component, flags: [], gates: [])
+            if let flag { options.flags.append(flag) }
+            options.gates += gates
+            found[component] = options
+        }
+        let tokens =
+            /(?:^|[\/\s"'\[,])(?<name>kube-apiserver|kube-controller-manager|kube-scheduler|kube-proxy|kubelet)(?=["'\s,\]]|$)|(?:^|[\s"'\[,=])--(?<flag>[a-z0-9][a-z0-9-]*)(?:(?:[= ]|["']?,?\s*\n\s*-\s+)["']?(?<value>[^\s"']*))?/
+            .anchorsMatchLineEndings()
+        for match in text.matches(of: tokens) {
+            if let name = match.output.name {
+                component = String(name)
+            } else if let flag = match.output.flag {
+                let value = match.output.value ?? ""
+                let gates = value.split(separator: ",").compactMap { $0.split(separator: "=").first.map(String.init) }
+                add(flag: String(flag), gates: flag == "feature-gates" ? gates : [])
             }
         }
         if let object = try? Yams.load(yaml: text) as? [String: Any], let map = object["featureGates"] as? [String: Any]
         {
-            gates += map.keys.sorted()
+            add(gates: map.keys.sorted())
         }
-        let components = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"]
-        let kinds = ["KubeletConfiguration": "kubelet", "KubeProxyConfiguration": "kube-proxy"]
-        let component =
-            kinds.first { text.contains("kind: \($0.key)") }?.value ?? components.first { text.contains($0) } ?? ""
-        return .init(file: file, component: component, flags: flags, gates: gates)
+        return found.values.sorted { $0.component < $1.component }
     }
 }
 
@@ -199,7 +223,7 @@ struct InputError: Error, CustomStringConvertible {
 private struct PlanText {
     private(set) var text = ""
 
-    init(_ plan: UpgradePlan, hasClients: Bool) {
+    init(_ plan: UpgradePlan, hasClients: Bool, hasRules: Bool, hasOptions: Bool) {
         text = "From \(plan.path.from) to \(plan.path.to)\n"
         for warning in plan.warnings { text += "  - \(warning)\n" }
         section(
@@ -212,17 +236,28 @@ private struct PlanText {
             section(
                 "Clients that still use them",
                 plan.clients.map {
-                    "\($0.client): \($0.groupVersion) \($0.resource), \($0.requests) requests"
+                    "\($0.client): \($0.groupVersion) \($0.resource), seen \($0.requests) times"
                 })
         } else {
             text += "\nWho still uses them is not known: name a store with --store, or an audit log with --audit-log.\n"
         }
-        section("Rules and dashboards that change", plan.queryChanges.map { "\($0.file): \($0.name): \($0.words)" })
-        section(
-            "Flags and feature gates that stop a component",
-            plan.optionRemovals.map {
-                "\($0.file): \($0.component.isEmpty ? "" : $0.component + ": ")\($0.option) is gone since \($0.removedIn)"
-            })
+        if hasRules {
+            section(
+                "Rules and dashboards that change", plan.queryChanges.map { "\($0.file): \($0.name): \($0.words)" })
+        } else {
+            text += "\nWhich of your rules and dashboards go silent is not known: name them with --rules.\n"
+        }
+        if hasOptions {
+            section(
+                "Flags and feature gates that stop a component",
+                plan.optionRemovals.map {
+                    "\($0.file): \($0.component.isEmpty ? "" : $0.component + ": ")\($0.option) is gone since \($0.removedIn)"
+                })
+        } else {
+            text +=
+                "\nWhich flags and feature gates stop a component is not known: name its manifest or unit with --flags, "
+                + "its configuration with --config-file.\n"
+        }
         section(
             "Restarts to expect",
             plan.restarts.map {

@@ -137,6 +137,17 @@ import Testing
         await #expect(throws: KubernetesConfigError.self) { try await watch.value }
     }
 
+    @Test func execPluginWhoseChildHoldsItsOutput_holdsNobodyUp() async throws {
+        let endpoint = try Kubeconfig.endpoint(
+            path: config("exec: {command: sh, args: ['-c', 'sleep 30 & echo no >&2; exit 3']}"))
+        let api = KubernetesAPI(endpoint: endpoint, client: HTTPClient(), time: FixedTime(nowMs: 0))
+        let start = DispatchTime.now().uptimeNanoseconds
+        await #expect(throws: KubernetesConfigError(file: "exec plugin sh", reason: "ended with the exit code 3: no")) {
+            try await api.get("/version")
+        }
+        #expect(DispatchTime.now().uptimeNanoseconds - start < 20_000_000_000)
+    }
+
     private struct FixedTime: TimeSource {
         var nowMs: Int64
         func sleep(untilMs: Int64) async throws {}

@@ -185,6 +185,122 @@ private func event(_ reason: String, _ message: String, container: String? = "ap
         #expect(try scene.rows().map(\.id).sorted() == ["c0", "c1"])
     }
 
+    @Test func killing_explainsOneEnd_notTheCrashesAfterIt() throws {
+        let scene = try Scene()
+        try scene.see(pod(), "pods", atMs: 900_000)
+        try scene.see(event("Killing", "Container app definition changed, will be restarted"), "events", atMs: 999_000)
+        for (number, second) in [40, 45, 59].enumerated() {
+            let json = pod(restarts: number + 1, ended: "c\(number)", exitCode: number == 0 ? 0 : 1)
+                .replacing("00:16:40Z", with: "00:16:\(second)Z")
+            try scene.see(json, "pods", atMs: 1_000_000 + Int64(number) * 7000)
+        }
+        #expect(try scene.rows().map(\.cause) == [.definitionChanged, .applicationExit, .applicationExit])
+    }
+
+    @Test func initContainers_areRead_andEndWell() throws {
+        let scene = try Scene()
+        let pod = { (code: Int, policy: String) in
+            #"{"metadata":{"name":"p","namespace":"d","uid":"u\#(code)\#(policy.count)"},"spec":{"nodeName":"n1","initContainers":[{"name":"init"\#(policy)}]},"status":{"initContainerStatuses":[{"name":"init","restartCount":0,"state":{"terminated":{"exitCode":\#(code),"reason":"x","finishedAt":"1970-01-01T00:16:40Z","containerID":"c\#(code)\#(policy.count)"}}}]}}"#
+        }
+        try scene.see(pod(0, ""), "pods", atMs: 1_001_000)
+        try scene.see(pod(3, ""), "pods", atMs: 1_001_000)
+        try scene.see(pod(0, #","restartPolicy":"Always""#), "pods", atMs: 1_001_000)
+        let causes = Dictionary(uniqueKeysWithValues: try scene.rows().map { ($0.id, $0.cause) })
+        #expect(causes == ["c00": .jobCompletion, "c30": .applicationExit, "c025": .applicationExit])
+    }
+
+    @Test func deletionThatWasAskedFor_isTheCauseOfWhatEndsAfterIt_withoutAnyEvent() throws {
+        let scene = try Scene()
+        try scene.see(pod(), "pods", atMs: 900_000)
+        let deleting = pod(ended: containerID, exitCode: 137).replacing(
+            #""resourceVersion""#,
+            with: #""deletionTimestamp":"1970-01-01T00:17:05Z","deletionGracePeriodSeconds":30,"resourceVersion""#)
+        try scene.see(deleting, "pods", atMs: 1_001_000)
+        #expect(try scene.rows().map(\.cause) == [.podDeleted])
+        // What ended before it was asked for did so by itself.
+        let early = try Scene()
+        try early.see(deleting.replacing("00:17:05Z", with: "00:19:05Z"), "pods", atMs: 1_001_000)
+        #expect(try early.rows().map(\.cause) == [.applicationExit])
+    }
+
+    @Test func containersOfAnEvictedPod_haveTheEvictionsCause_alsoWhenTheyEndAfterIt() throws {
+        let scene = try Scene()
+        try scene.see(pod(), "pods", atMs: 900_000)
+        let evicted = pod(
+            status: #","reason":"Evicted","message":"The node was low on resource: memory. x""#)
+        try scene.see(evicted, "pods", atMs: 998_000)
+        _ = try scene.rows(atMs: 998_000)
+        try scene.see(event("Killing", "Stopping container app"), "events", atMs: 998_500)
+        try scene.see(pod(ended: containerID, exitCode: 137), "pods", atMs: 1_001_000)
+        let rows = try scene.rows()
+        #expect(rows.map(\.cause) == [.pressureEviction, .pressureEviction])
+        #expect(rows.map(\.detail) == ["memory", "memory"])
+    }
+
+    @Test func containerWithoutAnID_isARow_once() throws {
+        let scene = try Scene()
+        let lost = pod(restarts: 1, ended: "x", exitCode: 137, reason: "ContainerStatusUnknown")
+            .replacing(#","containerID":"containerd://x""#, with: "")
+        try scene.see(pod(), "pods", atMs: 900_000)
+        for atMs: Int64 in [1_001_000, 1_002_000] { try scene.see(lost, "pods", atMs: atMs) }
+        let rows = try scene.rows()
+        #expect(rows.map(\.id) == ["\(uid):app:0"])
+        #expect(rows.map(\.cause) == [.kubeletRestart] && rows.first?.exitCode == 137)
+    }
+
+    @Test func staticPod_isOneForItsKubeletAndForTheAPI() throws {
+        let scene = try Scene()
+        let hash = "0123456789abcdef0123456789abcdef"
+        let mirror = { (uid: String, hash: String) in
+            pod(
+                owner: "Node", name: "etcd-n1", uid: uid,
+                annotations: #""kubernetes.io/config.mirror":"m","kubernetes.io/config.hash":"\#(hash)""#)
+        }
+        try scene.see(mirror("u1", hash), "pods", atMs: 900_000)
+        scene.log(
+            #"I1 kuberuntime_container.go:864] "Killing container with a grace period" pod="kube-system/etcd-n1" podUID="\#(hash)" containerName="app" containerID="containerd://\#(containerID)" gracePeriod=30"#,
+            atMs: 1_000_000)
+        scene.log(
+            #"I1 generic.go:358] "Generic (PLEG): container finished" podID="\#(hash)" containerID="\#(containerID)" exitCode=0"#,
+            atMs: 1_000_500)
+        try scene.see(mirror("u1", hash), "pods", atMs: 1_001_000, type: "DELETED")
+        try scene.see(mirror("u2", "ffff"), "pods", atMs: 1_002_000)
+        let rows = try scene.rows()
+        #expect(rows.map(\.cause) == [.staticPodChanged, .staticPodChanged])
+        #expect(rows.allSatisfy { $0.podUID == "u1" && $0.workloadKind == "StaticPod" })
+    }
+
+    @Test func evictedByOthers_isNoPressure_andARequestRemovesOnePod() throws {
+        let scene = try Scene()
+        try scene.see(pod(), "pods", atMs: 900_000)
+        let karpenter = event("Evicted", "Evicted pod: Drifted", container: nil)
+            .replacing(#""reason""#, with: #""source":{"component":"karpenter"},"reason""#)
+        try scene.see(karpenter, "events", atMs: 999_000)
+        #expect(try scene.rows().isEmpty)
+        let request = { (query: String) in
+            #"{"kind":"Event","stage":"ResponseComplete","requestURI":"/x\#(query)","verb":"create","user":{"username":"admin"},"objectRef":{"resource":"pods","namespace":"default","name":"db-0","subresource":"eviction"},"responseStatus":{"code":201}}"#
+        }
+        let again = try Scene()
+        for uid in ["a", "b", "c"] {
+            let atMs: Int64 = uid == "a" ? 1_000_000 : uid == "b" ? 1_060_000 : 1_120_000
+            try again.see(pod(name: "db-0", uid: uid), "pods", atMs: atMs - 50_000)
+            if uid == "a" { again.log(request(""), "audit", atMs: atMs - 1000) }
+            if uid == "c" { again.log(request("?dryRun=All"), "audit", atMs: atMs - 1000) }
+            try again.see(pod(name: "db-0", uid: uid), "pods", atMs: atMs, type: "DELETED")
+        }
+        #expect(try again.rows().map(\.cause) == [.apiEviction, .podDeleted, .podDeleted])
+    }
+
+    @Test func absurdNumbers_areTaken() throws {
+        let scene = try Scene()
+        for count in [Int.min, 0, Int.max, 3] {
+            let json = pod(restarts: count, ended: containerID)
+                .replacing(#""state":{}"#, with: #""state":{"terminated":{"exitCode":\#(count)}}"#)
+            try scene.see(json, "pods", atMs: 1_001_000)
+        }
+        #expect(try scene.rows().count > 0)
+    }
+
     // MARK: Removals
 
     @Test(arguments: [

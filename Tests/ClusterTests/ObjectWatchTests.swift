@@ -54,6 +54,7 @@ private actor Notes {
         await withCheckedContinuation { waiters.append((done, $0)) }
     }
 
+    var removals: [String] { rows.values.filter { $0.kind != .exit }.map(\.id) }
     var exits: [String] { rows.values.filter { $0.kind == .exit }.map(\.id).sorted() }
 }
 
@@ -252,6 +253,41 @@ private func endStream(_ connection: RawServer.Connection) { connection.write(Ar
         #expect(await notes.exits == ["c1", "c2", "c3"])
         #expect(counters.unreadable == 3)
         #expect(counters.lists == 2)
+    }
+
+    @Test func podThatCannotBeRead_isNotGone() async throws {
+        let script = Script(
+            [
+                { _, connection in
+                    connection.answer(
+                        list(5, [pod(1, restarts: 0, ended: nil), pod(2, restarts: 0, ended: nil, name: "web-1")]))
+                },
+                { _, connection in
+                    stream(connection, [event("ERROR", #"{"code":410}"#)])
+                },
+                { _, connection in
+                    let broken = pod(2, restarts: 0, ended: nil, name: "web-1")
+                        .replacing(#""restartCount":0"#, with: #""restartCount":null"#)
+                    connection.answer(list(9, [pod(8, restarts: 1, ended: "c1"), broken]))
+                },
+            ], last: hold)
+        let (notes, _, _, counters) = await run(script, until: isDone("c1"))
+        #expect(await notes.removals.isEmpty)
+        #expect(counters.unreadable == 1)
+    }
+
+    @Test func listsAfterLists_comeWithGrowingPauses() async throws {
+        let gone: Script.Answer = { _, connection in stream(connection, [event("ERROR", #"{"code":410}"#)]) }
+        var answers: [Script.Answer] = []
+        for number in 0..<4 {
+            answers.append { _, connection in
+                connection.answer(list(5 + number, [pod(1, restarts: 0, ended: nil)]))
+            }
+            answers.append(gone)
+        }
+        answers.append { _, connection in connection.answer(list(50, [pod(40, restarts: 1, ended: "c1")])) }
+        let (_, clock, _, _) = await run(Script(answers, last: hold), until: isDone("c1"))
+        #expect(Array(clock.slept.prefix(4)) == [500, 1000, 2000, 4000])
     }
 
     @Test func eventsOutOfOrder_loseAndDoubleNothing() async throws {

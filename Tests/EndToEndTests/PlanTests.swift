@@ -76,6 +76,31 @@ import Testing
         #expect(clients.first?["group_version"] as? String == "autoscaling/v2beta2")
     }
 
+    @Test func flags_belongToTheComponentTheyStandBehind() throws {
+        let text = try directory.write(
+            "ps.txt",
+            """
+            # kube-apiserver of the old days
+            /usr/bin/kube-controller-manager --port=0 --pod-eviction-timeout=5m
+            /usr/bin/kubelet --container-runtime=remote --feature-gates="CSIMigration=true,Mine=true"
+            """)
+        let manifest = try directory.write(
+            "m.yaml",
+            "spec:\n  containers:\n  - command:\n    - kube-apiserver\n    - --feature-gates\n    - CSIMigration=true\n"
+        )
+        let out = try plan("--from", "1.22", "--to", "1.31", "--flags", text, manifest)
+        for words in [
+            "ps.txt: kube-controller-manager: --pod-eviction-timeout is gone since 1.27",
+            "ps.txt: kubelet: --container-runtime is gone since 1.27", "ps.txt: kubelet: feature gate CSIMigration",
+            "m.yaml: kube-apiserver: feature gate CSIMigration",
+        ] {
+            #expect(out.contains(words), "\(words)")
+        }
+        #expect(!out.contains("kube-apiserver: --"))
+        #expect(out.contains("Which of your rules and dashboards go silent is not known"))
+        #expect(try Binary.run(["plan", "--from", "1.5", "--to", "1.20"], in: directory).code == 64)
+    }
+
     @Test func wrongInput_isTold() throws {
         #expect(try Binary.run(["plan", "--from", "x", "--to", "1.2"], in: directory).code == 64)
         #expect(try Binary.run(["plan", "--from", "1.25.1", "--to", "1.25.1"], in: directory).code == 64)

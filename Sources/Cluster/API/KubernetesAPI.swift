@@ -62,9 +62,9 @@ package struct KubernetesAPI: Sendable {
         request.headers = [("Accept", "application/json")]
         request.tls = endpoint.tls
         request.authentication = endpoint.authentication
-        try await exec?.apply(to: &request, nowMs: time.nowMs)
+        if let exec { request = try await exec.applied(to: request, nowMs: time.nowMs) }
         let answer = try await run(request)
-        if answer.status == 401 { exec?.forget() }
+        if answer.status == 401 { await exec?.forget() }
         return answer
     }
 }

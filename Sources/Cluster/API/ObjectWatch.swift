@@ -54,6 +54,7 @@ package struct ObjectWatch: Sendable {
     private static let watchSeconds: Int64 = 300
     private static let firstPauseMs: Int64 = 500
     private static let longestPauseMs: Int64 = 30_000
+    private static let longestRelistPauseMs: Int64 = 300_000
     /// etcd refuses larger requests than 1.5 MB by default; some clusters allow more.
     private static let maxObjectBytes = 32 << 20
 
@@ -86,31 +87,45 @@ package struct ObjectWatch: Sendable {
         var counters = Counters()
         var version: String?
         var pauseMs = ObjectWatch.firstPauseMs
+        var relistPauseMs = ObjectWatch.firstPauseMs
         var problem = ""
         while !Task.isCancelled {
             let startedMs = time.nowMs
             do {
                 if let known = version {
                     switch try await watch(from: known, &version, &counters) {
-                    case .over: break
-                    case .gone: version = nil
+                    case .over:
+                        // A server that ends every watch at once is asked with pauses.
+                        let isQuick = time.nowMs - startedMs < 1000
+                        pauseMs = isQuick ? min(pauseMs * 2, ObjectWatch.longestPauseMs) : ObjectWatch.firstPauseMs
+                        if isQuick { try? await time.sleep(untilMs: time.nowMs + pauseMs) }
+                    case .gone:
+                        version = nil
+                        // One list now and then is due; list after list is not.
+                        if time.nowMs - startedMs > ObjectWatch.longestPauseMs {
+                            relistPauseMs = ObjectWatch.firstPauseMs
+                        }
+                        try? await time.sleep(untilMs: time.nowMs + relistPauseMs)
+                        relistPauseMs = min(relistPauseMs * 2, ObjectWatch.longestRelistPauseMs)
+                        continue
                     }
                 } else {
                     version = try await list(&counters)
+                    pauseMs = ObjectWatch.firstPauseMs
                 }
                 if !problem.isEmpty { logger.notice("\(kind.name) are seen again") }
                 problem = ""
-                // A server that ends every watch at once is asked with pauses.
-                let isQuick = version != nil && counters.watches > 1 && time.nowMs - startedMs < 1000
-                pauseMs = isQuick ? min(pauseMs * 2, ObjectWatch.longestPauseMs) : ObjectWatch.firstPauseMs
-                if isQuick { try? await time.sleep(untilMs: time.nowMs + pauseMs) }
             } catch {
                 if Task.isCancelled { return }
                 counters.errors += 1
                 count(counters)
                 var waitMs = pauseMs
                 if let refusal = error as? KubernetesAPIError {
-                    if refusal.status == 410 { version = nil }
+                    if refusal.status == 410 {
+                        version = nil
+                        waitMs = relistPauseMs
+                        relistPauseMs = min(relistPauseMs * 2, ObjectWatch.longestRelistPauseMs)
+                    }
                     if let asked = refusal.retryAfterMs { waitMs = max(waitMs, asked) }
                 }
                 if problem != "\(error)" {
@@ -131,6 +146,7 @@ package struct ObjectWatch: Sendable {
     /// - Returns: The version to watch from.
     private func list(_ counters: inout Counters) async throws -> String {
         var names: Set<String> = []
+        var isWhole = true
         var continuation: String?
         var version = ""
         repeat {
@@ -140,13 +156,15 @@ package struct ObjectWatch: Sendable {
             let page = try ObjectPage.decode(body, kind: kind.name, path: kind.path)
             names.formUnion(page.identities)
             counters.unreadable += page.unreadable
+            if page.unreadable > 0 { isWhole = false }
             version = page.version
             continuation = page.continuation
             await observe(page.observation)
         } while continuation != nil && !Task.isCancelled
         counters.lists += 1
         count(counters)
-        await observe(.listed(kind: kind.name, identities: names, version: UInt64(version)))
+        // What could not be read is not gone.
+        if isWhole { await observe(.listed(kind: kind.name, identities: names, version: UInt64(version))) }
         return version
     }
 
@@ -171,7 +189,7 @@ package struct ObjectWatch: Sendable {
                     counters.events += 1
                     await observe(observation)
                     if let newVersion { version = newVersion }
-                case .bookmark(let newVersion): version = newVersion
+                case .bookmark(let newVersion): if !newVersion.isEmpty { version = newVersion }
                 case .error(let status, let message):
                     if status == 410 {
                         end = .gone
