@@ -91,6 +91,7 @@ package enum Comparison {
         }
         assessment.findings += try ObjectFindings.findings(input.source, upgrade: upgrade, windows: windows)
         assessment.findings += try ObjectFindings.skew(input.source, windows: windows)
+        assessment.findings = folded(assessment.findings)
         let restarts = try RestartFindings(input: input, upgrade: upgrade, windows: windows)
         assessment.findings += restarts.findings
         assessment.ledger = restarts.summary
@@ -100,6 +101,15 @@ package enum Comparison {
         }
         decide(&assessment)
         return assessment
+    }
+
+    /// The findings without those that a failing one tells already: of the same requests, by the code of their errors.
+    private static func folded(_ findings: [Finding]) -> [Finding] {
+        let failing = Set(findings.filter(\.failsUpgrade).map(\.scope.labels))
+        return findings.filter { finding in
+            let labels = finding.scope.labels
+            return finding.failsUpgrade || labels["code"] == nil || !failing.contains(labels.removing(["code"]))
+        }
     }
 
     /// Failing findings first, then by severity, what is expected or was there before last.

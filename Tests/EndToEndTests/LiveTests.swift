@@ -286,6 +286,7 @@ private final class World: Sendable {
             return series.flatMap { one in one.values.last.map { (one.labels, $0) } }
         }
         #expect(await wait { last("upgrade_watch_pod_container_restarts_total")?.value == 3 })
+        #expect(await wait { last("upgrade_watch_node_info") != nil })
         let node = try #require(last("upgrade_watch_node_info"))
         #expect(node.labels["kubelet_version"] == "v1.30.1" && node.labels["internal_ip"] == "10.0.0.9")
         changed.withLock { $0 = true }

@@ -77,6 +77,7 @@ package struct Kubeconfig: Sendable {
             var certificateAuthorityData: String?
             var insecureSkipTLSVerify: Bool?
             var tlsServerName: String?
+            var proxyURL: String?
 
             enum CodingKeys: String, CodingKey {
                 case server
@@ -84,6 +85,7 @@ package struct Kubeconfig: Sendable {
                 case certificateAuthorityData = "certificate-authority-data"
                 case insecureSkipTLSVerify = "insecure-skip-tls-verify"
                 case tlsServerName = "tls-server-name"
+                case proxyURL = "proxy-url"
             }
         }
         struct User: Decodable {
@@ -141,6 +143,7 @@ package struct Kubeconfig: Sendable {
         guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
             throw fail("can't be read; name a kubeconfig with kubernetes.kubeconfig")
         }
+        if text.allSatisfy(\.isWhitespace) { throw fail("is empty") }
         let file: File
         do {
             file = try YAMLDecoder().decode(File.self, from: text)
@@ -169,6 +172,11 @@ package struct Kubeconfig: Sendable {
         if cluster.tlsServerName != nil {
             throw fail(
                 "the cluster \(chosen.cluster) has tls-server-name, which is not supported; use a server address that its certificate names"
+            )
+        }
+        if cluster.proxyURL != nil {
+            throw fail(
+                "the cluster \(chosen.cluster) has proxy-url, which is not supported; set https_proxy in the environment"
             )
         }
         if let provider = user?.authProvider {
