@@ -163,6 +163,72 @@ import Testing
         #expect(try await client.fetch(request).status == 200)
     }
 
+    @Test func certificates_areTakenAsText() async throws {
+        let directory = TemporaryDirectory()
+        let server = try TLSServer(directory: directory)
+        defer { server.stop() }
+        let client = HTTPClient()
+        try await server.ready(client)
+        var request = FetchRequest(url: server.url)
+        request.tls.ca = Secret(try String(contentsOfFile: server.certificate, encoding: .utf8))
+        request.tls.cert = request.tls.ca
+        request.tls.key = Secret(try String(contentsOfFile: directory.path + "/key.pem", encoding: .utf8))
+        #expect(try await client.fetch(request).status == 200)
+        request.tls.key = Secret("no key")
+        let error = await #expect(throws: FetchError.self) { try await client.fetch(request) }
+        #expect(error?.code == .tls && !"\(error.map { "\($0)" } ?? "")".contains("no key"))
+    }
+
+    @Test func pipe_bringsAllBytes_howeverSlowItsReader() async throws {
+        let line = String(repeating: "x", count: 9_999) + "\n"
+        let server = RawServer { head, connection in
+            guard !head.contains("/refused") else {
+                connection.answer("no", status: "403 Forbidden")
+                return
+            }
+            connection.answer(String(repeating: line, count: 2000))
+        }
+        let client = HTTPClient()
+        let pipe = BytePipe(limit: 100_000)
+        async let transfer = client.stream(FetchRequest(url: server.url), into: pipe)
+        var splitter = LineSplitter(maxLineBytes: 20_000)
+        var lines = 0
+        var largest = 0
+        while let bytes = await pipe.next() {
+            largest = max(largest, bytes.count)
+            lines += splitter.add(bytes).count
+            await Task.yield()
+        }
+        #expect(try await transfer.status == 200)
+        #expect(lines == 2000)
+        // What waits for the reader is bounded: the limit, and what curl brings at once.
+        #expect(largest <= 100_000 + 64 * 1024)
+        let refused = BytePipe()
+        let answer = try await client.stream(FetchRequest(url: server.url + "/refused"), into: refused)
+        #expect(answer.status == 403 && String(decoding: answer.body, as: UTF8.self) == "no")
+        #expect(await refused.next() == nil)
+    }
+
+    @Test func lines_areCutHoweverTheBytesCome_andOneThatIsTooLongIsLeftOut() {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        let wanted = (0..<50).map { _ in String(repeating: "y", count: Int.random(in: 0...30, using: &random)) }
+        var rest = Array((wanted.joined(separator: "\n") + "\n").utf8)
+        var splitter = LineSplitter(maxLineBytes: 1000)
+        var lines: [String] = []
+        while !rest.isEmpty {
+            let count = min(rest.count, Int.random(in: 1...40, using: &random))
+            lines += splitter.add(Array(rest.prefix(count))).map { String(decoding: $0, as: UTF8.self) }
+            rest.removeFirst(count)
+        }
+        #expect(lines == wanted.filter { !$0.isEmpty }, "seed \(seed)")
+        var short = LineSplitter(maxLineBytes: 10)
+        let chunks = ["ab\ncccccc", "ccccccccc", "ccc\nde", "f\n"]
+        #expect(
+            chunks.flatMap { short.add(Array($0.utf8)) }.map { String(decoding: $0, as: UTF8.self) } == ["ab", "def"])
+        #expect(short.tooLong == 1)
+    }
+
     @Test(arguments: [
         ("http://u:p@host:1/path?token=x#y", "http://host:1/path"), ("https://host", "https://host"),
         ("http://host/a@b", "http://host/a@b"),
