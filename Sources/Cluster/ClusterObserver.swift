@@ -135,9 +135,14 @@ package struct ClusterObserver {
             } else if let runtime = node.runtime, let old = before.runtime, runtime != old {
                 keeper.nodeChanged(name, .runtimeRestart, "node \(name) went from \(old) to \(runtime)", atMs: atMs)
             } else if node.version != before.version {
+                let path = KubernetesVersion(before.version).flatMap { from in
+                    KubernetesVersion(node.version).map { UpgradePath(from: from, to: $0) }
+                }
                 keeper.nodeChanged(
                     name, .kubeletRestart, "kubelet of \(name) went from \(before.version) to \(node.version)",
-                    atMs: atMs)
+                    restart: path.flatMap { path in
+                        VersionCatalogue.builtIn.restartCauses.last { path.crossesEitherWay($0.version) }
+                    }, atMs: atMs)
             }
         }
         nodes[name] = node

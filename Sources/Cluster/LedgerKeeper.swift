@@ -56,6 +56,8 @@ struct LedgerKeeper {
         var atMs: Int64
         var cause: LedgerCause
         var text: String
+        /// Of a new kubelet: why it restarts containers; nil where it does not.
+        var restart: VersionCatalogue.RestartCause?
     }
 
     /// The newest revision of a workload, and when it replaced another.
@@ -74,6 +76,8 @@ struct LedgerKeeper {
     private static let rolloutMs: Int64 = 600_000
     /// A change of a node explains the ends that come this long before it was noticed: a booting node is silent.
     private static let nodeChangeMs: Int64 = 900_000
+    /// A new kubelet goes over the containers of its node within this time of its node's new version.
+    private static let stepMs: Int64 = 120_000
     private static let maxEvidence = 10
     /// Memory is bounded, whatever the logs hold: the oldest hints about pods go first.
     private static let maxHints = 50_000
@@ -96,6 +100,7 @@ struct LedgerKeeper {
     /// Nodes whose kubelet says `container finished`, so that other lines need not be trusted for it.
     private var nodesThatFinish: Set<String> = []
     private(set) var hasObjects = false
+    private var hasEvents = false
     /// The UIDs of mirror pods by the hash that the kubelet takes for the UID of a static pod.
     private var mirrors: [String: String] = [:]
     /// What replica sets belong to, by their namespace and name.
@@ -353,6 +358,7 @@ struct LedgerKeeper {
 
     /// Takes in an event of a pod, once.
     mutating func see(_ event: EventObject, about object: EventObject.Reference, atMs: Int64) {
+        hasEvents = true
         guard let told = object.uid, let reason = event.reason else { return }
         let uid = mirrors[told] ?? told
         let message = event.text
@@ -400,8 +406,10 @@ struct LedgerKeeper {
     // MARK: Nodes
 
     /// Takes in that something happened to a node as a whole.
-    mutating func nodeChanged(_ node: String, _ cause: LedgerCause, _ text: String, atMs: Int64) {
-        nodeChanges[node, default: []].append(NodeChange(atMs: atMs, cause: cause, text: text))
+    mutating func nodeChanged(
+        _ node: String, _ cause: LedgerCause, _ text: String, restart: VersionCatalogue.RestartCause? = nil, atMs: Int64
+    ) {
+        nodeChanges[node, default: []].append(NodeChange(atMs: atMs, cause: cause, text: text, restart: restart))
         if let count = nodeChanges[node]?.count, count > 8 { nodeChanges[node]?.removeFirst() }
         for (id, draft) in drafts where draft.entry.node == node { drafts[id]?.isChanged = true }
     }
@@ -739,6 +747,18 @@ struct LedgerKeeper {
         for change in nodeChanges[entry.node] ?? [] {
             guard entry.atMs <= change.atMs + 120_000, entry.atMs > change.atMs - LedgerKeeper.nodeChangeMs else {
                 continue
+            }
+            // Without events and without the kubelet's log nobody tells of a killing: a container that was told to stop
+            // when its kubelet began to compute another hash was told so by it.
+            if let restart = change.restart, !hasEvents, !nodesThatFinish.contains(entry.node), !wasKilled,
+                [0, 137, 143].contains(entry.exitCode), entry.workloadKind != "Job", entry.workloadKind != "CronJob",
+                abs(entry.atMs - change.atMs) < LedgerKeeper.stepMs,
+                !others.contains(where: { $0 < entry.atMs && abs($0 - change.atMs) < LedgerKeeper.stepMs })
+            {
+                found.append(
+                    LedgerEvidence(
+                        source: .object, text: "\(change.text); since \(restart.version) \(restart.why)",
+                        cause: .definitionChanged))
             }
             // A container that was told to stop for another reason, or ended while the node ran, ended of that.
             guard !wasKilled || sandbox != nil else { continue }

@@ -49,7 +49,7 @@ extension Coverage {
         if objects, try !isThere(ClusterObserver.eventsMetric) {
             missing.append(
                 "Kubernetes events: who killed a container is told from "
-                    + (logs ? "logs alone" : "nothing: restarts by the kubelet look like ends of the application"))
+                    + (logs ? "logs alone" : "the times of ends and steps alone"))
         }
         if try !isThere("upgrade_watch_audit_requests_total") {
             missing.append("the API server's audit log: who is refused, and who deletes pods, is not known")

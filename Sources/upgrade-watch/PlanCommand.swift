@@ -249,7 +249,7 @@ private struct PlanText {
         }
         if hasOptions {
             section(
-                "Flags and feature gates that stop a component",
+                "Flags and feature gates that stop a component (as the sources have it: confirm with --help of the new version)",
                 plan.optionRemovals.map {
                     "\($0.file): \($0.component.isEmpty ? "" : $0.component + ": ")\($0.option) is gone since \($0.removedIn)"
                 })

@@ -291,6 +291,22 @@ private func event(_ reason: String, _ message: String, container: String? = "ap
         #expect(try again.rows().map(\.cause) == [.apiEviction, .podDeleted, .podDeleted])
     }
 
+    @Test func withoutEvents_theStepOfTheNodeTells_once() throws {
+        let node = { (version: String) in
+            #"{"metadata":{"name":"n1"},"status":{"nodeInfo":{"kubeletVersion":"\#(version)"}}}"#
+        }
+        for (to, cause) in [("v1.31.0", LedgerCause.definitionChanged), ("v1.30.5", .applicationExit)] {
+            let scene = try Scene()
+            try scene.see(node("v1.30.0"), "nodes", atMs: 900_000)
+            try scene.see(pod(), "pods", atMs: 900_000)
+            try scene.see(pod(restarts: 1, ended: "c0", exitCode: 0, reason: "Completed"), "pods", atMs: 1_001_000)
+            try scene.see(node(to), "nodes", atMs: 1_003_000)
+            let again = pod(restarts: 2, ended: "c1", exitCode: 137).replacing("00:16:40Z", with: "00:16:59Z")
+            try scene.see(again, "pods", atMs: 1_020_000)
+            #expect(try scene.rows().map(\.cause) == [cause, .applicationExit])
+        }
+    }
+
     @Test func absurdNumbers_areTaken() throws {
         let scene = try Scene()
         for count in [Int.min, 0, Int.max, 3] {
