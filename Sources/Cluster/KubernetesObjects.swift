@@ -89,17 +89,11 @@ package struct PodObject: Decodable, Sendable {
         /// The restart count, as far as a container can be restarted.
         var restarts: Int { max(0, min(restartCount, Int(Int32.max))) }
     }
-    package struct Condition: Decodable, Sendable {
-        package var type: String
-        package var status: String
-        package var reason: String?
-        package var message: String?
-    }
     package struct Status: Decodable, Sendable {
         package var phase: String?
         package var reason: String?
         package var message: String?
-        package var conditions: [Condition]?
+        package var conditions: [ObjectCondition]?
         package var containerStatuses: [ContainerStatus]?
         package var initContainerStatuses: [ContainerStatus]?
         package var ephemeralContainerStatuses: [ContainerStatus]?
@@ -149,7 +143,7 @@ package struct PodObject: Decodable, Sendable {
     /// Kind and name of what the pod belongs to: the Deployment behind a ReplicaSet, the CronJob behind a Job.
     package var workload: (kind: String, name: String) {
         if isStatic { return ("StaticPod", metadata.name) }
-        guard let owner = metadata.ownerReferences?.first(where: { $0.controller ?? false }) else {
+        guard let owner = metadata.ownerReferences?.controller else {
             return ("Pod", metadata.name)
         }
         if owner.kind == "ReplicaSet", let hash = metadata.labels?.podTemplateHash, owner.name.hasSuffix("-" + hash) {
@@ -189,9 +183,13 @@ package struct PodObject: Decodable, Sendable {
     private static func isRandom(_ character: Character) -> Bool { "bcdfghjklmnpqrstvwxz2456789".contains(character) }
 }
 
+extension [PodObject.Owner] {
+    /// The one that made the object and keeps it; nil where nothing does.
+    var controller: PodObject.Owner? { first { $0.controller ?? false } }
+}
+
 /// The fields of `v1.Node` that are read.
 package struct NodeObject: Decodable, Sendable {
-    package struct Metadata: Decodable, Sendable { package var name: String }
     package struct Address: Decodable, Sendable {
         package var type: String
         package var address: String
@@ -201,18 +199,14 @@ package struct NodeObject: Decodable, Sendable {
         package var bootID: String?
         package var containerRuntimeVersion: String?
     }
-    package struct Condition: Decodable, Sendable {
-        package var type: String
-        package var status: String
-    }
     package struct Spec: Decodable, Sendable { package var unschedulable: Bool? }
     package struct Status: Decodable, Sendable {
         package var addresses: [Address]?
         package var nodeInfo: NodeInfo?
-        package var conditions: [Condition]?
+        package var conditions: [ObjectCondition]?
     }
 
-    package var metadata: Metadata
+    package var metadata: NameOnly
     package var spec: Spec?
     package var status: Status?
 }
@@ -296,7 +290,7 @@ package struct ReplicaSetObject: Decodable, Sendable {
 
     /// What it belongs to; itself where nothing owns it.
     var owner: (kind: String, name: String) {
-        metadata.ownerReferences?.first { $0.controller ?? false }.map { ($0.kind, $0.name) }
+        metadata.ownerReferences?.controller.map { ($0.kind, $0.name) }
             ?? ("ReplicaSet", metadata.name)
     }
 }

@@ -46,7 +46,8 @@ struct LedgerKeeper {
         var isChanged = true
     }
 
-    private struct Killing {
+    /// Evidence that waits for the end that it speaks of.
+    private struct Hint {
         var atMs: Int64
         var evidence: LedgerEvidence
     }
@@ -86,9 +87,9 @@ struct LedgerKeeper {
     private var drafts: [String: Draft] = [:]
     /// The drafts of a pod, by its UID and by its namespace and name, so that evidence finds them.
     private var draftsOfPod: [String: Set<String>] = [:]
-    private var killings: [ContainerKey: [Killing]] = [:]
+    private var killings: [ContainerKey: [Hint]] = [:]
     /// Requests and log lines about the removal of a pod, by namespace and name.
-    private var removalHints: [String: [Killing]] = [:]
+    private var removalHints: [String: [Hint]] = [:]
     private var nodeChanges: [String: [NodeChange]] = [:]
     private var unschedulable: Set<String> = []
     private var revisions: [String: Revision] = [:]
@@ -120,8 +121,7 @@ struct LedgerKeeper {
 
     /// What a pod belongs to, through its replica set where that is known.
     func workload(of pod: PodObject) -> (kind: String, name: String) {
-        if let owner = pod.metadata.ownerReferences?.first(where: { $0.controller ?? false }),
-            owner.kind == "ReplicaSet",
+        if let owner = pod.metadata.ownerReferences?.controller, owner.kind == "ReplicaSet",
             let known = replicaSets["\(pod.metadata.namespace ?? "")/\(owner.name)"]
         {
             return known
@@ -369,8 +369,7 @@ struct LedgerKeeper {
             else { return }
             let key = ContainerKey(podUID: uid, container: String(path[path.index(after: open)...].dropLast()))
             let evidence = LedgerEvidence(source: .event, text: text, cause: LedgerKeeper.cause(killing: message))
-            killings[key, default: []].append(Killing(atMs: atMs, evidence: evidence))
-            if let count = killings[key]?.count, count > 8 { killings[key]?.removeFirst() }
+            LedgerKeeper.append(Hint(atMs: atMs, evidence: evidence), to: &killings[key, default: []])
             for id in draftsOfPod[uid] ?? [] { drafts[id]?.isChanged = true }
         case "TaintManagerEviction" where message.hasPrefix("Cancelling"): break
         // Others use the word too: what the kubelet evicts, it evicts under pressure.
@@ -388,11 +387,17 @@ struct LedgerKeeper {
             removed(uid, pod, evidence, atMs: atMs)
         case "SandboxChanged":
             let key = ContainerKey(podUID: uid, container: "")
-            killings[key, default: []].append(
-                Killing(atMs: atMs, evidence: LedgerEvidence(source: .event, text: text, cause: .runtimeRestart)))
+            let evidence = LedgerEvidence(source: .event, text: text, cause: .runtimeRestart)
+            LedgerKeeper.append(Hint(atMs: atMs, evidence: evidence), to: &killings[key, default: []])
             for id in draftsOfPod[uid] ?? [] { drafts[id]?.isChanged = true }
         default: break
         }
+    }
+
+    /// Keeps what came last: the oldest of many goes.
+    private static func append<Element>(_ element: Element, to list: inout [Element]) {
+        list.append(element)
+        if list.count > 8 { list.removeFirst() }
     }
 
     /// What a `Killing` event or the kubelet's log gives as the reason (kuberuntime's `computePodActions`; the words
@@ -409,8 +414,8 @@ struct LedgerKeeper {
     mutating func nodeChanged(
         _ node: String, _ cause: LedgerCause, _ text: String, restart: VersionCatalogue.RestartCause? = nil, atMs: Int64
     ) {
-        nodeChanges[node, default: []].append(NodeChange(atMs: atMs, cause: cause, text: text, restart: restart))
-        if let count = nodeChanges[node]?.count, count > 8 { nodeChanges[node]?.removeFirst() }
+        let change = NodeChange(atMs: atMs, cause: cause, text: text, restart: restart)
+        LedgerKeeper.append(change, to: &nodeChanges[node, default: []])
         for (id, draft) in drafts where draft.entry.node == node { drafts[id]?.isChanged = true }
     }
 
@@ -540,8 +545,7 @@ struct LedgerKeeper {
 
     private mutating func hint(_ name: String, _ evidence: LedgerEvidence, node: String, atMs: Int64) {
         if removalHints.count > LedgerKeeper.maxHints { removalHints.removeAll() }
-        removalHints[name, default: []].append(Killing(atMs: atMs, evidence: evidence))
-        if let count = removalHints[name]?.count, count > 8 { removalHints[name]?.removeFirst() }
+        LedgerKeeper.append(Hint(atMs: atMs, evidence: evidence), to: &removalHints[name, default: []])
         for id in draftsOfPod[name] ?? [] { drafts[id]?.isChanged = true }
         guard !hasObjects, let cause = evidence.cause, cause.isEviction else { return }
         let parts = name.split(separator: "/", maxSplits: 1).map(String.init)
@@ -688,6 +692,7 @@ struct LedgerKeeper {
         var evidence = draft.evidence
         if entry.kind == .exit { evidence += aboutExit(entry, evidence) }
         evidence += aboutRemoval(entry)
+        // A job's last container ends before its pod is deleted: the deletion says nothing of the end.
         if entry.kind == .exit, let removal = drafts["pod/" + entry.podUID], removal.isGiven,
             removal.entry.cause.strength > LedgerCause.podDeleted.strength, removal.entry.cause != .jobCompletion,
             // What ended before anybody wanted the pod to go ended for its own reason.
@@ -698,7 +703,6 @@ struct LedgerKeeper {
             let cause = removal.entry.cause == .drain ? .apiEviction : removal.entry.cause
             evidence += removal.entry.evidence.filter { $0.cause == cause }.prefix(1)
         }
-        // A job's last container ends before its pod is deleted: the deletion says nothing of the end.
         let order = LedgerEvidence.Source.allCases
         let ranked = evidence.enumerated().sorted { a, b in
             let left = a.element.cause?.strength ?? -1
@@ -745,7 +749,8 @@ struct LedgerKeeper {
         if let sandbox { found.append(sandbox.evidence) }
         let wasKilled = (known + found).contains { ($0.cause?.strength ?? 0) >= LedgerCause.podDeleted.strength }
         for change in nodeChanges[entry.node] ?? [] {
-            guard entry.atMs <= change.atMs + 120_000, entry.atMs > change.atMs - LedgerKeeper.nodeChangeMs else {
+            guard entry.atMs <= change.atMs + LedgerKeeper.stepMs, entry.atMs > change.atMs - LedgerKeeper.nodeChangeMs
+            else {
                 continue
             }
             // Without events and without the kubelet's log nobody tells of a killing: a container that was told to stop

@@ -51,8 +51,7 @@ struct LogClueReader {
         switch component {
         case "kubelet":
             guard LogClueReader.passes(LogClueReader.kubeletGate, line) else { return [] }
-            let clues = LogClueReader.kubelet.lazy.compactMap { LogClueReader.match($0, line) }.first ?? []
-            return clues.map { clue in
+            return LogClueReader.firstMatch(LogClueReader.kubelet, line).map { clue in
                 switch clue {
                 case .reclaims(let resource):
                     pressure[node] = resource
@@ -66,7 +65,7 @@ struct LogClueReader {
             }
         case "kube-controller-manager":
             guard LogClueReader.passes(LogClueReader.managerGate, line) else { return [] }
-            return LogClueReader.manager.lazy.compactMap { LogClueReader.match($0, line) }.first ?? []
+            return LogClueReader.firstMatch(LogClueReader.manager, line)
         case "audit":
             guard LogClueReader.passes(LogClueReader.auditGate, line) else { return [] }
             return LogClueReader.match(LogClueReader.audit, line) ?? []
@@ -76,6 +75,14 @@ struct LogClueReader {
 
     private static func passes(_ gate: Pattern, _ line: UnsafeRawBufferPointer) -> Bool {
         gate.match(line) { _ in true } ?? false
+    }
+
+    /// The clues of the first rule that matches; a lazy collection would match it twice.
+    private static func firstMatch(_ rules: [Rule], _ line: UnsafeRawBufferPointer) -> [LogClue] {
+        for rule in rules {
+            if let clues = match(rule, line) { return clues }
+        }
+        return []
     }
 
     private static func match(_ rule: Rule, _ line: UnsafeRawBufferPointer) -> [LogClue]? {

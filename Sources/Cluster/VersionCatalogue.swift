@@ -159,6 +159,11 @@ package struct VersionCatalogue: Sendable {
         }
     }
 
+    /// What becomes of Kubernetes' own metrics on a way.
+    package func metricChanges(on path: UpgradePath) -> [MetricChange] {
+        metricChanges.filter { $0.isOfKubernetes && path.crosses($0.goneIn) }
+    }
+
     /// What may have become of a metric on a way, in the order of the versions.
     ///
     /// - Parameter name: without a histogram's or a summary's suffix.

@@ -75,15 +75,15 @@ package enum Comparison {
         assessment.coverage = try Coverage.measure(
             input.source, fromMs: windows.baseline.fromMs, throughMs: windows.nowMs)
         var compared = input
-        if let path = UpgradePath(upgrade) {
-            let continuity = MetricContinuity(path: path)
+        let continuity = UpgradePath(upgrade).map { MetricContinuity(path: $0) }
+        if let continuity {
             compared.source = ContinuousSource(input.source, continuity: continuity)
             if input.accountsForMetrics {
                 assessment.findings += try MetricChanges.findings(
-                    input.source, path: path, upgrade: upgrade, windows: windows)
+                    input.source, continuity: continuity, upgrade: upgrade, windows: windows)
             }
         }
-        var comparer = try SignalComparer(input: compared, upgrade: upgrade, windows: windows)
+        var comparer = try SignalComparer(input: compared, upgrade: upgrade, windows: windows, continuity: continuity)
         for signal in input.signals {
             let (result, findings) = try comparer.compare(signal)
             assessment.signals.append(result)

@@ -9,7 +9,7 @@ enum MetricChanges {
     private static let maxEvidence = 500
 
     static func findings(
-        _ source: any SeriesSource, path: UpgradePath, upgrade: Upgrade, windows: Windows
+        _ source: any SeriesSource, continuity: MetricContinuity, upgrade: Upgrade, windows: Windows
     ) throws -> [Finding] {
         let afterMs = (upgrade.finishedMs ?? upgrade.steps.last?.atMs ?? upgrade.startedMs) + Comparison.settleMs
         guard afterMs < windows.nowMs else { return [] }
@@ -26,7 +26,6 @@ enum MetricChanges {
         }
         let before = try families(windows.baseline.fromMs)
         let after = try families(afterMs)
-        let continuity = MetricContinuity(path: path)
         return before.sorted { $0.key < $1.key }.compactMap { job, names in
             // A target that is gone altogether is no matter of its metrics.
             let answering = Set((after[job] ?? []).map { $0.prefix { $0 != "\u{1f}" } })

@@ -19,17 +19,7 @@ package struct MetricFate: Sendable, Equatable {
     package var kind: Kind
     /// Empty where there is none.
     package var successor: String
-    /// The new value for an old one of 1.
-    package var factor: Double
-    /// Old and new names of labels.
-    package var labels: [(old: String, new: String)]
-    /// How it is compared: nil for a metric that can't be.
-    package var comparable: VersionCatalogue.MetricChange.Kind?
     package var explanation: String
-
-    package static func == (left: MetricFate, right: MetricFate) -> Bool {
-        left.kind == right.kind && left.successor == right.successor && left.factor == right.factor
-    }
 }
 
 /// Follows metrics through the versions of an upgrade.
@@ -42,7 +32,7 @@ package struct MetricContinuity: Sendable {
     package init(path: UpgradePath, catalogue: VersionCatalogue = .builtIn) {
         self.path = path
         self.catalogue = catalogue
-        for change in catalogue.metricChanges where change.isOfKubernetes && path.crosses(change.goneIn) {
+        for change in catalogue.metricChanges(on: path) {
             guard let last = successor(of: change.old), last.new != change.old,
                 before[last.new]?.contains(where: { $0.old == change.old }) != true
             else { continue }
@@ -64,7 +54,7 @@ package struct MetricContinuity: Sendable {
     package func fate(of name: String) -> MetricFate {
         if name.hasPrefix("go_") || name.hasPrefix("process_") {
             return MetricFate(
-                kind: .runtime, successor: "", factor: 1, labels: [], comparable: nil,
+                kind: .runtime, successor: "",
                 explanation: "a metric of the Go runtime, which changes with the version of Go")
         }
         if let change = successor(of: name) {
@@ -78,24 +68,23 @@ package struct MetricContinuity: Sendable {
             default: break
             }
             return MetricFate(
-                kind: .successor, successor: change.new, factor: change.factor, labels: change.labels,
-                comparable: change.kind == .approximate ? nil : change.kind, explanation: words)
+                kind: .successor, successor: change.new, explanation: words)
         }
         let removal = catalogue.changes(of: name, on: path).first { $0.kind == .removed || $0.new.isEmpty }
         let lifetimes = catalogue.metrics[name] ?? []
         if let goneIn = removal?.goneIn ?? lifetimes.lazy.compactMap(\.goneIn).first(where: { path.crosses($0) }) {
             return MetricFate(
-                kind: .removed, successor: "", factor: 1, labels: [], comparable: nil,
+                kind: .removed, successor: "",
                 explanation: "not exposed by default since \(goneIn), without a successor"
                     + (removal.map { $0.note.isEmpty ? "" : ": \($0.note)" } ?? ""))
         }
         if lifetimes.contains(where: { $0.goneIn.map { $0 > path.to } ?? true }) {
             return MetricFate(
-                kind: .quiet, successor: name, factor: 1, labels: [], comparable: .rename,
+                kind: .quiet, successor: name,
                 explanation: "both versions have it; nothing that it counts has happened since the restart")
         }
         return MetricFate(
-            kind: .unknown, successor: "", factor: 1, labels: [], comparable: nil,
+            kind: .unknown, successor: "",
             explanation: "not exposed any more; no successor is known")
     }
 

@@ -18,12 +18,12 @@ struct RestartFindings {
             row.atMs > since || (row.cause == .drain && row.atMs > since - Expectation.drainMs)
         }
         let rows = all.filter(isOfUpgrade)
-        let judgements = expectation.judge(rows)
+        let judged = Array(zip(rows, expectation.judge(rows)))
         summary.rows = all.filter { !isOfUpgrade($0) }.map { .init(entry: $0, judgement: nil) }
-        summary.rows += zip(rows, judgements).map { .init(entry: $0, judgement: $1) }
+        summary.rows += judged.map { .init(entry: $0, judgement: $1) }
         summary.rows.sort { $0.entry.atMs < $1.entry.atMs }
-        summarise(zip(rows, judgements))
-        let recreated = zip(rows, judgements).filter {
+        summarise(judged)
+        let recreated = judged.filter {
             $0.0.kind == .exit && $0.0.cause == .definitionChanged && $0.1.isExpected
         }.map(\.0)
         let lines = try input.logEvidence([
@@ -36,7 +36,7 @@ struct RestartFindings {
                 RestartFindings.recreated(
                     node, recreated.filter { $0.node == node }, logged, upgrade, expectation.hashChanges.last))
         }
-        findings += RestartFindings.unexpected(Array(zip(rows, judgements)), upgrade)
+        findings += RestartFindings.unexpected(judged, upgrade)
     }
 
     /// Restarts of the kind that upgrades make, and that this one should not have made.
@@ -100,7 +100,7 @@ struct RestartFindings {
             evidence: Array(evidence.prefix(maxEvidence)))
     }
 
-    private mutating func summarise(_ rows: some Sequence<(LedgerEntry, Expectation.Judgement)>) {
+    private mutating func summarise(_ rows: [(LedgerEntry, Expectation.Judgement)]) {
         var nodes: [String: LedgerSummary.Node] = [:]
         for (row, judgement) in rows {
             let total: WritableKeyPath<LedgerSummary, LedgerSummary.Total>

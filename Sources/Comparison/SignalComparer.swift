@@ -9,6 +9,8 @@ struct SignalComparer {
     let input: ComparisonInput
     let upgrade: Upgrade
     let windows: Windows
+    /// nil where the upgrade's versions can't be read.
+    let continuity: MetricContinuity?
     private let increments: Increments
     private let bins: Bins
     private let engine = QueryEngine()
@@ -16,8 +18,9 @@ struct SignalComparer {
     /// How far before a window a counter's last value is looked for.
     private static let silenceMs: Int64 = 600_000
 
-    init(input: ComparisonInput, upgrade: Upgrade, windows: Windows) throws {
+    init(input: ComparisonInput, upgrade: Upgrade, windows: Windows, continuity: MetricContinuity?) throws {
         self.input = input
+        self.continuity = continuity
         self.upgrade = upgrade
         self.windows = windows
         bins = windows.bins
@@ -79,8 +82,7 @@ struct SignalComparer {
         if before, try answers(signal.component, after) {
             result.status = .changed
             result.needs = "\(name) is not exposed any more: it can't be compared across these versions"
-            if let path = UpgradePath(upgrade) {
-                let fate = MetricContinuity(path: path).fate(of: MetricContinuity.family(of: name).name)
+            if let fate = continuity?.fate(of: MetricContinuity.family(of: name).name) {
                 if fate.kind != .unknown { result.needs = "\(name) can't be compared: \(fate.explanation)" }
             }
         } else if now {

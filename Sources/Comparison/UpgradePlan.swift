@@ -90,7 +90,7 @@ package struct UpgradePlan: Sendable {
         self.clients = clients.filter { removed.contains($0.groupVersion) && !own.contains($0.client) }.sorted {
             $0.requests > $1.requests
         }
-        metricChanges = catalogue.metricChanges.filter { $0.isOfKubernetes && path.crosses($0.goneIn) }
+        metricChanges = catalogue.metricChanges(on: path)
         let continuity = MetricContinuity(path: path, catalogue: catalogue)
         queryChanges = queries.flatMap { UpgradePlan.changes(of: $0, continuity, catalogue, path) }
         optionRemovals = options.flatMap { UpgradePlan.removals(of: $0, catalogue, path) }

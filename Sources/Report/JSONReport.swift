@@ -194,11 +194,16 @@ package struct JSONReport: Encodable, Sendable {
     /// The report as text, with sorted keys, so that the same assessment gives the same bytes.
     ///
     /// - Throws: nothing but what `JSONEncoder` throws for numbers that JSON has not, which are null here.
-    package func text() throws -> String {
+    package func text() throws -> String { try JSONReport.text(self) }
+
+    /// What programs read, with names in snake case and in order, so that the same value gives the same bytes.
+    ///
+    /// - Throws: what `JSONEncoder` throws.
+    package static func text(_ value: some Encodable) throws -> String {
         let encoder = JSONEncoder()
         encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
+        return String(decoding: try encoder.encode(value), as: UTF8.self) + "\n"
     }
 
     private static func upgrade(_ upgrade: Upgrade, _ assessment: Assessment) -> UpgradePart {

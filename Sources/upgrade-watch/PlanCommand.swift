@@ -4,6 +4,7 @@ import Cluster
 import Comparison
 import Foundation
 import LogWatch
+import Report
 import Series
 import Storage
 import StrictYAML
@@ -74,7 +75,7 @@ struct PlanCommand: AsyncParsableCommand {
                     plan, hasClients: store != nil || !auditLogs.isEmpty, hasRules: !rules.isEmpty,
                     hasOptions: !(flags + configFiles).isEmpty)
                 Output.text(text.text)
-            case .json: Output.text(try PlanJSON(plan).text())
+            case .json: Output.text(try JSONReport.text(PlanJSON(plan)))
             }
         }
     }
@@ -348,12 +349,5 @@ private struct PlanJSON: Encodable {
             Behaviour(
                 version: $0.version.text, component: $0.component, change: $0.change, consequence: $0.consequence)
         }
-    }
-
-    func text() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-        return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
     }
 }

@@ -89,6 +89,10 @@ package struct ObjectWatch: Sendable {
         var pauseMs = ObjectWatch.firstPauseMs
         var relistPauseMs = ObjectWatch.firstPauseMs
         var problem = ""
+        func nextRelistPauseMs() -> Int64 {
+            defer { relistPauseMs = min(relistPauseMs * 2, ObjectWatch.longestRelistPauseMs) }
+            return relistPauseMs
+        }
         while !Task.isCancelled {
             let startedMs = time.nowMs
             do {
@@ -105,8 +109,7 @@ package struct ObjectWatch: Sendable {
                         if time.nowMs - startedMs > ObjectWatch.longestPauseMs {
                             relistPauseMs = ObjectWatch.firstPauseMs
                         }
-                        try? await time.sleep(untilMs: time.nowMs + relistPauseMs)
-                        relistPauseMs = min(relistPauseMs * 2, ObjectWatch.longestRelistPauseMs)
+                        try? await time.sleep(untilMs: time.nowMs + nextRelistPauseMs())
                         continue
                     }
                 } else {
@@ -123,8 +126,7 @@ package struct ObjectWatch: Sendable {
                 if let refusal = error as? KubernetesAPIError {
                     if refusal.status == 410 {
                         version = nil
-                        waitMs = relistPauseMs
-                        relistPauseMs = min(relistPauseMs * 2, ObjectWatch.longestRelistPauseMs)
+                        waitMs = nextRelistPauseMs()
                     }
                     if let asked = refusal.retryAfterMs { waitMs = max(waitMs, asked) }
                 }
