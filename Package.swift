@@ -80,7 +80,7 @@ let package = Package(
         // Tests
         .target(name: "TestSupport", dependencies: ["Series"], path: "Tests/TestSupport"),
         .testTarget(name: "SeriesTests", dependencies: ["Series"]),
-        .testTarget(name: "StatisticsTests", dependencies: ["Statistics"]),
+        .testTarget(name: "StatisticsTests", dependencies: ["Statistics", "TestSupport"]),
         .testTarget(name: "ExpositionTests", dependencies: ["Exposition", "Recording", "Series", "TestSupport"]),
         .testTarget(name: "StorageTests", dependencies: ["Storage", "Series", "TestSupport", grdb]),
         .testTarget(name: "PromQLTests", dependencies: ["PromQL", "Series", "TestSupport"]),

@@ -58,5 +58,10 @@ struct Bins: Sendable {
         return min(count - 1, Int((atMs - fromMs - 1) / widthMs))
     }
 
+    /// The first bin that begins at a time or after it; the count where none does.
+    func firstIndex(from atMs: Int64) -> Int {
+        min(count, max(0, Int((atMs - fromMs + widthMs - 1) / widthMs)))
+    }
+
     func startMs(_ index: Int) -> Int64 { fromMs + Int64(index) * widthMs }
 }

@@ -224,7 +224,8 @@ struct SignalComparer {
         switch signal.direction {
         case .up:
             if interval.estimate >= signal.relativeFloor, difference >= signal.absoluteFloor,
-                interval.low > halfFloor, events.after >= signal.minEvents
+                interval.low > halfFloor, events.after >= signal.minEvents,
+                isMore(signal, events, exposure, exposureBefore, dispersion, confidence: confidence)
             {
                 result.status = .worse
             } else if interval.high < 1 / halfFloor {
@@ -247,6 +248,34 @@ struct SignalComparer {
             result.needs = needs(signal, events, exposureBefore, exposureAfter, after, isRate: exposure == nil)
         }
         return result
+    }
+
+    /// Whether the events since the upgrade are too many at any time at which one may look.
+    ///
+    /// A comparison is made again every minute or so; an interval for one look alone would some day miss its truth. The
+    /// rate before is taken at its upper limit, for a tenth of the level.
+    private func isMore(
+        _ signal: Signal, _ events: Tally, _ exposure: Tally?, _ exposureBefore: Double, _ dispersion: Double,
+        confidence: Double
+    ) -> Bool {
+        let after = windows.after(signal)
+        let level = 1 - confidence
+        let most =
+            RateRatio.upperLimit(
+                count: events.before / dispersion, exposure: exposureBefore, confidence: 1 - level / 10) * dispersion
+        // Half of the floors is the null's; the whole of them the estimate must reach.
+        let allowed = max(
+            most * (1 + (signal.relativeFloor - 1) / 2), events.before / exposureBefore + signal.absoluteFloor / 2)
+        let soak = bins.firstIndex(from: after.fromMs)..<bins.count
+        // For the whole soak, not for what has passed of it: the plan must not depend on when one looks.
+        let planned = Int(input.soakMs / bins.widthMs)
+        var process = CountEProcess(nullRatio: 1, dispersion: dispersion, plannedBins: planned)
+        for index in soak {
+            let end = min(bins.startMs(index) + bins.widthMs, bins.throughMs)
+            let seen = exposure?.bins[index] ?? Double(end - bins.startMs(index)) / 1000
+            process.add(treated: events.bins[index], expected: allowed * seen)
+        }
+        return process.logMaximum >= -log(level)
     }
 
     /// How much more data would decide.

@@ -43,29 +43,14 @@ package enum RateRatio {
         return Interval(estimate: estimate, low: odds(shareLow) * exposures, high: odds(shareHigh) * exposures)
     }
 
-    /// The upper limit of a rate after nothing or little was seen: exact, from the gamma distribution, by way of the
-    /// chi-squared relation (Garwood 1936), found by bisection on the Poisson sum.
+    /// The upper limit of a rate: exact, from the gamma distribution (Garwood 1936).
+    ///
+    /// - Parameters:
+    ///   - count: at least 0; parts of an event, as a count that was divided by its dispersion, are taken as they are.
+    ///   - confidence: one-sided, in 0...1, both open.
+    /// - Returns: infinite where there is no exposure.
     package static func upperLimit(count: Double, exposure: Double, confidence: Double) -> Double {
-        guard exposure > 0 else { return .infinity }
-        let target = 1 - confidence
-        func probability(_ mean: Double) -> Double {
-            var term = exp(-mean)
-            var sum = term
-            var k = 0.0
-            while k < count.rounded(.down) {
-                k += 1
-                term *= mean / k
-                sum += term
-            }
-            return sum
-        }
-        var low = 0.0
-        var high = max(10, count * 4 + 20)
-        for _ in 0..<100 {
-            let middle = (low + high) / 2
-            if probability(middle) > target { low = middle } else { high = middle }
-        }
-        return high / exposure
+        exposure > 0 ? SpecialFunctions.gammaQuantile(confidence, shape: count + 1) / exposure : .infinity
     }
 
     /// The overdispersion of counts in bins about a constant rate: Pearson's chi-squared over its degrees of

@@ -176,6 +176,19 @@ private struct Lab {
         #expect(failed.findings.first?.scope.workload == "new")
     }
 
+    /// Three of them at once would pass a test that is made for one look, with none in the hour before; whoever looks
+    /// every minute meets such three by chance.
+    @Test func fewEventsRightAfterTheStep_areNoFindingYet_andOneIsMadeOnceTheyGoOn() throws {
+        let lab = Lab()
+        lab.up()
+        lab.counter(["__name__": "restarts_total", "workload": "web"]) { $0 > lab.stepMs ? 1.0 / 15 : 0 }
+        let rate = Lab.rate.replacing("critical: true", with: "critical: true, window: upgrade, min_events: 3")
+        #expect(try lab.assess(rate, nowMs: lab.stepMs + 45_000).findings.isEmpty)
+        let later = try lab.assess(rate, nowMs: lab.stepMs + 10 * minute)
+        #expect(later.verdict == .fail)
+        #expect(later.findings.map(\.scope.workload) == ["web"])
+    }
+
     @Test func latencyAndLevels_areCompared() throws {
         let lab = Lab()
         lab.up()

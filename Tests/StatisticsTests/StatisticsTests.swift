@@ -25,6 +25,14 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
     }
 
     @Test(arguments: [
+        (0.99, 1.0, 4.60517018598809), (0.999, 8, 19.626177395384232), (0.99, 901, 972.2962627351894),
+        (0.9999, 123_457, 124_768.00933490603), (0.01, 0.5, 7.854392895485092e-05),
+    ])
+    func gammaQuantile(p: Double, shape: Double, wanted: Double) {
+        #expect(near(SpecialFunctions.gammaQuantile(p, shape: shape), wanted, 1e-8))
+    }
+
+    @Test(arguments: [
         (0.001, -3.090232306167813), (0.02, -2.053748910631823), (0.3, -0.5244005127080409), (0.975, 1.959963984540054),
         (0.9999, 3.719016485455709),
     ])

@@ -1,0 +1,41 @@
+import Foundation
+
+/// The same statistic at times at which nothing happened: what it shows then is noise.
+///
+/// A placebo in time, as Abadie, Diamond and Hainmueller, "Comparative Politics and the Synthetic Control Method"
+/// (2015) use it. It needs no model of the noise: autocorrelation and heavy tails are in the placebos.
+package enum Placebo {
+    /// How far a statistic lies from its placebos' median, in robust standard deviations (1.4826 times the median
+    /// absolute deviation).
+    ///
+    /// - Returns: nil with fewer than three placebos; infinite where they are all alike and the observed one is not.
+    package static func score(observed: Double, placebos: [Double]) -> Double? {
+        guard placebos.count >= 3 else { return nil }
+        let middle = RobustSlope.median(placebos)
+        let spread = 1.4826 * RobustSlope.median(placebos.map { abs($0 - middle) })
+        let distance = observed - middle
+        if spread == 0 { return distance == 0 ? 0 : distance > 0 ? .infinity : -.infinity }
+        return distance / spread
+    }
+
+    /// The part of placebos at least as great as the observed statistic, which counts as one of them.
+    ///
+    /// Placebos of windows that overlap are not independent: then the figure is rough, never below 1/(n+1).
+    package static func pValue(observed: Double, placebos: [Double]) -> Double {
+        Double(1 + placebos.filter { $0 >= observed }.count) / Double(placebos.count + 1)
+    }
+
+    /// The means of all windows of a length that begin `step` values apart.
+    ///
+    /// - Complexity: O(n), by prefix sums.
+    package static func windowMeans(_ values: [Double], length: Int, step: Int) -> [Double] {
+        precondition(length > 0 && step > 0, "windows have a length and a step")
+        guard values.count >= length else { return [] }
+        var sums = [0.0]
+        sums.reserveCapacity(values.count + 1)
+        for value in values { sums.append(sums[sums.count - 1] + value) }
+        return stride(from: 0, through: values.count - length, by: step).map {
+            (sums[$0 + length] - sums[$0]) / Double(length)
+        }
+    }
+}
