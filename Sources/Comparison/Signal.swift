@@ -63,6 +63,31 @@ package struct Signal: Sendable {
     /// What tells whether the data is there; nil: the metric itself.
     package var presentWhen: Selection?
 
+    /// What the signal's data hang on: the metric alone, without the further matchers, since a counter that never
+    /// counted is not there; nil for an expression.
+    package var presence: [LabelMatcher]? {
+        if let presentWhen { return presentWhen.matchers }
+        switch kind {
+        case .ratio(_, let selection), .rate(let selection), .quantile(_, let selection):
+            return selection.matchers.filter {
+                $0.name == Labels.metricName || $0.name == "job" || $0.name == "component"
+            }
+        case .gauge: return nil
+        }
+    }
+
+    /// How many series of a time the signal can be made from; 0: it is blind.
+    ///
+    /// For an expression those of its selectors.
+    /// - Throws: the source's error.
+    package func series(in source: any SeriesSource, fromMs: Int64, throughMs: Int64) throws -> Int {
+        if let presence { return try source.labels(presence, fromMs: fromMs, throughMs: throughMs).count }
+        guard case .gauge(let expression) = kind else { return 0 }
+        var selectors: [[LabelMatcher]] = []
+        try Parser.parse(expression).eachSelector { selector, _ in selectors.append(selector.matchers) }
+        return try selectors.reduce(0) { try $0 + source.labels($1, fromMs: fromMs, throughMs: throughMs).count }
+    }
+
     /// The signals of a YAML file: a list under `signals`.
     ///
     /// - Throws: `YAMLProblems` with the place of every fault.

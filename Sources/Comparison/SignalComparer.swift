@@ -43,19 +43,6 @@ struct SignalComparer {
 
     // MARK: Missing data
 
-    /// What the signal's data hang on: the metric alone, without the further matchers, since a counter that never
-    /// counted is not there.
-    private func presence(_ signal: Signal) throws -> [LabelMatcher]? {
-        if let selection = signal.presentWhen { return selection.matchers }
-        switch signal.kind {
-        case .ratio(_, let selection), .rate(let selection), .quantile(_, let selection):
-            return selection.matchers.filter {
-                $0.name == Labels.metricName || $0.name == "job" || $0.name == "component"
-            }
-        case .gauge: return nil
-        }
-    }
-
     private func blindness(_ signal: Signal) throws -> SignalResult? {
         let after = windows.after(signal)
         var result = SignalResult(signal: signal, status: .blind, baseline: nil, soak: nil, effect: nil, needs: nil)
@@ -68,7 +55,7 @@ struct SignalComparer {
             result.needs = "the time after the upgrade has only begun"
             return result
         }
-        guard let matchers = try presence(signal) else { return nil }
+        guard let matchers = signal.presence else { return nil }
         let before = try areThere(matchers, windows.baseline)
         let now = try areThere(matchers, after)
         if before, now { return nil }

@@ -2,6 +2,8 @@ import Alerting
 import ArgumentParser
 import Comparison
 import Foundation
+import Series
+import Storage
 import StrictYAML
 import UpgradeWatch
 
@@ -54,13 +56,43 @@ struct CheckRules: AsyncParsableCommand {
 
 struct CheckSignals: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "signals", abstract: "Check signal files.",
-        discussion: "Example:\n  upgrade-watch check signals config/signals.yaml")
+        commandName: "signals", abstract: "Check signal files, and whether a store has data for them.",
+        discussion: """
+            With --store, a critical signal without data is a fault: it would make the verdict BLIND.
+
+            Example:
+              upgrade-watch check signals config/signals.yaml
+              upgrade-watch check signals config/signals.yaml --store ./data
+            """)
 
     @Argument(help: "The files.") var files: [String]
 
+    @Option(help: "The directory of a store, in which each signal's series are looked for.")
+    var store: String?
+
     func run() async throws {
-        try check(files) { file in "\(try Signal.load(file: file).count) signals" }
+        guard let directory = store else {
+            return try check(files) { file in "\(try Signal.load(file: file).count) signals" }
+        }
+        let store = try await reporting { () throws -> Store in try Store(directory: directory, readOnly: true) }
+        let range = try store.timeRange() ?? 0...0
+        try check(files) { file in
+            let signals = try Signal.load(file: file)
+            let counts = try signals.map {
+                try $0.series(in: store, fromMs: range.lowerBound, throughMs: range.upperBound)
+            }
+            for (signal, count) in zip(signals, counts) {
+                let words = count == 0 ? "no data" : "\(count) series"
+                Output.text("  \(signal.name)\(signal.isCritical ? " *" : ""): \(words)\n")
+            }
+            let blind = zip(signals, counts).filter { $0.isCritical && $1 == 0 }.map(\.0.name)
+            guard blind.isEmpty else {
+                throw InputError(
+                    description: "\(file): no data in \(directory) for critical signals: "
+                        + "\(blind.joined(separator: ", ")); scrape what exposes them, or make them not critical")
+            }
+            return "\(signals.count) signals, \(counts.filter { $0 > 0 }.count) with data"
+        }
     }
 }
 

@@ -166,6 +166,30 @@ import Testing
                 == "upgrade-watch: 1:7: parse error: unexpected end of input in aggregation, expected \",\" or \")\"\n")
     }
 
+    @Test func checkSignals_saysWhichHaveData() throws {
+        let store = Self.whole.directory.path + "/store"
+        let own = try Binary.run(
+            ["check", "signals", Shared.root + "/config/signals.yaml", "--store", store], in: Self.whole.directory)
+        #expect(own.code == 0)
+        #expect(own.output.contains("  etcd_leader_changes: 1 series\n"))
+        #expect(own.output.hasSuffix("/config/signals.yaml: SUCCESS: 24 signals, 24 with data\n"))
+        let file = try Self.whole.directory.write(
+            "blind.yaml",
+            """
+            signals:
+            - {name: a, kind: rate, counter: nonsense_total, unit: 1/s, critical: true}
+            - {name: b, kind: gauge, expression: 'sum(1 - upgrade_watch_node_ready)', unit: nodes}
+            """)
+        let blind = try Binary.run(["check", "signals", file, "--store", store], in: Self.whole.directory)
+        #expect(blind.code == 1)
+        #expect(blind.output == "  a *: no data\n  b: 3 series\n\(file): FAILED\n")
+        #expect(
+            blind.errors
+                == "upgrade-watch: \(file): no data in \(store) for critical signals: a; scrape what exposes them, or make them not critical\n"
+        )
+        #expect(try Binary.run(["check", "signals", file, "--store", "/none"], in: Self.whole.directory).code == 69)
+    }
+
     @Test func twelveMinutesWithoutAnUpgrade_findNothing() throws {
         let directory = TemporaryDirectory()
         let store = directory.path + "/store"

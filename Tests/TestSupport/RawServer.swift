@@ -29,7 +29,11 @@ package final class RawServer: Sendable {
         let thread = Thread {
             while true {
                 let client = accept(descriptor, nil, nil)
-                guard client >= 0 else { return }
+                guard client >= 0 else {
+                    // Closed here and not where it is shut down: its number could be another server's by now.
+                    close(descriptor)
+                    return
+                }
                 let connection = Connection(descriptor: client)
                 let worker = Thread {
                     let head = connection.readHead()
@@ -46,7 +50,6 @@ package final class RawServer: Sendable {
 
     deinit {
         shutdown(socketDescriptor, Int32(SHUT_RDWR))
-        close(socketDescriptor)
     }
 
     private func note(_ head: String) { requests.withLock { $0.append(head) } }
