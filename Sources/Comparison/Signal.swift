@@ -76,6 +76,9 @@ package struct Signal: Sendable {
         }
     }
 
+    /// The ratio that an interval must leave behind for a finding: half of the relative floor.
+    var halfFloor: Double { 1 + (relativeFloor - 1) / 2 }
+
     /// How many series of a time the signal can be made from; 0: it is blind.
     ///
     /// For an expression those of its selectors.

@@ -202,7 +202,7 @@ struct SignalComparer {
         else { return result }
         result.effect = Effect(kind: .rateRatio, interval: interval)
         let difference = valueAfter - valueBefore
-        let halfFloor = 1 + (signal.relativeFloor - 1) / 2
+        let halfFloor = signal.halfFloor
         // The most that the rate afterwards may be, from its own count: what holds where the baseline has no events.
         let mostAfter =
             RateRatio.upperLimit(
@@ -252,7 +252,7 @@ struct SignalComparer {
                 count: events.before / dispersion, exposure: exposureBefore, confidence: 1 - level / 10) * dispersion
         // Half of the floors is the null's; the whole of them the estimate must reach.
         let allowed = max(
-            most * (1 + (signal.relativeFloor - 1) / 2), events.before / exposureBefore + signal.absoluteFloor / 2)
+            most * signal.halfFloor, events.before / exposureBefore + signal.absoluteFloor / 2)
         let soak = bins.firstIndex(from: after.fromMs)..<bins.count
         // For the whole soak, not for what has passed of it: the plan must not depend on when one looks.
         let planned = Int(input.soakMs / bins.widthMs)

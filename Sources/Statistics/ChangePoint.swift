@@ -39,21 +39,19 @@ package enum ChangePoint {
     ///   alike.
     /// - Complexity: O(n).
     package static func meanStep(values: [Double], drop: Double = 4) -> (index: Int, within: ClosedRange<Int>)? {
-        let count = Double(values.count)
         guard values.count >= 3 else { return nil }
-        let mean = values.reduce(0, +) / count
-        let squares = values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) }
-        guard squares > 0 else { return nil }
+        let all = Moments(values)
+        guard all.squares > 0 else { return nil }
         // The squares that a step takes away: of the sum so far, over both sides.
         var gains: [Double] = []
         var sum = 0.0
         for index in 0..<values.count - 1 {
-            sum += values[index] - mean
+            sum += values[index] - all.mean
             let left = Double(index + 1)
-            gains.append(sum * sum * count / (left * (count - left)))
+            gains.append(sum * sum * all.count / (left * (all.count - left)))
         }
         guard let best = gains.indices.max(by: { gains[$0] < gains[$1] }) else { return nil }
-        let variance = max(squares - gains[best], squares * 1e-12) / count
+        let variance = max(all.squares - gains[best], all.squares * 1e-12) / all.count
         let near = gains.indices.filter { (gains[best] - gains[$0]) / (2 * variance) <= drop }
         return (best + 1, (near[0] + 1)...(near[near.count - 1] + 1))
     }

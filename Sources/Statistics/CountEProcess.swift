@@ -36,6 +36,8 @@ package struct CountEProcess: Sendable, Equatable {
     /// For each ratio, the log of the mixture over the times at which the change began.
     private var logs: [Double]
     private var bins = 0
+    private let planned: Int
+    /// The part of the weight of each bin's beginning but the first.
     private let restartWeight: Double
     /// The natural logarithm of the e-value at the last bin.
     package private(set) var logValue = 0.0
@@ -63,8 +65,6 @@ package struct CountEProcess: Sendable, Equatable {
         planned = plannedBins
         logs = [Double](repeating: plannedBins > 1 ? log(0.5) : 0, count: ratios.count)
     }
-
-    private let planned: Int
 
     /// Adds a bin with controls.
     ///

@@ -97,18 +97,4 @@ package enum GroupContrast {
             (units.filter(\.isTreated).map(\.change), units.filter { !$0.isTreated }.map(\.change))
         }
     }
-
-    private struct Moments {
-        let count: Double
-        let mean: Double
-        let variance: Double
-
-        init(_ values: [Double]) {
-            let count = Double(values.count)
-            let mean = values.reduce(0, +) / count
-            self.count = count
-            self.mean = mean
-            variance = values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (count - 1)
-        }
-    }
 }

@@ -11,36 +11,29 @@ package enum MeanShift {
         guard before.count >= 3, after.count >= 3 else { return nil }
         let a = Moments(before)
         let b = Moments(after)
-        let errorA = a.variance / a.effectiveCount
-        let errorB = b.variance / b.effectiveCount
+        let countA = effectiveCount(before, a)
+        let countB = effectiveCount(after, b)
+        let errorA = a.variance / countA
+        let errorB = b.variance / countB
         let estimate = b.mean - a.mean
         let error = errorA + errorB
         guard error > 0 else { return Interval(estimate: estimate, low: estimate, high: estimate) }
         let degrees =
             error * error
-            / (errorA * errorA / max(1, a.effectiveCount - 1) + errorB * errorB / max(1, b.effectiveCount - 1))
+            / (errorA * errorA / max(1, countA - 1) + errorB * errorB / max(1, countB - 1))
         let width =
             SpecialFunctions.studentTQuantile(1 - (1 - confidence) / 2, degrees: max(1, degrees))
             * error.squareRoot()
         return Interval(estimate: estimate, low: estimate - width, high: estimate + width)
     }
 
-    private struct Moments {
-        let mean: Double
-        let variance: Double
-        let effectiveCount: Double
-
-        init(_ values: [Double]) {
-            let n = Double(values.count)
-            let mean = values.reduce(0, +) / n
-            let squares = values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) }
-            let products = zip(values, values.dropFirst()).reduce(0) { $0 + ($1.0 - mean) * ($1.1 - mean) }
-            let raw = squares > 0 ? products / squares : 0
-            // Kendall's correction of the downward bias of the estimate in short series.
-            let rho = min(0.99, max(0, raw + (1 + 4 * raw) / n))
-            self.mean = mean
-            variance = squares / (n - 1)
-            effectiveCount = max(2, n * (1 - rho) / (1 + rho))
+    private static func effectiveCount(_ values: [Double], _ moments: Moments) -> Double {
+        let products = zip(values, values.dropFirst()).reduce(0) {
+            $0 + ($1.0 - moments.mean) * ($1.1 - moments.mean)
         }
+        let raw = moments.squares > 0 ? products / moments.squares : 0
+        // Kendall's correction of the downward bias of the estimate in short series.
+        let rho = min(0.99, max(0, raw + (1 + 4 * raw) / moments.count))
+        return max(2, moments.count * (1 - rho) / (1 + rho))
     }
 }
