@@ -35,6 +35,21 @@ package struct SignalResult: Sendable {
     package var effect: Effect?
     /// What is missing for an answer; nil where nothing is.
     package var needs: String?
+
+    init(signal: Signal, status: Status, needs: String? = nil) {
+        self.signal = signal
+        self.status = status
+        self.needs = needs
+    }
+
+    init(signal: Signal, _ outcome: Outcome) {
+        self.signal = signal
+        status = outcome.status
+        baseline = outcome.before
+        soak = outcome.after
+        effect = outcome.effect
+        needs = outcome.needs
+    }
 }
 
 /// How much something changed.

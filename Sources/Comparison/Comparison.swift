@@ -18,12 +18,14 @@ package struct ComparisonInput: Sendable {
     package var ledger: [LedgerEntry]
     /// Whether every metric that is gone is accounted for: reports do, the comparisons for alerts need not.
     package var accountsForMetrics: Bool
+    /// Only what went over with this batch is judged; nil: with any.
+    package var batch: Int?
     /// The lines kept for counters of logs, by the matchers of their series.
     package var logEvidence: @Sendable ([LabelMatcher]) throws -> [(labels: Labels, evidence: Evidence)]
 
     package init(
         cluster: String, source: any SeriesSource, upgrade: Upgrade?, nowMs: Int64, baselineMs: Int64, soakMs: Int64,
-        signals: [Signal], ledger: [LedgerEntry], accountsForMetrics: Bool = true,
+        signals: [Signal], ledger: [LedgerEntry], accountsForMetrics: Bool = true, batch: Int? = nil,
         logEvidence: @escaping @Sendable ([LabelMatcher]) throws -> [(labels: Labels, evidence: Evidence)]
     ) {
         self.cluster = cluster
@@ -35,6 +37,7 @@ package struct ComparisonInput: Sendable {
         self.signals = signals
         self.ledger = ledger
         self.accountsForMetrics = accountsForMetrics
+        self.batch = batch
         self.logEvidence = logEvidence
     }
 }
@@ -46,13 +49,30 @@ package struct ComparisonInput: Sendable {
 package enum Comparison {
     /// The baseline ends this long before the first sign of a new version: the step began up to two scrapes earlier.
     static let guardMs: Int64 = 60_000
-    /// The soak begins this long after the last step: what a restart itself stirs up is not its consequence.
-    static let settleMs: Int64 = 60_000
+    /// Counts are judged from this long after a step on: what a restart itself stirs up is not its consequence.
+    static let settleMs: Int64 = 120_000
+    /// Levels are: caches warm up.
+    static let levelSettleMs: Int64 = 300_000
+    /// What began so much earlier than a step is none of its consequences; nor, for what has no controls, so much later.
+    static let vetoMs: Int64 = 1_800_000
+    /// The least part of the data that must be there since the upgrade.
+    static let leastCoverage = 0.9
     /// The confidence of all intervals, before it is divided among the splits of a signal.
     static let confidence = 0.99
 
+    /// Assesses an upgrade from all that is stored.
+    ///
     /// - Throws: the source's error, or an error in a signal's expression.
     package static func assess(_ input: ComparisonInput) throws -> Assessment {
+        var tables = ComparisonTables()
+        return try assess(input, tables: &tables)
+    }
+
+    /// Assesses an upgrade from what earlier calls read and what came since; the result is the same.
+    ///
+    /// - Parameter tables: of earlier calls with the same source.
+    /// - Throws: the source's error, or an error in a signal's expression.
+    package static func assess(_ input: ComparisonInput, tables: inout ComparisonTables) throws -> Assessment {
         let range = try input.source.timeRange()
         var assessment = Assessment(
             cluster: input.cluster, generatedMs: input.nowMs, upgrade: input.upgrade, phase: .baseline,
@@ -83,7 +103,9 @@ package enum Comparison {
                     input.source, continuity: continuity, upgrade: upgrade, windows: windows)
             }
         }
-        var comparer = try SignalComparer(input: compared, upgrade: upgrade, windows: windows, continuity: continuity)
+        try tables.follow(compared, upgrade: upgrade, windows: windows)
+        let comparer = SignalComparer(
+            input: compared, upgrade: upgrade, windows: windows, continuity: continuity, tables: tables)
         for signal in input.signals {
             let (result, findings) = try comparer.compare(signal)
             assessment.signals.append(result)
@@ -99,7 +121,7 @@ package enum Comparison {
             let (a, b) = (rank(left), rank(right))
             return a == b ? (left.signal, left.summary) < (right.signal, right.summary) : a < b
         }
-        decide(&assessment)
+        decide(&assessment, isWhole: input.batch == nil)
         return assessment
     }
 
@@ -119,7 +141,7 @@ package enum Comparison {
         return calm + (Signal.Severity.allCases.firstIndex(of: finding.severity) ?? 0) + 1
     }
 
-    private static func decide(_ assessment: inout Assessment) {
+    private static func decide(_ assessment: inout Assessment, isWhole: Bool) {
         let failing = assessment.findings.filter(\.failsUpgrade)
         let critical = assessment.signals.filter(\.signal.isCritical)
         let blind = critical.filter { $0.status == .blind || $0.status == .changed }
@@ -136,7 +158,7 @@ package enum Comparison {
         } else if !open.isEmpty {
             assessment.verdict = .inconclusive
             assessment.reasons = open.map { "\($0.signal.name): \($0.needs ?? "more data is needed")" }
-        } else if assessment.phase == .upgrading || assessment.phase == .paused || assessment.phase == .rollingBack {
+        } else if isWhole, [.upgrading, .paused, .rollingBack].contains(assessment.phase) {
             assessment.verdict = .inconclusive
             assessment.reasons = ["the upgrade is not finished; so far no critical signal is worse"]
         } else {
@@ -160,29 +182,10 @@ struct TimeSpan: Sendable, Equatable {
 struct Windows: Sendable {
     var baseline: TimeSpan
     var nowMs: Int64
-    private let upgrade: Upgrade
 
     init(upgrade: Upgrade, nowMs: Int64, dataFromMs: Int64, baselineMs: Int64) {
-        self.upgrade = upgrade
         self.nowMs = nowMs
         let end = upgrade.startedMs - Comparison.guardMs
         baseline = TimeSpan(fromMs: min(end, max(dataFromMs, end - baselineMs)), throughMs: end)
-    }
-
-    /// The time after the upgrade that a signal looks at.
-    ///
-    /// While the upgrade goes on, a component's soak begins with its own last step; afterwards that of all begins
-    /// with the last step of any.
-    func after(_ signal: Signal) -> TimeSpan {
-        let own = upgrade.steps.last { $0.component == signal.component }?.atMs
-        let last = upgrade.finishedMs ?? own ?? upgrade.steps.last?.atMs ?? upgrade.startedMs
-        let from = signal.window == .upgrade ? upgrade.startedMs : last + Comparison.settleMs
-        return TimeSpan(fromMs: min(from, nowMs), throughMs: nowMs)
-    }
-
-    /// Bins over the whole time, for charts, the onset and the spread.
-    var bins: Bins {
-        let total = nowMs - baseline.fromMs
-        return Bins(fromMs: baseline.fromMs, throughMs: nowMs, widthMs: max(60_000, total / 240))
     }
 }

@@ -9,8 +9,12 @@ package struct Signal: Sendable {
         case ratio(numerator: Selection, denominator: Selection)
         /// Events in time: the increase of a counter.
         case rate(counter: Selection)
+        /// Events in time: how often a gauge falls.
+        case drops(gauge: Selection)
         /// The level of an expression.
         case gauge(expression: String)
+        /// The increase of one counter for each of another: the mean of a histogram's observations, say.
+        case mean(sum: Selection, count: Selection)
         /// A quantile of a histogram's observations; the selection is of its `_bucket` series.
         case quantile(Double, histogram: Selection)
     }
@@ -51,6 +55,10 @@ package struct Signal: Sendable {
     package var relativeFloor: Double
     /// A change counts from this difference on, in the signal's unit.
     package var absoluteFloor: Double
+    /// A steady growth counts from this part of the level an hour on; nil: growth is not looked for.
+    package var slopeFloor: Double?
+    /// A counter whose rate the level follows: what it explains is taken out.
+    package var load: Selection?
     /// Fewer events afterwards say nothing.
     package var minEvents: Double
     /// Whether the verdict depends on it.
@@ -68,11 +76,20 @@ package struct Signal: Sendable {
     package var presence: [LabelMatcher]? {
         if let presentWhen { return presentWhen.matchers }
         switch kind {
-        case .ratio(_, let selection), .rate(let selection), .quantile(_, let selection):
+        case .ratio(_, let selection), .rate(let selection), .drops(let selection), .mean(_, let selection),
+            .quantile(_, let selection):
             return selection.matchers.filter {
                 $0.name == Labels.metricName || $0.name == "job" || $0.name == "component"
             }
         case .gauge: return nil
+        }
+    }
+
+    /// Whether events are counted, rather than a level measured.
+    var countsEvents: Bool {
+        switch kind {
+        case .ratio, .rate, .drops: true
+        case .gauge, .mean, .quantile: false
         }
     }
 
@@ -118,13 +135,20 @@ package struct Signal: Sendable {
         let name = fields.required("name")?.string
         let kindValue = fields.required("kind")
         var kind: Kind?
-        let names = ["numerator", "denominator", "counter", "expression", "histogram", "quantile"]
+        let names = [
+            "numerator", "denominator", "counter", "gauge", "expression", "sum", "count", "histogram", "quantile",
+        ]
         switch kindValue?.string {
         case "ratio":
             if let numerator = selection(&fields, "numerator"), let denominator = selection(&fields, "denominator") {
                 kind = .ratio(numerator: numerator, denominator: denominator)
             }
         case "rate": kind = selection(&fields, "counter").map { .rate(counter: $0) }
+        case "drops": kind = selection(&fields, "gauge").map { .drops(gauge: $0) }
+        case "mean":
+            if let sum = selection(&fields, "sum"), let count = selection(&fields, "count") {
+                kind = .mean(sum: sum, count: count)
+            }
         case "gauge":
             if let value = fields.required("expression"), let text = value.string {
                 do {
@@ -140,17 +164,21 @@ package struct Signal: Sendable {
             let q = fields.required("quantile")?.double ?? 0.99
             kind = selection(&fields, "histogram").map { .quantile(q, histogram: $0) }
         case let other?:
-            kindValue?.report("unknown kind \(Labels.quoted(other)); known are ratio, rate, gauge and quantile")
+            kindValue?.report(
+                "unknown kind \(Labels.quoted(other)); known are ratio, rate, drops, gauge, mean and quantile")
             for name in names { _ = fields.take(name) }
         case nil: for name in names { _ = fields.take(name) }
         }
         let presentWhen = fields.take("present_when").flatMap { selection($0) }
+        let load = fields.take("load").flatMap { selection($0) }
         let critical = fields.bool("critical") ?? false
         var relative = 1.25
         var absolute = 0.0
+        var slope: Double?
         fields.take("floors")?.fields { floors in
             relative = floors.double("relative") ?? relative
             absolute = floors.double("absolute") ?? absolute
+            slope = floors.double("slope")
         }
         let severityValue = fields.take("severity")
         let severity =
@@ -163,7 +191,8 @@ package struct Signal: Sendable {
             name: name ?? "", about: fields.string("about") ?? "", component: fields.string("component") ?? "",
             kind: kind ?? .gauge(expression: ""), unit: fields.string("unit") ?? "",
             direction: choice(&fields, "direction") ?? .up, by: fields.stringList("by"), relativeFloor: relative,
-            absoluteFloor: absolute, minEvents: fields.double("min_events") ?? 5, isCritical: critical,
+            absoluteFloor: absolute, slopeFloor: slope, load: load, minEvents: fields.double("min_events") ?? 5,
+            isCritical: critical,
             severity: severity,
             window: choice(&fields, "window") ?? .soak, preexistingEvents: fields.double("preexisting_events"),
             presentWhen: presentWhen)

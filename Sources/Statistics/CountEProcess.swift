@@ -30,8 +30,10 @@ package struct CountEProcess: Sendable, Equatable {
     package let nullRatio: Double
     /// The ratios of the alternative, each as likely as another.
     package let ratios: [Double]
-    /// Variance over mean of the counts, at least 1.
-    package let dispersion: Double
+    /// Variance over mean of the counts of the bins to come, at least 1.
+    package var dispersion: Double {
+        didSet { dispersion = max(1, dispersion) }
+    }
 
     /// For each ratio, the log of the mixture over the times at which the change began.
     private var logs: [Double]

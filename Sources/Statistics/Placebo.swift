@@ -18,6 +18,19 @@ package enum Placebo {
         return distance / spread
     }
 
+    /// How far a statistic may lie from its placebos' median by chance: a standard deviation.
+    ///
+    /// The larger of the robust one and the plain one, since tails count here, and more by what is not known of it and of
+    /// the median.
+    /// - Parameter windows: how many windows there are that do not overlap, more than 3.
+    package static func spread(_ placebos: [Double], windows: Double) -> Double {
+        let middle = RobustSlope.median(placebos)
+        let robust = 1.4826 * RobustSlope.median(placebos.map { abs($0 - middle) })
+        let moments = Moments(placebos)
+        let plain = moments.count > 1 ? (moments.squares / (moments.count - 1)).squareRoot() : 0
+        return max(robust, plain) * (windows / max(1, windows - 3)).squareRoot() * (1 + 1 / windows).squareRoot()
+    }
+
     /// The part of placebos at least as great as the observed statistic, which counts as one of them.
     ///
     /// Placebos of windows that overlap are not independent: then the figure is rough, never below 1/(n+1).

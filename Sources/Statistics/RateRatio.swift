@@ -56,15 +56,50 @@ package enum RateRatio {
     /// The overdispersion of counts in bins about a constant rate: Pearson's chi-squared over its degrees of
     /// freedom, at least 1; 1 for fewer than five bins with exposure.
     package static func dispersion(counts: [Double], exposures: [Double]) -> Double {
-        let used = zip(counts, exposures).filter { $0.1 > 0 }
-        let total = used.reduce(0) { $0 + $1.0 }
-        let exposure = used.reduce(0) { $0 + $1.1 }
-        guard used.count >= 5, total > 0 else { return 1 }
-        let chiSquared = used.reduce(0) { sum, bin in
-            let expected = total * bin.1 / exposure
-            return sum + (bin.0 - expected) * (bin.0 - expected) / expected
+        max(1, pearson(counts, exposures)?.ratio ?? 1)
+    }
+
+    private static func pearson(_ counts: [Double], _ exposures: [Double]) -> (ratio: Double, freedom: Double)? {
+        var (used, total, exposure) = (0, 0.0, 0.0)
+        for index in counts.indices where exposures[index] > 0 {
+            used += 1
+            total += counts[index]
+            exposure += exposures[index]
         }
-        return max(1, chiSquared / Double(used.count - 1))
+        guard used >= 5, total > 0 else { return nil }
+        var chiSquared = 0.0
+        for index in counts.indices where exposures[index] > 0 {
+            let expected = total * exposures[index] / exposure
+            chiSquared += (counts[index] - expected) * (counts[index] - expected) / expected
+        }
+        return (chiSquared / Double(used - 1), Double(used - 1))
+    }
+
+    /// A bound on the overdispersion of counts in bins, over blocks of several lengths.
+    ///
+    /// Where rates drift, the counts of long blocks vary more than those of short ones: what a sum over hours does is
+    /// told by hours, not by minutes. The bound is the largest ratio of chi-squared to its degrees of freedom over
+    /// blocks of so many bins, each at the 90 % upper limit that a chi-squared distribution gives it.
+    ///
+    /// - Parameters:
+    ///   - blocks: lengths in bins; those that give fewer than eight blocks take no part.
+    ///   - variance: of the counts over their mean, were there no overdispersion: less than 1 for parts of a known sum.
+    ///   - limit: what it is at most.
+    /// - Returns: at least 1; 1 where no block length takes part.
+    /// - Complexity: O(n) for each length.
+    package static func dispersionBound(
+        counts: [Double], exposures: [Double], blocks: [Int], variance: Double = 1, limit: Double = 50
+    ) -> Double {
+        var bound = 1.0
+        for length in blocks where length > 0 && counts.count / length >= 8 {
+            let starts = stride(from: 0, through: counts.count - length, by: length)
+            let sums = starts.map { counts[$0..<$0 + length].reduce(0, +) }
+            let seen = starts.map { exposures[$0..<$0 + length].reduce(0, +) }
+            guard let (ratio, freedom) = pearson(sums, seen), freedom >= 7, ratio > variance else { continue }
+            let low = 2 * SpecialFunctions.gammaQuantile(0.1, shape: freedom / 2)
+            bound = max(bound, ratio / variance * freedom / low)
+        }
+        return min(bound, limit)
     }
 
     /// The events that a comparison needs before it can tell a ratio from a bound, for equal exposures at level

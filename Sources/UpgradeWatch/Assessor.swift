@@ -16,19 +16,25 @@ package struct Assessor: Sendable {
 
     /// Assesses an upgrade at a time.
     ///
-    /// - Parameter accountsForMetrics: whether every metric that is gone is accounted for.
+    /// - Parameters:
+    ///   - accountsForMetrics: whether every metric that is gone is accounted for.
+    ///   - batch: only what went over with it is judged; nil: with any.
+    ///   - tables: what earlier calls read.
     /// - Throws: an error of the store.
-    package func assess(_ upgrade: Upgrade?, atMs: Int64, accountsForMetrics: Bool = true) throws -> Assessment {
+    package func assess(
+        _ upgrade: Upgrade?, atMs: Int64, accountsForMetrics: Bool = true, batch: Int? = nil,
+        tables: inout ComparisonTables
+    ) throws -> Assessment {
         let state = self.state
         return try Comparison.assess(
             ComparisonInput(
                 cluster: cluster, source: source, upgrade: upgrade, nowMs: atMs, baselineMs: upgradeConfig.baselineMs,
                 soakMs: upgradeConfig.soakMs, signals: signals,
                 ledger: upgrade == nil ? [] : try state.cluster.ledger(fromMs: .min, throughMs: atMs),
-                accountsForMetrics: accountsForMetrics,
+                accountsForMetrics: accountsForMetrics, batch: batch,
                 logEvidence: { matchers in
                     try state.logs.evidence(matchers).map { ($0.labels, Assessor.evidence($0.labels, $0.evidence)) }
-                }))
+                }), tables: &tables)
     }
 
     private static func evidence(_ labels: Labels, _ lines: LogEvidence) -> Evidence {
@@ -74,10 +80,12 @@ package struct StoredWatch {
 
     /// Assesses the upgrade with an id, the last one where there is no id.
     ///
-    /// - Throws: ``UnknownUpgrade``; an error of the store.
-    package func assess(upgrade id: String?) throws -> Assessment {
+    /// - Throws: ``UnknownUpgrade``; ``UnknownBatch``; an error of the store.
+    package func assess(upgrade id: String?, batch: Int? = nil) throws -> Assessment {
         let upgrade = try UnknownUpgrade.find(id, in: upgrades)
-        return try assessor.assess(upgrade, atMs: nowMs)
+        try UnknownBatch.check(batch, of: upgrade)
+        var tables = ComparisonTables()
+        return try assessor.assess(upgrade, atMs: nowMs, batch: batch, tables: &tables)
     }
 }
 
@@ -95,5 +103,23 @@ package struct UnknownUpgrade: Error, CustomStringConvertible {
         guard let id else { return upgrades.last }
         if let found = upgrades.first(where: { $0.id == id }) { return found }
         throw UnknownUpgrade(id: id, known: upgrades.map(\.id))
+    }
+}
+
+/// A batch that an upgrade does not have, or not yet.
+package struct UnknownBatch: Error, CustomStringConvertible {
+    package var batch: Int
+    package var known: [Int]
+
+    package var description: String {
+        let list = known.map { "\($0)" }.joined(separator: ", ")
+        return "the upgrade has no batch \(batch) so far; it has \(known.isEmpty ? "none" : list)"
+    }
+
+    /// - Throws: ``UnknownBatch``.
+    static func check(_ batch: Int?, of upgrade: Upgrade?) throws {
+        guard let batch else { return }
+        let known = Set(upgrade?.steps.map(\.batch) ?? []).sorted()
+        guard known.contains(batch) else { throw UnknownBatch(batch: batch, known: known) }
     }
 }

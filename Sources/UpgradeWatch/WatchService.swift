@@ -103,10 +103,10 @@ package struct WatchService: Sendable {
             source: store, engine: QueryEngine(), time: time, targets: { board.statuses },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
             upgrades: { await watcher.upgrades },
-            assess: { [time] id in
-                do { return try await watcher.assess(upgrade: id, atMs: time.nowMs) } catch is UnknownUpgrade {
-                    return nil
-                }
+            assess: { [time] id, batch in
+                do {
+                    return try await watcher.assess(upgrade: id, batch: batch, atMs: time.nowMs)
+                } catch is UnknownUpgrade { return nil } catch is UnknownBatch { return nil }
             }, marks: { try state.cluster.marks() }, addMark: { try state.cluster.add($0) },
             reload: { try end.control.reload() }, metrics: { await metrics.text() }, isReady: { true })
         let web = Application(

@@ -66,6 +66,9 @@ package actor Watcher {
         try state.setting("tracker").map { try JSONDecoder().decode(UpgradeTracker.self, from: Data($0.utf8)) }
     }
 
+    /// What the comparisons of the last upgrade have read.
+    private var tables = ComparisonTables()
+
     /// Makes assessments of what is stored.
     private var assessor: Assessor {
         Assessor(
@@ -224,7 +227,8 @@ package actor Watcher {
             return
         }
         lastComparedMs = atMs
-        findingAlerts.update(try assessor.assess(upgrade, atMs: atMs, accountsForMetrics: false), atMs: atMs)
+        let assessment = try assessor.assess(upgrade, atMs: atMs, accountsForMetrics: false, tables: &tables)
+        findingAlerts.update(assessment, atMs: atMs)
         counters.comparisons += 1
         try state.set("finding_alerts", String(decoding: JSONEncoder().encode(findingAlerts), as: UTF8.self))
     }
@@ -272,9 +276,17 @@ package actor Watcher {
 
     /// The assessment of an upgrade, the last one where the id is nil.
     ///
-    /// - Throws: ``UnknownUpgrade``, or an error of the store.
-    package func assess(upgrade id: String?, atMs: Int64) throws -> Assessment {
-        try assessor.assess(try UnknownUpgrade.find(id, in: tracker.upgrades), atMs: atMs)
+    /// - Parameter batch: only what went over with it is judged; nil: with any.
+    /// - Throws: ``UnknownUpgrade``, ``UnknownBatch``, or an error of the store.
+    package func assess(upgrade id: String?, batch: Int? = nil, atMs: Int64) throws -> Assessment {
+        let upgrade = try UnknownUpgrade.find(id, in: tracker.upgrades)
+        try UnknownBatch.check(batch, of: upgrade)
+        // The tables are of the last upgrade; another's are made anew.
+        guard upgrade == tracker.upgrades.last else {
+            var others = ComparisonTables()
+            return try assessor.assess(upgrade, atMs: atMs, batch: batch, tables: &others)
+        }
+        return try assessor.assess(upgrade, atMs: atMs, batch: batch, tables: &tables)
     }
 
     /// The rules with the state of their alerts.

@@ -20,8 +20,9 @@ package struct WebContext: Sendable {
     /// The active alerts, of rules and of findings.
     package var alerts: @Sendable () async -> [AlertState]
     package var upgrades: @Sendable () async -> [Upgrade]
-    /// The assessment of an upgrade by its id, of the last one for nil; nil where the id is not known.
-    package var assess: @Sendable (String?) async throws -> Assessment?
+    /// The assessment of an upgrade by its id, of the last one for nil, and of one batch of it or all; nil where the id or
+    /// the batch is not known.
+    package var assess: @Sendable (String?, Int?) async throws -> Assessment?
     package var marks: @Sendable () throws -> [UpgradeMark]
     package var addMark: @Sendable (UpgradeMark) throws -> Void
     package var reload: @Sendable () throws -> Void
@@ -33,7 +34,7 @@ package struct WebContext: Sendable {
         targets: @escaping @Sendable () -> [TargetStatus], rules: @escaping @Sendable () async -> RuleEvaluator,
         alerts: @escaping @Sendable () async -> [AlertState],
         upgrades: @escaping @Sendable () async -> [Upgrade],
-        assess: @escaping @Sendable (String?) async throws -> Assessment?,
+        assess: @escaping @Sendable (String?, Int?) async throws -> Assessment?,
         marks: @escaping @Sendable () throws -> [UpgradeMark],
         addMark: @escaping @Sendable (UpgradeMark) throws -> Void,
         reload: @escaping @Sendable () throws -> Void, metrics: @escaping @Sendable () async -> String,
@@ -150,7 +151,9 @@ package enum WebAPI {
         }
         router.get("/") { _, _ in
             await answering {
-                guard let assessment = try await context.assess(nil) else { return failure("not_found", "no upgrade") }
+                guard let assessment = try await context.assess(nil, nil) else {
+                    return failure("not_found", "no upgrade")
+                }
                 return text(HTMLReport.render(assessment), type: "text/html; charset=utf-8")
             }
         }
@@ -191,8 +194,12 @@ package enum WebAPI {
         router.get("/api/v1/upgrades/:id/report") { request, routed in
             await answering {
                 let id = try routed.parameters.require("id")
-                guard let assessment = try await context.assess(id == "last" ? nil : id) else {
-                    return failure("not_found", "no upgrade with the id \(id)")
+                let number = request.uri.queryParameters.get("batch")
+                let batch = number.flatMap { Int($0) }
+                if let number, batch == nil { return failure("bad_data", "the batch is a number, not \(number)") }
+                guard let assessment = try await context.assess(id == "last" ? nil : id, batch) else {
+                    let ofBatch = batch.map { " and a batch \($0)" } ?? ""
+                    return failure("not_found", "no upgrade with the id \(id)\(ofBatch)")
                 }
                 let headers = [("X-Upgrade-Watch-Verdict", assessment.verdict.rawValue)]
                 switch request.uri.queryParameters.get("format") ?? "json" {

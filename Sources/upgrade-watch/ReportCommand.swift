@@ -31,6 +31,9 @@ struct ReportCommand: AsyncParsableCommand {
     @Option(help: "The id of the upgrade. Default: the last one.")
     var upgrade: String?
 
+    @Option(help: "Judge only what went over with this batch, while others may still wait.")
+    var batch: Int?
+
     @Option(help: "The form of the report.")
     var format = Format.text
 
@@ -44,7 +47,7 @@ struct ReportCommand: AsyncParsableCommand {
     func run() async throws {
         let (text, verdict) = try await reporting {
             if let url { return try await remote(url) }
-            let assessment = try StoredWatch(directory: store ?? "./data").assess(upgrade: upgrade)
+            let assessment = try StoredWatch(directory: store ?? "./data").assess(upgrade: upgrade, batch: batch)
             let style: TextReport.Style = Output.isColored && output == nil ? .colored : .plain
             let text =
                 switch format {
@@ -72,7 +75,9 @@ struct ReportCommand: AsyncParsableCommand {
     /// Asks a running service; the verdict comes as a header beside the report.
     private func remote(_ url: String) async throws -> (String, Verdict) {
         let base = url.hasSuffix("/") ? String(url.dropLast()) : url
-        var request = FetchRequest(url: "\(base)/api/v1/upgrades/\(upgrade ?? "last")/report?format=\(format.rawValue)")
+        var request = FetchRequest(
+            url: "\(base)/api/v1/upgrades/\(upgrade ?? "last")/report?format=\(format.rawValue)"
+                + (batch.map { "&batch=\($0)" } ?? ""))
         request.timeoutMs = 120_000
         let response = try await HTTPClient().fetch(request)
         let text = String(decoding: response.body, as: UTF8.self)

@@ -1,0 +1,102 @@
+import Cluster
+
+/// When each unit of a signal went over to the new version: before, it is a control of those that did.
+struct Cohorts: Sendable {
+    /// From when to when a unit has the new version in part; it is neither treated nor a control then.
+    struct Change: Sendable, Equatable {
+        /// It is a control until then.
+        var firstMs: Int64
+        /// It is treated from then on.
+        var lastMs: Int64
+        var batch: Int?
+    }
+
+    /// By node and by instance.
+    private var own: [String: Change] = [:]
+    /// For units that have no step of their own; nil: they stay as they are.
+    private var pool: Change?
+    /// Whether units go over one by one.
+    let isStaggered: Bool
+
+    /// - Parameters:
+    ///   - component: whose steps count; empty: those of nodes, else all.
+    ///   - atMs: steps after it are not known yet.
+    init(_ upgrade: Upgrade, component: String, atMs: Int64) {
+        let steps = upgrade.steps.filter { $0.atMs <= atMs }
+        let nodeSteps = steps.filter { $0.isNode && ($0.node ?? $0.instance) != nil }
+        let isOfNodes = component.isEmpty || Upgrade.nodeComponents.contains(component)
+        isStaggered = isOfNodes && !nodeSteps.isEmpty
+        func span(_ steps: [UpgradeStep]) -> Change? {
+            guard let first = steps.map(\.atMs).min(), let last = steps.map(\.atMs).max() else { return nil }
+            return Change(firstMs: first, lastMs: last, batch: nil)
+        }
+        if isStaggered {
+            pool = span(nodeSteps)
+            let exact = nodeSteps.filter { $0.component == component }
+            for step in exact.isEmpty ? nodeSteps : exact {
+                for name in Set([step.node, step.instance].compactMap { $0 }) {
+                    let known = own[name]
+                    own[name] = Change(
+                        firstMs: min(known?.firstMs ?? .max, step.atMs), lastMs: max(known?.lastMs ?? .min, step.atMs),
+                        batch: step.batch)
+                }
+            }
+        } else if !component.isEmpty, let steps = span(steps.filter { $0.component == component }) {
+            pool = steps
+        } else {
+            pool = span(steps.filter { !$0.isNode }) ?? span(steps)
+        }
+        if !isStaggered, pool == nil {
+            let last = upgrade.finishedMs.map { min($0, atMs) } ?? upgrade.startedMs
+            pool = Change(firstMs: upgrade.startedMs, lastMs: last, batch: nil)
+        }
+    }
+
+    /// All units together, as they go over with the control plane; nil where it has no step.
+    init?(controlPlane upgrade: Upgrade) {
+        let times = upgrade.steps.filter { !$0.isNode }.map(\.atMs)
+        guard let first = times.min(), let last = times.max() else { return nil }
+        pool = Change(firstMs: first, lastMs: last, batch: nil)
+        isStaggered = false
+    }
+
+    /// Whether a time is about that of the changes: not before, and not long after.
+    func isNear(_ atMs: Int64, slackMs: Int64) -> Bool {
+        guard let pool else { return false }
+        return atMs >= pool.firstMs - Comparison.guardMs - slackMs && atMs <= pool.lastMs + Comparison.vetoMs
+    }
+
+    /// From when on something is judged; nil: nothing has gone over.
+    func judgedFromMs(_ signal: Signal) -> Int64? {
+        (own.values.map { signal.treatedFromMs($0) } + [pool].compactMap { $0 }.map { signal.treatedFromMs($0) }).min()
+    }
+
+    /// When a unit went over; nil: it did not.
+    ///
+    /// What is of no unit goes over with all.
+    func change(of unit: String) -> Change? { own[unit] ?? (unit.isEmpty || !isStaggered ? pool : nil) }
+
+    /// The names of the nodes that went over.
+    var nodes: [String] { own.keys.sorted() }
+
+    /// The last of all changes.
+    var lastMs: Int64? { own.values.map(\.lastMs).max() ?? pool?.lastMs }
+}
+
+extension Cohorts {
+    /// When half of the units had gone over.
+    var middleMs: Int64 {
+        let times = own.values.map(\.lastMs).sorted()
+        return times.isEmpty ? pool?.lastMs ?? 0 : times[times.count / 2]
+    }
+}
+
+extension Signal {
+    /// From when on a unit that went over is judged.
+    func treatedFromMs(_ change: Cohorts.Change) -> Int64 {
+        switch window {
+        case .upgrade: change.firstMs
+        case .soak: change.lastMs + (countsEvents ? Comparison.settleMs : Comparison.levelSettleMs)
+        }
+    }
+}

@@ -1,0 +1,92 @@
+import Cluster
+import Series
+
+/// What comparisons have read so far of an upgrade: one table for each signal.
+///
+/// Kept from one evaluation to the next, so that each sample is read once; made anew, from the store, for another
+/// upgrade, after a restart or for a report: with the same content.
+package struct ComparisonTables: Sendable {
+    /// What the tables are of.
+    private struct Key: Equatable {
+        var upgrade: String
+        var from: String
+        var to: String
+        var baseline: TimeSpan
+        var signals: [String]
+    }
+
+    private var key: Key?
+    private(set) var bins = Bins(fromMs: 0, throughMs: 0, limit: 1)
+    private(set) var watched = WatchedTime(bins: Bins(fromMs: 0, throughMs: 0, limit: 1))
+    private var tables: [SignalTable] = []
+    private var indices: [String: Int] = [:]
+    private var readThroughMs: Int64?
+
+    /// The most bins, for few units and for many: their memory is bounded, whatever the length of the time.
+    private static let limits = [(units: 1000, bins: 1536), (units: 4000, bins: 768), (units: .max, bins: 512)]
+
+    package init() {}
+
+    func table(of signal: Signal) -> SignalTable? { indices[signal.name].map { tables[$0] } }
+
+    /// Reads what came since the last call.
+    mutating func follow(_ input: ComparisonInput, upgrade: Upgrade, windows: Windows) throws {
+        let key = Key(
+            upgrade: upgrade.id, from: upgrade.from, to: upgrade.to, baseline: windows.baseline,
+            signals: input.signals.map(\.name))
+        let horizonMs = max(windows.nowMs, (upgrade.finishedMs ?? windows.nowMs) + input.soakMs)
+        if key != self.key {
+            let nodes = Set(upgrade.steps.compactMap(\.node)).count
+            let limit = ComparisonTables.limits.first { nodes < $0.units }?.bins ?? 512
+            self.key = key
+            bins = Bins(fromMs: windows.baseline.fromMs, throughMs: horizonMs, limit: limit)
+            watched = WatchedTime(bins: bins)
+            tables = try input.signals.map { try SignalTable(signal: $0, bins: bins) }
+            indices = Dictionary(tables.indices.map { (tables[$0].signal.name, $0) }, uniquingKeysWith: { $1 })
+            readThroughMs = nil
+        }
+        let fromMs = readThroughMs.map { $0 - SignalTable.latenessMs } ?? bins.fromMs - SignalTable.silenceMs
+        guard windows.nowMs > readThroughMs ?? .min else { return }
+        readThroughMs = windows.nowMs
+        try watched.ingest(input.source, fromMs: fromMs, throughMs: windows.nowMs)
+        for index in tables.indices {
+            try tables[index].ingest(input.source, watched: watched, throughMs: windows.nowMs)
+        }
+    }
+
+    /// The seconds in which each unit of a signal was watched, by bin, for events in time.
+    func exposure(of table: SignalTable, cohorts: Cohorts, throughMs: Int64) -> [String: [Float]] {
+        let component = table.signal.component
+        let isOfNodes = component.isEmpty || Upgrade.nodeComponents.contains(component)
+        var seconds = component.isEmpty ? [:] : watched.seconds(job: component)
+        if isOfNodes, !seconds.isEmpty { return seconds }
+        if seconds.isEmpty { seconds = watched.seconds(job: "kubernetes-objects") }
+        // What is watched through the API or a log is as long as that is: all units alike.
+        let complete = bins.complete(atMs: throughMs)
+        var pooled = [Float](repeating: seconds.isEmpty ? Float(bins.widthMs) / 1000 : 0, count: complete)
+        for column in seconds.values {
+            for index in 0..<min(complete, column.count) { pooled[index] = max(pooled[index], column[index]) }
+        }
+        guard isOfNodes, cohorts.isStaggered else {
+            return Dictionary((table.units + [""]).prefix(max(1, table.units.count)).map { ($0, pooled) }) { $1 }
+        }
+        let nodes = Set(cohorts.nodes).union(watched.seconds(job: "kubelet").keys)
+        let units = table.units.isEmpty || table.units.contains(where: nodes.contains) ? nodes : []
+        return Dictionary(uniqueKeysWithValues: units.union(table.units).map { ($0, pooled) })
+    }
+
+    /// Which part of the units of a signal's component is still watched, over bins since the upgrade.
+    func unitsLeft(_ signal: Signal, _ range: Range<Int>) -> Double {
+        guard !signal.component.isEmpty, let key else { return 1 }
+        let units = watched.seconds(job: signal.component)
+        let before = 0..<bins.complete(atMs: key.baseline.throughMs)
+        func share(_ range: Range<Int>) -> Double {
+            guard !range.isEmpty else { return 0 }
+            return units.values.reduce(0) { sum, column in
+                sum + Double(column.indices.clamped(to: range).count { column[$0] > 0 })
+            } / Double(range.count)
+        }
+        let due = share(before)
+        return due > 0 && !range.isEmpty ? share(range) / due : 1
+    }
+}

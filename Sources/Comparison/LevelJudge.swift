@@ -1,0 +1,472 @@
+import Cluster
+import Foundation
+import PromQL
+import Statistics
+
+/// Judges levels: latencies, memory, how many wait.
+///
+/// What is judged is one value a bin: the mean change of the units that went over, less that of those that did not yet
+/// where there are enough of them (a difference in differences by unit, after Callaway and Sant'Anna 2021), else against
+/// their own past, without what the load explains. The mean of the last half hour up to the last hours is measured by
+/// the same means at times before the upgrade (a placebo in time), so that the noise needs no model. A steady growth is
+/// looked for in the same way, by slopes.
+struct LevelJudge {
+    let table: SignalTable
+    let cohorts: Cohorts
+    let time: JudgedTime
+    private let count: Int
+    private let baseline: Int
+    private let isLogarithmic: Bool
+
+    /// How many standard deviations of its placebos a change must have.
+    private static let leastScore = 5.0
+    /// The half width of intervals, in standard deviations: 99 %.
+    private static let width = 2.576
+    /// Windows whose means are judged.
+    private static let windowMs: [Int64] = [1_800_000, 3_600_000, 7_200_000, 14_400_000]
+    /// Windows whose slopes are, and the width of the blocks that they are made of.
+    private static let slopeWindowMs: [Int64] = [10_800_000, 21_600_000, 43_200_000]
+    private static let slopeBlockMs: Int64 = 900_000
+    /// How many windows there must be before the upgrade for a placebo.
+    private static let leastPlacebos = 8
+    /// How far beyond that of the baseline the load may be.
+    private static let loadRange = 1.25
+
+    private var signal: Signal { table.signal }
+    private var bins: Bins { table.bins }
+    /// Turned so that more is worse.
+    private var sign: Double { signal.direction == .up ? 1 : -1 }
+
+    init(table: SignalTable, cohorts: Cohorts, time: JudgedTime) {
+        self.table = table
+        self.cohorts = cohorts
+        self.time = time
+        count = table.bins.complete(atMs: time.nowMs)
+        baseline = min(count, table.bins.complete(atMs: time.baseline.throughMs))
+        switch table.signal.kind {
+        case .gauge: isLogarithmic = table.signal.unit == "bytes" || table.signal.unit == "seconds"
+        default: isLogarithmic = true
+        }
+    }
+
+    // MARK: Values
+
+    /// A unit's level by bin; not a number where there is none.
+    private struct Unit {
+        var name: String
+        var values: [Double]
+        /// Its mean before the upgrade.
+        var level: Double
+        /// Bins in which it is a control, and those in which it is judged.
+        var controls: Range<Int>
+        var treated: Range<Int>
+        var change: Cohorts.Change?
+    }
+
+    private func units(_ cells: [SignalTable.Cell]) -> [Unit] {
+        var units: [Unit] = []
+        if case .quantile(let q, _) = signal.kind {
+            units = [unit("", quantiles(q, cells))].compactMap { $0 }
+        } else {
+            units = cells.compactMap { unit(table.units[$0.unit], means($0)) }
+        }
+        return units
+    }
+
+    private func unit(_ name: String, _ values: [Double]) -> Unit? {
+        var sum = 0.0
+        var seen = 0.0
+        for index in 0..<min(baseline, values.count) where !values[index].isNaN {
+            sum += values[index]
+            seen += 1
+        }
+        guard seen >= 3 else { return nil }
+        var unit = Unit(
+            name: name, values: values, level: sum / seen, controls: 0..<count, treated: count..<count,
+            change: cohorts.change(of: name))
+        if let change = unit.change {
+            let controls = max(0, min(count, bins.complete(atMs: change.firstMs - Comparison.guardMs)))
+            let isOther = time.batch.map { $0 != change.batch && change.batch != nil } ?? false
+            let from = isOther ? count : min(count, bins.firstIndex(from: signal.treatedFromMs(change)))
+            unit.controls = 0..<controls
+            unit.treated = max(controls, from)..<count
+        }
+        return unit
+    }
+
+    private func scaled(_ value: Double) -> Double {
+        guard isLogarithmic else { return sign * value }
+        return value > 0 ? sign * log(value) : .nan
+    }
+
+    private func means(_ cell: SignalTable.Cell) -> [Double] {
+        let least: Float
+        if case .mean = signal.kind { least = Float(max(1, signal.minEvents)) } else { least = 1 }
+        return (0..<count).map { index in
+            guard index < cell.weights.count, cell.weights[index] >= least else { return .nan }
+            let sum = index < cell.sums.count ? cell.sums[index] : 0
+            return scaled(Double(sum / cell.weights[index]))
+        }
+    }
+
+    /// Quantiles of the buckets that are there on both sides: a finer bucket alone moves them. Where there are none, as
+    /// for what was a summary before, the means.
+    private func quantiles(_ q: Double, _ cells: [SignalTable.Cell]) -> [Double] {
+        var buckets: [(bound: Double, sums: [Float])] = []
+        for cell in cells {
+            let isThroughout =
+                cell.firstMs <= time.baseline.throughMs && cell.lastMs > (cohorts.lastMs ?? time.baseline.throughMs)
+            guard let bound = ClassicHistogram.bound(table.units[cell.unit]), isThroughout else { continue }
+            buckets.append((bound, cell.sums))
+        }
+        buckets.sort { $0.bound < $1.bound }
+        guard buckets.count >= 2, buckets[buckets.count - 1].bound == .infinity else {
+            return cells.first { table.units[$0.unit].isEmpty }.map(means) ?? []
+        }
+        return (0..<count).map { index in
+            let list = buckets.map {
+                ClassicHistogram.Bucket(upper: $0.bound, count: index < $0.sums.count ? Double($0.sums[index]) : 0)
+            }
+            guard let total = list.last?.count, total >= max(1, signal.minEvents) else { return .nan }
+            return scaled(ClassicHistogram.quantile(q, list).value)
+        }
+    }
+
+    // MARK: Judgement
+
+    /// Judges one split of the table by its cells.
+    func judge(_ cells: [SignalTable.Cell]) -> Outcome {
+        var outcome = Outcome()
+        let units = units(cells)
+        let treatedUnits = units.filter { !$0.treated.isEmpty }
+        guard !treatedUnits.isEmpty else {
+            outcome.needs = units.isEmpty ? "too few values before the upgrade" : "nothing was measured since"
+            return outcome
+        }
+        let level = treatedUnits.reduce(0) { $0 + $1.level } / Double(treatedUnits.count)
+        outcome.before = .init(value: unscaled(level), n: Double(baseline))
+        let controls = units.filter { cohorts.isStaggered && $0.controls.upperBound >= count }
+        let isContrast = controls.count >= 3 && controls.count * 10 >= treatedUnits.count
+        var series = mean(treatedUnits)
+        if isContrast {
+            for (index, value) in mean(controls).enumerated() { series[index] -= value }
+        }
+        let from = treatedUnits.map(\.treated.lowerBound).min() ?? count
+        var usable = (0..<count).map { !series[$0].isNaN && ($0 < baseline || $0 >= from) }
+        var isBeyond = false
+        if !isContrast { isBeyond = explain(&series, &usable) }
+        outcome.timeline = timeline(treatedUnits)
+        let before = (0..<baseline).filter { usable[$0] }.map { series[$0] }
+        let afterBins = (baseline..<count).filter { usable[$0] }
+        let after = afterBins.map { series[$0] }
+        guard !after.isEmpty else {
+            outcome.needs =
+                isBeyond
+                ? "the load is beyond all that was seen before the upgrade: the level can't be compared"
+                : "nothing was measured since"
+            if isBeyond {
+                outcome.confounder = "the load is more than \(LevelJudge.loadRange) times its highest before"
+            }
+            return outcome
+        }
+        let floor = floor(level)
+        let shift = shift(before, after, floor: floor)
+        outcome.after = .init(value: unscaled(level + (shift?.estimate ?? 0)), n: Double(after.count))
+        guard let shift else {
+            outcome.needs = "too few values on one side: \(before.count) before, \(after.count) after"
+            return outcome
+        }
+        outcome.effect = effect(shift)
+        let growth = growth(before, after)
+        if shift.isWorse {
+            outcome.status = .worse
+            outcome.onsetMs = onset(before, after, afterBins)
+        } else if let growth, growth.isWorse {
+            outcome.status = .worse
+            outcome.onsetMs = ramp(before, after, afterBins)
+        } else if shift.high < -floor / 2 {
+            outcome.status = .better
+        } else if shift.high < floor || shift.low == 0 && shift.high == 0 {
+            outcome.status = growth.map { $0.isWell } ?? true ? .ok : .inconclusive
+            if outcome.status == .inconclusive {
+                outcome.needs = "whether it grows is not clear yet; more time is needed"
+            }
+        } else {
+            outcome.needs = "the interval is still wider than the margin; more time is needed"
+        }
+        if outcome.status == .worse { localize(&outcome, treatedUnits, last: afterBins) }
+        return outcome
+    }
+
+    private func unscaled(_ value: Double) -> Double { isLogarithmic ? exp(sign * value) : sign * value }
+
+    /// The mean of the units' changes by bin, of those that have a value.
+    private func mean(_ units: [Unit]) -> [Double] {
+        var sums = [Double](repeating: 0, count: count)
+        var seen = sums
+        for unit in units {
+            // A unit on its way over counts on neither side.
+            let gap = unit.controls.upperBound..<max(unit.controls.upperBound, unit.treated.lowerBound)
+            for index in 0..<min(count, unit.values.count) where index < baseline || !gap.contains(index) {
+                let isOther = index >= baseline && unit.controls.contains(index) && !unit.treated.isEmpty
+                guard !unit.values[index].isNaN, !isOther else { continue }
+                sums[index] += unit.values[index] - unit.level
+                seen[index] += 1
+            }
+        }
+        return (0..<count).map { seen[$0] > 0 ? sums[$0] / seen[$0] : .nan }
+    }
+
+    /// Takes out what load and hour of day explain, as the time before shows it, and the bins whose load is beyond it.
+    ///
+    /// - Returns: whether bins were taken out.
+    private func explain(_ series: inout [Double], _ usable: inout [Bool]) -> Bool {
+        var isBeyond = false
+        if signal.load != nil {
+            let load = (0..<count).map { $0 < table.load.count ? Double(table.load[$0]) : 0 }
+            let known = (0..<baseline).filter { usable[$0] && load[$0] > 0 }
+            if known.count >= 30 {
+                let logs = known.map { log(load[$0]) }
+                let middle = logs.reduce(0, +) / Double(logs.count)
+                let sorted = logs.sorted()
+                let most = sorted[Int(0.995 * Double(sorted.count - 1))] + log(LevelJudge.loadRange)
+                let columns = [1, 2].map { power in logs.map { pow($0 - middle, Double(power)) } }
+                let values = known.map { series[$0] }
+                let fit =
+                    LeastSquares.fit([logs.map { _ in 1 }] + columns, values)
+                    ?? LeastSquares.fit([logs.map { _ in 1 }, columns[0]], values)
+                for index in 0..<count where usable[index] {
+                    guard load[index] > 0 else { continue }
+                    let x = log(load[index])
+                    if index >= baseline, x > most {
+                        usable[index] = false
+                        isBeyond = true
+                    }
+                    guard let fit else { continue }
+                    // Beyond the range a line goes on better than a square.
+                    let inside = min(max(x, sorted[0]), sorted[sorted.count - 1])
+                    let slope = fit[1] + (fit.count > 2 ? 2 * fit[2] * (inside - middle) : 0)
+                    let curve = fit.count > 2 ? fit[2] * (inside - middle) * (inside - middle) : 0
+                    series[index] -= fit[0] + fit[1] * (inside - middle) + curve + slope * (x - inside)
+                }
+            }
+        }
+        HourProfile.remove(from: &series, usable: usable, baseline: baseline, bins: bins)
+        return isBeyond
+    }
+
+    /// The least change that counts, in the scale of the series.
+    private func floor(_ level: Double) -> Double {
+        let value = abs(unscaled(level))
+        guard isLogarithmic else { return max(value * (signal.relativeFloor - 1), signal.absoluteFloor) }
+        return max(log(signal.relativeFloor), value > 0 ? log1p(signal.absoluteFloor / value) : 0, 1e-6)
+    }
+
+    private struct Shift {
+        var estimate: Double
+        var low: Double
+        var high: Double
+        var isWorse: Bool
+    }
+
+    /// The change of the last windows' means against the same windows before the upgrade.
+    private func shift(_ before: [Double], _ after: [Double], floor: Double) -> Shift? {
+        var best: Shift?
+        for windowMs in LevelJudge.windowMs {
+            let length = bins.count(ms: windowMs)
+            guard after.count >= length, before.count >= LevelJudge.leastPlacebos * length else { continue }
+            let placebos = Placebo.windowMeans(before, length: length, step: max(1, length / 4))
+            let observed = after.suffix(length).reduce(0, +) / Double(length)
+            let windows = Double(before.count) / Double(length)
+            let middle = RobustSlope.median(placebos)
+            let estimate = observed - middle
+            let spread = Placebo.spread(placebos, windows: windows)
+            let half = LevelJudge.width * spread
+            let isWorse =
+                estimate >= floor && estimate >= LevelJudge.leastScore * spread && estimate - half >= floor / 2
+                && estimate > 0
+            let one = Shift(estimate: estimate, low: estimate - half, high: estimate + half, isWorse: isWorse)
+            // The first that tells is taken; else the one that tells most exactly.
+            if isWorse { return one }
+            if best.map({ one.high - one.low < $0.high - $0.low }) ?? true { best = one }
+        }
+        if let best { return best }
+        // Too short a time before for placebos.
+        guard let mean = MeanShift.interval(before: before, after: after, confidence: Comparison.confidence) else {
+            return nil
+        }
+        let isWorse = mean.estimate >= floor && mean.low > floor / 2 && mean.estimate > 0
+        return Shift(estimate: mean.estimate, low: mean.low, high: mean.high, isWorse: isWorse)
+    }
+
+    private func effect(_ shift: Shift) -> Effect {
+        let interval = Interval(estimate: shift.estimate, low: shift.low, high: shift.high)
+        let turned =
+            sign > 0
+            ? interval : Interval(estimate: -interval.estimate, low: -interval.high, high: -interval.low)
+        guard isLogarithmic else { return Effect(kind: .difference, interval: turned) }
+        return Effect(
+            kind: .rateRatio,
+            interval: Interval(estimate: exp(turned.estimate), low: exp(turned.low), high: exp(turned.high)))
+    }
+
+    // MARK: Growth
+
+    private func blocks(_ values: [Double]) -> [Double] {
+        let length = bins.count(ms: LevelJudge.slopeBlockMs)
+        // From the end, so that the last block is whole.
+        return stride(from: values.count % length, to: values.count, by: length).map {
+            values[$0..<$0 + length].reduce(0, +) / Double(length)
+        }
+    }
+
+    /// Whether it grows steadily; nil where growth is not looked for, or the time before is too short to tell.
+    private func growth(_ before: [Double], _ after: [Double]) -> (isWorse: Bool, isWell: Bool)? {
+        guard let slopeFloor = signal.slopeFloor else { return nil }
+        let scale = isLogarithmic ? 1 : abs(unscaled(before.reduce(0, +) / Double(max(1, before.count))))
+        let floor = slopeFloor * (scale == 0 ? 1 : scale)
+        let (old, new) = (blocks(before), blocks(after))
+        let hours = Double(LevelJudge.slopeBlockMs) / 3_600_000
+        var isWell: Bool?
+        for windowMs in LevelJudge.slopeWindowMs {
+            let length = Int(windowMs / LevelJudge.slopeBlockMs)
+            guard old.count >= LevelJudge.leastPlacebos * length else { continue }
+            if isWell == nil { isWell = false }
+            guard new.count >= length else { continue }
+            let x = (0..<length).map { Double($0) * hours }
+            guard let observed = RobustSlope.theilSen(x: x, y: Array(new.suffix(length)))?.slope else { continue }
+            let placebos = stride(from: 0, through: old.count - length, by: max(1, length / 4)).compactMap {
+                RobustSlope.theilSen(x: x, y: Array(old[$0..<$0 + length]))?.slope
+            }
+            let spread = Placebo.spread(placebos, windows: Double(old.count) / Double(length))
+            let estimate = observed - RobustSlope.median(placebos)
+            if estimate >= floor, estimate >= LevelJudge.leastScore * spread,
+                estimate - LevelJudge.width * spread >= floor / 2
+            {
+                return (true, false)
+            }
+            if estimate + LevelJudge.width * spread < 2 * floor { isWell = true }
+        }
+        return isWell.map { (false, $0) }
+    }
+
+    // MARK: When and where
+
+    /// What of the time before takes part in the search for the onset.
+    private func recent(_ before: [Double]) -> [Double] { Array(before.suffix(bins.count(ms: 43_200_000))) }
+
+    private func onset(_ before: [Double], _ after: [Double], _ places: [Int]) -> Int64? {
+        let old = recent(before)
+        guard let step = ChangePoint.meanStep(values: old + after)?.index else { return nil }
+        if step < old.count { return bins.startMs(max(0, baseline - (old.count - step))) }
+        return bins.startMs(places[step - old.count])
+    }
+
+    /// Where a level that grows steadily most likely began to: the corner of the broken line that fits best.
+    private func ramp(_ before: [Double], _ after: [Double], _ places: [Int]) -> Int64? {
+        let (old, new) = (blocks(recent(before)), blocks(after))
+        guard !new.isEmpty else { return nil }
+        let length = bins.count(ms: LevelJudge.slopeBlockMs)
+        let rest = after.count % length
+        let level = old.isEmpty ? new[0] : old.reduce(0, +) / Double(old.count)
+        var best: (index: Int, gain: Double)?
+        for corner in new.indices.dropLast(2) {
+            var (xy, xx) = (0.0, 0.0)
+            for index in corner..<new.count {
+                let x = Double(index - corner + 1)
+                xy += x * (new[index] - level)
+                xx += x * x
+            }
+            let gain = xy > 0 ? xy * xy / xx : 0
+            if gain > best?.gain ?? 0 { best = (corner, gain) }
+        }
+        return best.map { bins.startMs(places[min(places.count - 1, rest + $0.index * length)]) }
+    }
+
+    private func timeline(_ units: [Unit]) -> [(atMs: Int64, value: Double)] {
+        var sums = [Double](repeating: 0, count: count)
+        var seen = sums
+        for unit in units {
+            for index in unit.values.indices where !unit.values[index].isNaN {
+                sums[index] += unit.values[index]
+                seen[index] += 1
+            }
+        }
+        return (0..<count).compactMap { index in
+            seen[index] > 0 ? (bins.startMs(index) + bins.widthMs / 2, unscaled(sums[index] / seen[index])) : nil
+        }
+    }
+
+    private func localize(_ outcome: inout Outcome, _ units: [Unit], last places: [Int]) {
+        guard cohorts.isStaggered else { return }
+        let window = Set(places.suffix(bins.count(ms: LevelJudge.windowMs[1])))
+        var excess: [(unit: Unit, value: Double)] = []
+        for unit in units {
+            let values = window.filter { unit.treated.contains($0) && $0 < unit.values.count }.map { unit.values[$0] }
+                .filter { !$0.isNaN }
+            guard !values.isEmpty else { continue }
+            let value = values.reduce(0, +) / Double(values.count) - unit.level
+            excess.append((unit, value))
+            if let batch = unit.change?.batch { outcome.excess[batch, default: 0] += value }
+        }
+        excess.sort { ($1.value, $0.unit.name) < ($0.value, $1.unit.name) }
+        let total = excess.reduce(0) { $0 + max(0, $1.value) }
+        var sum = 0.0
+        var few: [Unit] = []
+        for one in excess where one.value > 0 && sum < 0.8 * total {
+            few.append(one.unit)
+            sum += one.value
+        }
+        guard !few.isEmpty else { return }
+        if few.count * 5 <= max(5, excess.count) { outcome.units = few.map(\.name) }
+        // Had it begun on those units before they went over themselves?
+        var sums = [Double](repeating: 0, count: count)
+        var seen = sums
+        for unit in few {
+            for index in unit.values.indices where !unit.values[index].isNaN {
+                sums[index] += unit.values[index] - unit.level
+                seen[index] += 1
+            }
+        }
+        let kept = (0..<count).filter { seen[$0] > 0 }
+        guard let step = ChangePoint.meanStep(values: kept.map { sums[$0] / seen[$0] })?.index,
+            let earliest = few.compactMap(\.change?.firstMs).min()
+        else { return }
+        outcome.beganBefore = bins.startMs(kept[step]) + Comparison.vetoMs < earliest
+    }
+}
+
+/// What the hour of day explains of a series.
+enum HourProfile {
+    /// Takes the mean of each hour of day out of a series, where that helps: where each day before the upgrade is
+    /// told better by the others' hours than by nothing.
+    static func remove(from series: inout [Double], usable: [Bool], baseline: Int, bins: Bins) {
+        let dayMs: Int64 = 86_400_000
+        guard Int64(baseline) * bins.widthMs >= 2 * dayMs else { return }
+        let hour = { (index: Int) in Int((bins.startMs(index) % dayMs) / 3_600_000) }
+        let day = { (index: Int) in Int((bins.startMs(index) - bins.fromMs) / dayMs) }
+        let days = day(baseline - 1) + 1
+        var sums = [[Double]](repeating: [Double](repeating: 0, count: 24), count: days)
+        var seen = sums
+        for index in 0..<baseline where usable[index] {
+            sums[day(index)][hour(index)] += series[index]
+            seen[day(index)][hour(index)] += 1
+        }
+        let mean = { (hour: Int, without: Int?) -> Double? in
+            let list = (0..<days).filter { $0 != without && seen[$0][hour] > 0 }
+            return list.isEmpty ? nil : list.reduce(0) { $0 + sums[$1][hour] / seen[$1][hour] } / Double(list.count)
+        }
+        var (with, without) = (0.0, 0.0)
+        for day in 0..<days {
+            for hour in 0..<24 where seen[day][hour] > 0 {
+                guard let expected = mean(hour, day) else { continue }
+                let value = sums[day][hour] / seen[day][hour]
+                with += (value - expected) * (value - expected)
+                without += value * value
+            }
+        }
+        guard with < 0.7 * without else { return }
+        let profile = (0..<24).map { mean($0, nil) ?? 0 }
+        for index in series.indices { series[index] -= profile[hour(index)] }
+    }
+}

@@ -1,0 +1,80 @@
+import Series
+
+/// How long each target was watched, by the series `up`: the exposure of events in time.
+///
+/// An increase shows at the first good scrape after it, so the time since the good scrape before counts at the same
+/// place: a gap puts both its events and its seconds into the bin in which it ends.
+struct WatchedTime: Sendable {
+    /// One target.
+    private struct Target {
+        var job: String
+        var unit: String
+        var firstUpMs: Int64?
+        var lastUpMs: Int64?
+        /// The last sample read, whatever its value.
+        var lastMs: Int64 = .min
+        var seconds: [Float] = []
+    }
+
+    private let bins: Bins
+    private var targets: [Labels: Target] = [:]
+    /// How much later than the last good scrape a sample still counts as watched.
+    private static let longestGapMs: Int64 = 3_600_000
+
+    static let targetLabels = ["instance", "job", "metrics_path"]
+
+    init(bins: Bins) { self.bins = bins }
+
+    /// Reads the samples of a time that were not read yet.
+    mutating func ingest(_ source: any SeriesSource, fromMs: Int64, throughMs: Int64) throws {
+        for series in try source.select([.equal(Labels.metricName, "up")], fromMs: fromMs, throughMs: throughMs) {
+            let key = series.labels.keeping(WatchedTime.targetLabels)
+            var target =
+                targets.removeValue(forKey: key)
+                ?? Target(job: series.labels["job"] ?? "", unit: SignalTable.unit(of: series.labels))
+            for (atMs, value) in zip(series.timestampsMs, series.values) where atMs > target.lastMs {
+                target.lastMs = atMs
+                guard value == 1 else { continue }
+                if target.firstUpMs == nil { target.firstUpMs = atMs }
+                if let last = target.lastUpMs, let index = bins.index(of: atMs) {
+                    let seconds = min(atMs - max(last, bins.fromMs), WatchedTime.longestGapMs)
+                    SignalTable.add(&target.seconds, index, Double(seconds) / 1000)
+                }
+                target.lastUpMs = atMs
+            }
+            targets[key] = target
+        }
+    }
+
+    /// Whether a target had answered before a time: a series of it that appears then began at zero.
+    func wasUp(_ target: Labels, before atMs: Int64) -> Bool {
+        targets[target]?.firstUpMs.map { $0 < atMs } ?? false
+    }
+
+    /// The seconds that each unit of a job was watched, by bin; a unit with several targets counts once.
+    ///
+    /// - Parameter job: nil or empty: of all jobs.
+    func seconds(job: String?) -> [String: [Float]] {
+        var units: [String: [Float]] = [:]
+        for target in targets.values where job == nil || target.job == job {
+            if var known = units.removeValue(forKey: target.unit) {
+                if known.count < target.seconds.count {
+                    known += [Float](repeating: 0, count: target.seconds.count - known.count)
+                }
+                for index in target.seconds.indices { known[index] = max(known[index], target.seconds[index]) }
+                units[target.unit] = known
+            } else {
+                units[target.unit] = target.seconds
+            }
+        }
+        return units
+    }
+
+    /// Whether a job, any where it is nil, answered at all within bins.
+    func answers(job: String?, in range: Range<Int>) -> Bool {
+        targets.values.contains { target in
+            (job == nil || target.job == job)
+                && target.seconds.indices.clamped(to: range).contains { target.seconds[$0] > 0 }
+        }
+    }
+}
