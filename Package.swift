@@ -49,6 +49,9 @@ let package = Package(
         .target(name: "Comparison", dependencies: ["Series", "PromQL", "Cluster", "Statistics", "StrictYAML"]),
         .target(name: "Recording", dependencies: ["Series", "LogWatch", "Cluster", "CZstd"]),
         // Level 5
+        .target(
+            name: "Simulator",
+            dependencies: ["Series", "PromQL", "Cluster", "Comparison", "Statistics", "StrictYAML"]),
         .target(name: "Report", dependencies: ["Series", "Cluster", "Comparison", "Statistics"]),
         // Level 6
         .target(
@@ -74,7 +77,7 @@ let package = Package(
             name: "upgrade-watch",
             dependencies: [
                 "Series", "StrictYAML", "Fetch", "PromQL", "Storage", "Cluster", "LogWatch", "Alerting", "Recording",
-                "Comparison", "Report", "WebAPI", "UpgradeWatch", argumentParser, logging, yams,
+                "Comparison", "Report", "Simulator", "WebAPI", "UpgradeWatch", argumentParser, logging, yams,
             ]),
         .executableTarget(name: "webhook-printer", dependencies: [hummingbird, argumentParser, logging]),
         // Tests

@@ -20,6 +20,8 @@ package struct SignalResult: Sendable {
         case ok, worse, better, inconclusive, blind
         /// The metric is not there any more although its target answers.
         case changed
+        /// An optional signal's metric is there neither before nor after.
+        case absent
     }
 
     /// One side of a comparison: the value, and of how many events or values it was made.

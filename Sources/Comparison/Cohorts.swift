@@ -9,6 +9,8 @@ struct Cohorts: Sendable {
         /// It is treated from then on.
         var lastMs: Int64
         var batch: Int?
+        /// It is judged no longer than until then.
+        var untilMs = Int64.max
     }
 
     /// By node and by instance.
@@ -34,11 +36,12 @@ struct Cohorts: Sendable {
             pool = span(nodeSteps)
             let exact = nodeSteps.filter { $0.component == component }
             for step in exact.isEmpty ? nodeSteps : exact {
+                nodes.insert(step.node ?? step.instance ?? "")
                 for name in Set([step.node, step.instance].compactMap { $0 }) {
                     let known = own[name]
                     own[name] = Change(
                         firstMs: min(known?.firstMs ?? .max, step.atMs), lastMs: max(known?.lastMs ?? .min, step.atMs),
-                        batch: step.batch)
+                        batch: known?.batch ?? step.batch)
                 }
             }
         } else if !component.isEmpty, let steps = span(steps.filter { $0.component == component }) {
@@ -52,23 +55,27 @@ struct Cohorts: Sendable {
         }
     }
 
-    /// All units together, as they go over with the control plane; nil where it has no step.
+    /// All units together, as they go over with the control plane, for as long as what follows can be its doing; nil
+    /// where it has no step.
     init?(controlPlane upgrade: Upgrade) {
         let times = upgrade.steps.filter { !$0.isNode }.map(\.atMs)
         guard let first = times.min(), let last = times.max() else { return nil }
-        pool = Change(firstMs: first, lastMs: last, batch: nil)
+        pool = Change(firstMs: first, lastMs: last, batch: nil, untilMs: last + Comparison.aftermathMs)
         isStaggered = false
-    }
-
-    /// Whether a time is about that of the changes: not before, and not long after.
-    func isNear(_ atMs: Int64, slackMs: Int64) -> Bool {
-        guard let pool else { return false }
-        return atMs >= pool.firstMs - Comparison.guardMs - slackMs && atMs <= pool.lastMs + Comparison.vetoMs
     }
 
     /// From when on something is judged; nil: nothing has gone over.
     func judgedFromMs(_ signal: Signal) -> Int64? {
         (own.values.map { signal.treatedFromMs($0) } + [pool].compactMap { $0 }.map { signal.treatedFromMs($0) }).min()
+    }
+
+    /// When the first unit of each batch went over, or all did.
+    var startsMs: [Change] {
+        var first: [Int?: Change] = [:]
+        for change in own.values where change.lastMs < first[change.batch]?.lastMs ?? .max {
+            first[change.batch] = change
+        }
+        return isStaggered ? Array(first.values) : [pool].compactMap { $0 }
     }
 
     /// When a unit went over; nil: it did not.
@@ -77,7 +84,7 @@ struct Cohorts: Sendable {
     func change(of unit: String) -> Change? { own[unit] ?? (unit.isEmpty || !isStaggered ? pool : nil) }
 
     /// The names of the nodes that went over.
-    var nodes: [String] { own.keys.sorted() }
+    private(set) var nodes: Set<String> = []
 
     /// The last of all changes.
     var lastMs: Int64? { own.values.map(\.lastMs).max() ?? pool?.lastMs }
@@ -86,8 +93,16 @@ struct Cohorts: Sendable {
 extension Cohorts {
     /// When half of the units had gone over.
     var middleMs: Int64 {
-        let times = own.values.map(\.lastMs).sorted()
+        let times = nodes.compactMap { own[$0]?.lastMs }.sorted()
         return times.isEmpty ? pool?.lastMs ?? 0 : times[times.count / 2]
+    }
+}
+
+extension Cohorts {
+    /// When what shows since a bin began: with the step, where it shows as soon as it can be seen.
+    func onsetMs(ofBin bin: Int, _ bins: Bins, _ signal: Signal) -> Int64 {
+        let starts = startsMs.filter { abs(bins.firstIndex(from: signal.treatedFromMs($0)) - bin) <= 1 }
+        return starts.map(\.firstMs).min() ?? bins.startMs(bin)
     }
 }
 

@@ -16,7 +16,8 @@ package struct ComparisonInput: Sendable {
     package var signals: [Signal]
     /// Ledger rows of the whole time.
     package var ledger: [LedgerEntry]
-    /// Whether every metric that is gone is accounted for: reports do, the comparisons for alerts need not.
+    /// Whether every metric that is gone and every scrape that did not come is accounted for: reports do, the
+    /// comparisons for alerts need not.
     package var accountsForMetrics: Bool
     /// Only what went over with this batch is judged; nil: with any.
     package var batch: Int?
@@ -53,8 +54,10 @@ package enum Comparison {
     static let settleMs: Int64 = 120_000
     /// Levels are: caches warm up.
     static let levelSettleMs: Int64 = 300_000
-    /// What began so much earlier than a step is none of its consequences; nor, for what has no controls, so much later.
+    /// What began so much earlier than a step is none of its consequences.
     static let vetoMs: Int64 = 1_800_000
+    /// What the control plane's step does to all nodes alike shows within this time.
+    static let aftermathMs: Int64 = 3_600_000
     /// The least part of the data that must be there since the upgrade.
     static let leastCoverage = 0.9
     /// The confidence of all intervals, before it is divided among the splits of a signal.
@@ -92,8 +95,10 @@ package enum Comparison {
         assessment.phase = upgrade.phase(atMs: input.nowMs, soakMs: input.soakMs)
         assessment.soakUntilMs = upgrade.finishedMs.map { $0 + input.soakMs }
         assessment.baselineFromMs = windows.baseline.fromMs
-        assessment.coverage = try Coverage.measure(
-            input.source, fromMs: windows.baseline.fromMs, throughMs: windows.nowMs)
+        if input.accountsForMetrics {
+            assessment.coverage = try Coverage.measure(
+                input.source, fromMs: windows.baseline.fromMs, throughMs: windows.nowMs)
+        }
         var compared = input
         let continuity = UpgradePath(upgrade).map { MetricContinuity(path: $0) }
         if let continuity {

@@ -16,14 +16,15 @@ package struct ComparisonTables: Sendable {
     }
 
     private var key: Key?
-    private(set) var bins = Bins(fromMs: 0, throughMs: 0, limit: 1)
     private(set) var watched = WatchedTime(bins: Bins(fromMs: 0, throughMs: 0, limit: 1))
     private var tables: [SignalTable] = []
     private var indices: [String: Int] = [:]
     private var readThroughMs: Int64?
 
-    /// The most bins, for few units and for many: their memory is bounded, whatever the length of the time.
-    private static let limits = [(units: 1000, bins: 1536), (units: 4000, bins: 768), (units: .max, bins: 512)]
+    /// The most bins of a node, for few nodes and for many: their memory is bounded, whatever the length of the time.
+    private static let limits = [(nodes: 1000, bins: 1536), (nodes: 4000, bins: 768), (nodes: .max, bins: 512)]
+    /// The most bins of what is pooled.
+    private static let pooledLimit = 3072
 
     package init() {}
 
@@ -37,15 +38,20 @@ package struct ComparisonTables: Sendable {
         let horizonMs = max(windows.nowMs, (upgrade.finishedMs ?? windows.nowMs) + input.soakMs)
         if key != self.key {
             let nodes = Set(upgrade.steps.compactMap(\.node)).count
-            let limit = ComparisonTables.limits.first { nodes < $0.units }?.bins ?? 512
+            let limit = ComparisonTables.limits.first { nodes < $0.nodes }?.bins ?? 512
             self.key = key
-            bins = Bins(fromMs: windows.baseline.fromMs, throughMs: horizonMs, limit: limit)
-            watched = WatchedTime(bins: bins)
-            tables = try input.signals.map { try SignalTable(signal: $0, bins: bins) }
+            func bins(_ limit: Int) -> Bins {
+                Bins(fromMs: windows.baseline.fromMs, throughMs: horizonMs, limit: limit)
+            }
+            watched = WatchedTime(bins: bins(limit))
+            tables = try input.signals.map { signal in
+                try SignalTable(
+                    signal: signal, bins: bins(signal.poolsUnits ? ComparisonTables.pooledLimit : limit))
+            }
             indices = Dictionary(tables.indices.map { (tables[$0].signal.name, $0) }, uniquingKeysWith: { $1 })
             readThroughMs = nil
         }
-        let fromMs = readThroughMs.map { $0 - SignalTable.latenessMs } ?? bins.fromMs - SignalTable.silenceMs
+        let fromMs = readThroughMs.map { $0 - SignalTable.latenessMs } ?? watched.bins.fromMs - SignalTable.silenceMs
         guard windows.nowMs > readThroughMs ?? .min else { return }
         readThroughMs = windows.nowMs
         try watched.ingest(input.source, fromMs: fromMs, throughMs: windows.nowMs)
@@ -62,24 +68,32 @@ package struct ComparisonTables: Sendable {
         if isOfNodes, !seconds.isEmpty { return seconds }
         if seconds.isEmpty { seconds = watched.seconds(job: "kubernetes-objects") }
         // What is watched through the API or a log is as long as that is: all units alike.
-        let complete = bins.complete(atMs: throughMs)
-        var pooled = [Float](repeating: seconds.isEmpty ? Float(bins.widthMs) / 1000 : 0, count: complete)
+        let complete = table.bins.complete(atMs: throughMs)
+        let width = Float(table.bins.widthMs) / 1000
+        var pooled = [Float](repeating: seconds.isEmpty ? width : 0, count: complete)
+        // A pooled table has finer bins than what is watched: those in one of the coarser share its seconds.
+        let factor = Int(watched.bins.widthMs / table.bins.widthMs)
         for column in seconds.values {
-            for index in 0..<min(complete, column.count) { pooled[index] = max(pooled[index], column[index]) }
+            for index in 0..<min(complete, column.count * factor) {
+                pooled[index] = max(pooled[index], column[index / factor] / Float(factor))
+            }
         }
         guard isOfNodes, cohorts.isStaggered else {
             return Dictionary((table.units + [""]).prefix(max(1, table.units.count)).map { ($0, pooled) }) { $1 }
         }
-        let nodes = Set(cohorts.nodes).union(watched.seconds(job: "kubelet").keys)
+        let nodes = cohorts.nodes.union(watched.seconds(job: "kubelet").keys)
         let units = table.units.isEmpty || table.units.contains(where: nodes.contains) ? nodes : []
         return Dictionary(uniqueKeysWithValues: units.union(table.units).map { ($0, pooled) })
     }
 
-    /// Which part of the units of a signal's component is still watched, over bins since the upgrade.
-    func unitsLeft(_ signal: Signal, _ range: Range<Int>) -> Double {
+    /// Which part of the units of a signal's component is still watched, within a time since the upgrade.
+    func unitsLeft(_ signal: Signal, fromMs: Int64, throughMs: Int64) -> Double {
         guard !signal.component.isEmpty, let key else { return 1 }
         let units = watched.seconds(job: signal.component)
+        let bins = watched.bins
         let before = 0..<bins.complete(atMs: key.baseline.throughMs)
+        let first = min(bins.firstIndex(from: fromMs), bins.complete(atMs: throughMs))
+        let range = first..<bins.complete(atMs: throughMs)
         func share(_ range: Range<Int>) -> Double {
             guard !range.isEmpty else { return 0 }
             return units.values.reduce(0) { sum, column in
@@ -88,5 +102,33 @@ package struct ComparisonTables: Sendable {
         }
         let due = share(before)
         return due > 0 && !range.isEmpty ? share(range) / due : 1
+    }
+}
+
+extension ComparisonTables {
+    /// One value a bin of a signal, of all units and splits together: what a chart of the whole cluster shows.
+    ///
+    /// Events in time are events a second. Empty where there is no data.
+    package func series(of signal: Signal, upgrade: Upgrade, nowMs: Int64) -> [(atMs: Int64, value: Double)] {
+        guard let table = table(of: signal) else { return [] }
+        let bins = table.bins
+        let count = bins.complete(atMs: nowMs)
+        let endMs = { (index: Int) in bins.startMs(index + 1) }
+        if case .quantile = signal.kind {
+            guard let baseline = key?.baseline else { return [] }
+            let time = JudgedTime(baseline: baseline, nowMs: nowMs, soakMs: 0, batch: nil, level: 0.01)
+            let cohorts = Cohorts(upgrade, component: signal.component, atMs: nowMs)
+            return LevelJudge(table: table, cohorts: cohorts, time: time).judge(table.cells).timeline
+        }
+        var sums = [Double](repeating: 0, count: count)
+        var weights = sums
+        for cell in table.cells {
+            for index in 0..<min(count, cell.sums.count) { sums[index] += Double(cell.sums[index]) }
+            for index in 0..<min(count, cell.weights.count) { weights[index] += Double(cell.weights[index]) }
+        }
+        switch signal.kind {
+        case .rate, .drops: return (0..<count).map { (endMs($0), sums[$0] * 1000 / Double(bins.widthMs)) }
+        default: return (0..<count).compactMap { weights[$0] > 0 ? (endMs($0), sums[$0] / weights[$0]) : nil }
+        }
     }
 }

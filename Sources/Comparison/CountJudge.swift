@@ -24,6 +24,8 @@ struct Outcome {
     var onsetMs: Int64?
     /// Whether it began before what is compared went over: then it is none of the upgrade's.
     var beganBefore = false
+    /// Whether nodes were compared that went over one after another.
+    var isAmongUnits = false
     /// Events before the upgrade, for signals that know of old trouble.
     var eventsBefore = 0.0
     /// Seconds or requests since.
@@ -104,7 +106,8 @@ struct CountJudge {
         let isOther = time.batch.map { $0 != change.batch && change.batch != nil } ?? false
         let from = isOther ? .max : signal.treatedFromMs(change)
         let treated = from == .max ? count : min(count, max(controls, bins.firstIndex(from: from)))
-        return (0..<controls, treated..<count)
+        let end = change.untilMs == .max ? count : min(count, bins.complete(atMs: change.untilMs))
+        return (0..<controls, treated..<max(treated, end))
     }
 
     private func add(_ events: [Float]?, _ exposure: [Float], _ unit: String, weight: Double, to sides: inout Sides) {
@@ -171,9 +174,13 @@ struct CountJudge {
     // MARK: Judgement
 
     /// Judges one split of the table by its cells.
-    func judge(_ cells: [SignalTable.Cell]) -> Outcome {
-        let sides = sides(cells)
+    ///
+    /// - Parameter seeksWorse: only whether it is worse is asked for: where it is not, the rest is left out.
+    func judge(_ cells: [SignalTable.Cell], seeksWorse: Bool = false) -> Outcome {
         var outcome = Outcome()
+        outcome.isAmongUnits = cohorts.isStaggered
+        if seeksWorse, !canBeWorse(cells, &outcome) { return outcome }
+        let sides = sides(cells)
         let eventsBefore = sides.history.reduce(0, +)
         let seenBefore = sides.historyExposure.reduce(0, +)
         let eventsAfter = sides.treated.reduce(0, +)
@@ -190,7 +197,7 @@ struct CountJudge {
             return outcome
         }
         let blocks = CountJudge.blockMs.map { bins.count(ms: $0) }
-        let dispersion = RateRatio.dispersionBound(
+        let dispersion = RateRatio.largestDispersion(
             counts: sides.history, exposures: sides.historyExposure, blocks: blocks)
         let contrast = contrastDispersion(cells, blocks) ?? dispersion
         // The rate before at its upper limit, for a tenth of the level; in the middle for what is said of sizes.
@@ -208,16 +215,17 @@ struct CountJudge {
         var well = CountEProcess(
             nullRatio: sign == .up ? margin : 1 / signal.relativeFloor, alternative: sign == .up ? .fewer : .more,
             dispersion: dispersion)
-        // Against history the limits of the rate before stand for its own uncertainty.
+        // Against history the limits of the rate before stand for its own uncertainty: more than the limit is more than
+        // before, and more than half of the floors over what it was.
         let value = eventsBefore / seenBefore
-        let least =
+        let lowRate =
             max(eventsBefore - 1.65 * (eventsBefore * dispersion).squareRoot(), eventsBefore / 4) / seenBefore
         let (nullOfWorse, nullOfWell) =
             sign == .up
             ? (
-                max(most * signal.halfFloor, value + signal.absoluteFloor / 2),
-                max(least * signal.relativeFloor, least + signal.absoluteFloor)
-            ) : (least / signal.halfFloor, most / signal.relativeFloor)
+                max(most, value * signal.halfFloor, value + signal.absoluteFloor / 2),
+                max(lowRate * signal.relativeFloor, lowRate + signal.absoluteFloor)
+            ) : (lowRate / signal.halfFloor, most / signal.relativeFloor)
         let ofHistory = { (process: inout CountEProcess, index: Int, rate: Double) in
             process.dispersion = dispersion
             process.add(
@@ -245,17 +253,60 @@ struct CountJudge {
             }
             compared.after += treated
         }
+        if seeksWorse, worse.logMaximum < -log(time.level) { return outcome }
         outcome.effect = effect(
             sides, compared: compared, ofControls: ofControls, before: (eventsBefore, seenBefore),
             dispersion: max(dispersion, contrast))
         let onset = onset(sides)
-        outcome.onsetMs = onset.map { bins.startMs($0) }
+        outcome.onsetMs = onset.map { cohorts.onsetMs(ofBin: $0, bins, signal) }
         outcome.timeline = timeline(sides)
         decide(
             &outcome, sides, worse: worse, well: well, rate: rate, before: (eventsBefore, seenBefore),
             onset: onset ?? first ?? 0, dispersion: dispersion)
         if outcome.status == .worse { localize(&outcome, cells, rate: eventsBefore / seenBefore) }
         return outcome
+    }
+
+    /// Whether the units that wait had clearly more events than before while they waited.
+    func controlsAreWorse(_ cells: [SignalTable.Cell]) -> Bool {
+        guard cohorts.isStaggered, signal.direction == .up else { return false }
+        var (before, seenBefore, events, seen) = (0.0, 0.0, 0.0, 0.0)
+        let sides = sides(cells)
+        for index in 0..<baseline {
+            before += sides.history[index]
+            seenBefore += sides.historyExposure[index]
+        }
+        for index in baseline..<count {
+            events += sides.controls[index]
+            seen += sides.controlExposure[index]
+        }
+        let blocks = CountJudge.blockMs.map { bins.count(ms: $0) }
+        let dispersion = RateRatio.largestDispersion(
+            counts: sides.history, exposures: sides.historyExposure, blocks: blocks)
+        guard events >= signal.minEvents,
+            let ratio = RateRatio.interval(
+                before: before, exposureBefore: seenBefore, after: events, exposureAfter: seen, dispersion: dispersion,
+                confidence: Comparison.confidence)
+        else { return false }
+        return ratio.estimate >= signal.halfFloor && ratio.low > 1
+            && events / seen - before / seenBefore >= signal.absoluteFloor / 2
+    }
+
+    /// Whether there are enough events since the change for any finding: a cheap look before the others.
+    ///
+    /// An event adds at most the logarithm of the largest ratio to the evidence.
+    func canBeWorse(_ cells: [SignalTable.Cell], _ outcome: inout Outcome) -> Bool {
+        guard signal.direction == .up else { return true }
+        let least = max(signal.minEvents, -log(time.level) / log(20))
+        var (events, before) = (0.0, 0.0)
+        for cell in cells {
+            let treated = places(table.units[cell.unit]).treated
+            for index in treated.clamped(to: cell.sums.indices) { events += Double(cell.sums[index]) }
+            for index in 0..<min(baseline, cell.sums.count) { before += Double(cell.sums[index]) }
+        }
+        outcome.eventsBefore = before
+        outcome.after = .init(value: events, n: events)
+        return events >= least
     }
 
     /// Of how many events or requests a side is made.
@@ -354,7 +405,7 @@ struct CountJudge {
         let (early, total) = (counts.reduce(0, +), all.reduce(0, +))
         guard !isOneSided, early > 0, early < total else { return nil }
         // About the share of each block: a binomial's variance is that of a count, less the share.
-        return RateRatio.dispersionBound(
+        return RateRatio.largestDispersion(
             counts: counts, exposures: all, blocks: blocks, variance: 1 - early / total)
     }
 
@@ -368,7 +419,9 @@ struct CountJudge {
             counts[index] = sides.history[index]
             seen[index] = sides.historyExposure[index]
         }
-        return ChangePoint.poissonStep(counts: counts, exposures: seen)
+        // What was there as soon as it could be looked for began with the step.
+        let candidates = cohorts.startsMs.map { bins.firstIndex(from: signal.treatedFromMs($0)) }
+        return ChangePoint.poissonStep(counts: counts, exposures: seen, candidates: Set(candidates))
     }
 
     private func timeline(_ sides: Sides) -> [(atMs: Int64, value: Double)] {
@@ -420,9 +473,12 @@ struct CountJudge {
                 if index < column.count { seen[index] += Double(column[index]) }
             }
         }
-        guard let onset = ChangePoint.poissonStep(counts: counts, exposures: seen) else { return }
+        let candidates = few.compactMap { $0.change.map { bins.firstIndex(from: signal.treatedFromMs($0)) } }
+        guard
+            let onset = ChangePoint.poissonStep(counts: counts, exposures: seen, candidates: Set(candidates))
+        else { return }
         let steps = few.compactMap { $0.change?.firstMs }
-        if !outcome.units.isEmpty { outcome.onsetMs = bins.startMs(onset) }
+        if !outcome.units.isEmpty { outcome.onsetMs = cohorts.onsetMs(ofBin: onset, bins, signal) }
         if let earliest = steps.min() {
             outcome.beganBefore = bins.startMs(onset) + Comparison.vetoMs < earliest
         }

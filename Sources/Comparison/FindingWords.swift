@@ -50,6 +50,7 @@ extension SignalComparer {
     private func summary(_ signal: Signal, _ split: Labels, _ finding: Finding, _ outcome: Outcome) -> String {
         let change =
             "\(Units.text(finding.before, signal.unit)) before, \(Units.text(finding.after, signal.unit)) after"
+            + (outcome.isAmongUnits && signal.kind.isInTime ? " on each node" : "")
         let about = signal.about.isEmpty ? signal.name : signal.about
         if let client = split["client"], let path = split["path"] {
             return "\(client): \(split["verb"] ?? "request") \(path): \(about): \(change)"
@@ -66,7 +67,7 @@ extension SignalComparer {
     /// Says which step of the upgrade it began with.
     private func blame(_ finding: inout Finding, _ signal: Signal, _ split: Labels, _ outcome: Outcome) throws {
         let onset = finding.onsetMs ?? windows.nowMs
-        let slackMs = 2 * tables.bins.widthMs
+        let slackMs = 2 * tables.watched.bins.widthMs
         // Nodes are compared with one another: then the batch with most of it is to blame, at its first node.
         let batch = outcome.excess.filter { $0.value > 0 }.max { ($0.value, $1.key) < ($1.value, $0.key) }?.key
         var index = upgrade.step(

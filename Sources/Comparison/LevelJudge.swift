@@ -25,7 +25,7 @@ struct LevelJudge {
     /// Windows whose means are judged.
     private static let windowMs: [Int64] = [1_800_000, 3_600_000, 7_200_000, 14_400_000]
     /// Windows whose slopes are, and the width of the blocks that they are made of.
-    private static let slopeWindowMs: [Int64] = [10_800_000, 21_600_000, 43_200_000]
+    private static let slopeWindowMs: [Int64] = [10_800_000, 16_200_000, 21_600_000, 43_200_000]
     private static let slopeBlockMs: Int64 = 900_000
     /// How many windows there must be before the upgrade for a placebo.
     private static let leastPlacebos = 8
@@ -147,12 +147,16 @@ struct LevelJudge {
         outcome.before = .init(value: unscaled(level), n: Double(baseline))
         let controls = units.filter { cohorts.isStaggered && $0.controls.upperBound >= count }
         let isContrast = controls.count >= 3 && controls.count * 10 >= treatedUnits.count
-        var series = mean(treatedUnits)
+        var (series, seen) = mean(treatedUnits)
         if isContrast {
-            for (index, value) in mean(controls).enumerated() { series[index] -= value }
+            for (index, value) in mean(controls).values.enumerated() { series[index] -= value }
         }
         let from = treatedUnits.map(\.treated.lowerBound).min() ?? count
-        var usable = (0..<count).map { !series[$0].isNaN && ($0 < baseline || $0 >= from) }
+        // The mean of few units varies more than that of many: what few had is left out once many have it.
+        let most = seen[from...].max() ?? 0
+        var usable = (0..<count).map { index in
+            !series[index].isNaN && (index < baseline || index >= from && 2 * seen[index] >= most)
+        }
         var isBeyond = false
         if !isContrast { isBeyond = explain(&series, &usable) }
         outcome.timeline = timeline(treatedUnits)
@@ -178,12 +182,12 @@ struct LevelJudge {
         }
         outcome.effect = effect(shift)
         let growth = growth(before, after)
-        if shift.isWorse {
-            outcome.status = .worse
-            outcome.onsetMs = onset(before, after, afterBins)
-        } else if let growth, growth.isWorse {
+        if let growth, growth.isWorse {
             outcome.status = .worse
             outcome.onsetMs = ramp(before, after, afterBins)
+        } else if shift.isWorse {
+            outcome.status = .worse
+            outcome.onsetMs = onset(before, after, afterBins)
         } else if shift.high < -floor / 2 {
             outcome.status = .better
         } else if shift.high < floor || shift.low == 0 && shift.high == 0 {
@@ -201,7 +205,7 @@ struct LevelJudge {
     private func unscaled(_ value: Double) -> Double { isLogarithmic ? exp(sign * value) : sign * value }
 
     /// The mean of the units' changes by bin, of those that have a value.
-    private func mean(_ units: [Unit]) -> [Double] {
+    private func mean(_ units: [Unit]) -> (values: [Double], seen: [Double]) {
         var sums = [Double](repeating: 0, count: count)
         var seen = sums
         for unit in units {
@@ -214,7 +218,7 @@ struct LevelJudge {
                 seen[index] += 1
             }
         }
-        return (0..<count).map { seen[$0] > 0 ? sums[$0] / seen[$0] : .nan }
+        return ((0..<count).map { seen[$0] > 0 ? sums[$0] / seen[$0] : .nan }, seen)
     }
 
     /// Takes out what load and hour of day explain, as the time before shows it, and the bins whose load is beyond it.
@@ -291,11 +295,11 @@ struct LevelJudge {
             if best.map({ one.high - one.low < $0.high - $0.low }) ?? true { best = one }
         }
         if let best { return best }
-        // Too short a time before for placebos.
+        // Too short a time before for placebos: no noise but the shortest is known, so the whole floor must be passed.
         guard let mean = MeanShift.interval(before: before, after: after, confidence: Comparison.confidence) else {
             return nil
         }
-        let isWorse = mean.estimate >= floor && mean.low > floor / 2 && mean.estimate > 0
+        let isWorse = mean.estimate >= floor && mean.low > floor && mean.estimate > 0
         return Shift(estimate: mean.estimate, low: mean.low, high: mean.high, isWorse: isWorse)
     }
 
@@ -359,7 +363,7 @@ struct LevelJudge {
         let old = recent(before)
         guard let step = ChangePoint.meanStep(values: old + after)?.index else { return nil }
         if step < old.count { return bins.startMs(max(0, baseline - (old.count - step))) }
-        return bins.startMs(places[step - old.count])
+        return cohorts.onsetMs(ofBin: places[step - old.count], bins, signal)
     }
 
     /// Where a level that grows steadily most likely began to: the corner of the broken line that fits best.
@@ -380,7 +384,12 @@ struct LevelJudge {
             let gain = xy > 0 ? xy * xy / xx : 0
             if gain > best?.gain ?? 0 { best = (corner, gain) }
         }
-        return best.map { bins.startMs(places[min(places.count - 1, rest + $0.index * length)]) }
+        // A corner is not told to the minute: near the first that is judged, it is the step.
+        return best.map { corner in
+            let place = rest + corner.index * length
+            let isFirst = place <= bins.count(ms: 7_200_000)
+            return cohorts.onsetMs(ofBin: places[isFirst ? 0 : min(places.count - 1, place)], bins, signal)
+        }
     }
 
     private func timeline(_ units: [Unit]) -> [(atMs: Int64, value: Double)] {

@@ -1,3 +1,4 @@
+import Cluster
 import PromQL
 import Series
 import StrictYAML
@@ -17,6 +18,14 @@ package struct Signal: Sendable {
         case mean(sum: Selection, count: Selection)
         /// A quantile of a histogram's observations; the selection is of its `_bucket` series.
         case quantile(Double, histogram: Selection)
+
+        /// Whether events are counted in time, rather than among requests.
+        var isInTime: Bool {
+            switch self {
+            case .rate, .drops: true
+            default: false
+            }
+        }
     }
 
     /// A selector of series.
@@ -63,10 +72,12 @@ package struct Signal: Sendable {
     package var minEvents: Double
     /// Whether the verdict depends on it.
     package var isCritical: Bool
+    /// Whether a cluster may do without its data: where it never was, the verdict does not wait for it.
+    package var isOptional: Bool
     package var severity: Severity
     package var window: Window
-    /// A split with as many events in the baseline was in trouble before, whatever the rate does now; nil: no such
-    /// rule.
+    /// A split with as many events an hour in the baseline was in trouble before, whatever the rate does now; nil: no
+    /// such rule. A baseline shorter than an hour counts as one.
     package var preexistingEvents: Double?
     /// What tells whether the data is there; nil: the metric itself.
     package var presentWhen: Selection?
@@ -84,6 +95,9 @@ package struct Signal: Sendable {
         case .gauge: return nil
         }
     }
+
+    /// Whether all instances are one: the control plane's, whose load goes from one to another as they are upgraded.
+    var poolsUnits: Bool { !component.isEmpty && !Upgrade.nodeComponents.contains(component) }
 
     /// Whether events are counted, rather than a level measured.
     var countsEvents: Bool {
@@ -192,7 +206,7 @@ package struct Signal: Sendable {
             kind: kind ?? .gauge(expression: ""), unit: fields.string("unit") ?? "",
             direction: choice(&fields, "direction") ?? .up, by: fields.stringList("by"), relativeFloor: relative,
             absoluteFloor: absolute, slopeFloor: slope, load: load, minEvents: fields.double("min_events") ?? 5,
-            isCritical: critical,
+            isCritical: critical, isOptional: fields.bool("optional") ?? false,
             severity: severity,
             window: choice(&fields, "window") ?? .soak, preexistingEvents: fields.double("preexisting_events"),
             presentWhen: presentWhen)

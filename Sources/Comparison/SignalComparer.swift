@@ -34,10 +34,19 @@ struct SignalComparer {
         if let blind = try blindness(signal, table, cohorts) { return (blind, []) }
         var cells: [Int: [SignalTable.Cell]] = [:]
         for cell in table.cells { cells[cell.split, default: []].append(cell) }
-        let level = (1 - Comparison.confidence) * share / Double(max(1, cells.count))
+        // Half of the level is for all together, half for the splits.
+        let all = (1 - Comparison.confidence) * share
+        var level = cells.count > 1 ? all / 2 / Double(cells.count) : all
         if signal.countsEvents {
+            if cells.count > 1 {
+                // Splits that have too few events for a finding can't give a false one and need no share (Tarone 1990).
+                let probe = judge(signal, table, cohorts, level: all / 2)
+                var outcome = Outcome()
+                level = all / 2 / Double(max(1, cells.values.count { probe.canBeWorse($0, &outcome) }))
+            }
             let judge = judge(signal, table, cohorts, level: level)
-            return try counts(signal, table, cells, judge, cohorts, level: level)
+            let judgeOfAll = cells.count > 1 ? self.judge(signal, table, cohorts, level: all / 2) : judge
+            return try counts(signal, table, cells, judge, ofAll: judgeOfAll, cohorts, level: level)
         }
         return try levels(signal, table, cells, cohorts, level: level)
     }
@@ -72,7 +81,9 @@ struct SignalComparer {
         if before > 0, now > 0 {
             // A unit that is gone takes its share with it.
             let complete = max(1, bins.complete(atMs: windows.nowMs) - first)
-            let share = min(Double(present(first...last)) / Double(complete), tables.unitsLeft(signal, first..<last))
+            let share = min(
+                Double(present(first...last)) / Double(complete),
+                tables.unitsLeft(signal, fromMs: fromMs, throughMs: windows.nowMs))
             let due = Double(before) / Double(lastOfBaseline + 1)
             guard complete >= 10, due >= Comparison.leastCoverage, share < Comparison.leastCoverage else { return nil }
             result.needs = "only \(Int(share * 100)) % of the data of \(name) since the upgrade is there"
@@ -91,7 +102,8 @@ struct SignalComparer {
         default: break
         }
         if before > 0,
-            tables.watched.answers(job: signal.component.isEmpty ? nil : signal.component, in: first..<last + 1)
+            tables.watched.answers(
+                job: signal.component.isEmpty ? nil : signal.component, fromMs: fromMs, throughMs: windows.nowMs)
         {
             result.status = .changed
             result.needs = "\(name) is not exposed any more: it can't be compared across these versions"
@@ -102,6 +114,7 @@ struct SignalComparer {
             result.status = .changed
             result.needs = "\(name) was not exposed before the upgrade: there is nothing to compare with"
         } else {
+            if signal.isOptional { result.status = .absent }
             result.needs = "no data of \(name)\(SignalComparer.hint(name, signal.component))"
         }
         return result
@@ -128,31 +141,43 @@ struct SignalComparer {
 
     private func counts(
         _ signal: Signal, _ table: SignalTable, _ cells: [Int: [SignalTable.Cell]], _ judge: CountJudge,
-        _ cohorts: Cohorts, level: Double
+        ofAll judgeOfTotal: CountJudge, _ cohorts: Cohorts, level: Double
     ) throws -> (SignalResult, [Finding]) {
         // What the control plane's own step did to all nodes alike, nodes compared with each other do not show.
         let controlPlane = signal.component.isEmpty && cohorts.isStaggered ? Cohorts(controlPlane: upgrade) : nil
         let judgeOfAll = controlPlane.map { self.judge(signal, table, $0, level: level) }
+        // Nodes that got ill while they waited are so for a reason of their own, also when they have the new version.
+        let wereIll = judgeOfTotal.controlsAreWorse(table.cells)
         var findings: [Finding] = []
         var worst = SignalResult.Status.ok
+        var old: Set<Int> = []
+        func tell(_ split: Labels, _ outcome: Outcome, isOld: Bool) throws {
+            var outcome = outcome
+            if wereIll, outcome.isAmongUnits { outcome.beganBefore = true }
+            let isPreexisting = isOld || outcome.beganBefore
+            if !isPreexisting { worst = .worse }
+            findings.append(try finding(signal, split, outcome, isPreexisting: isPreexisting, isOld: isOld))
+        }
         for (split, cells) in cells.sorted(by: { table.splits[$0.key] < table.splits[$1.key] }) {
-            var outcome = judge.judge(cells)
-            if outcome.status != .worse, let controlPlane, let other = judgeOfAll?.judge(cells),
-                other.status == .worse, let onset = other.onsetMs,
-                controlPlane.isNear(onset, slackMs: table.bins.widthMs)
+            var outcome = judge.judge(cells, seeksWorse: true)
+            if outcome.status != .worse, let other = judgeOfAll?.judge(cells, seeksWorse: true), other.status == .worse
             {
                 outcome = other
             }
             let after = outcome.after.map(\.value) ?? 0
-            let isOld = signal.preexistingEvents.map { outcome.eventsBefore >= $0 } ?? false
-            guard outcome.status == .worse || isOld && after > 0 else { continue }
-            let isPreexisting = isOld || outcome.beganBefore
-            if !isPreexisting { worst = .worse }
-            findings.append(
-                try finding(signal, table.splits[split], outcome, isPreexisting: isPreexisting, isOld: isOld))
+            let perHour = outcome.eventsBefore / max(1, windows.baseline.seconds / 3600)
+            let isOld = signal.preexistingEvents.map { perHour >= $0 } ?? false
+            if isOld { old.insert(split) }
+            if outcome.status == .worse || isOld && after > 0 { try tell(table.splits[split], outcome, isOld: isOld) }
         }
-        let total = judge.judge(SignalComparer.merged(table.cells))
+        // All together are judged too: what is spread thin over many splits shows only there. Of requests the mix would
+        // show as well.
+        let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
+        let total = judgeOfTotal.judge(SignalComparer.merged(old.isEmpty ? table.cells : quiet))
         var result = SignalResult(signal: signal, total)
+        if total.status == .worse, worst != .worse, signal.kind.isInTime, table.splits.count > 1 {
+            try tell(Labels(), total, isOld: false)
+        }
         if worst == .worse {
             result.status = .worse
             if let first = findings.first(where: \.failsUpgrade), table.splits.count == 1 {

@@ -1,4 +1,3 @@
-import Cluster
 import PromQL
 import Series
 
@@ -53,7 +52,6 @@ struct SignalTable: Sendable {
     private var readThroughMs: Int64?
     /// Until when a gauge's expression was evaluated.
     private var evaluatedBins = 0
-    private let poolsUnits: Bool
     private let expression: String?
     private let gauge: [LabelMatcher]?
 
@@ -66,7 +64,6 @@ struct SignalTable: Sendable {
     init(signal: Signal, bins: Bins) throws {
         self.signal = signal
         self.bins = bins
-        poolsUnits = !signal.component.isEmpty && !Upgrade.nodeComponents.contains(signal.component)
         if case .gauge(let text) = signal.kind {
             gauge = try? Parser.parseSelector(text)
             expression = gauge == nil ? text : nil
@@ -176,7 +173,10 @@ struct SignalTable: Sendable {
                     SignalTable.add(&cells[cell].weights, index, amount)
                 } else {
                     SignalTable.add(&cells[cell].sums, index, amount)
-                    if role == .value { SignalTable.add(&cells[cell].weights, index, 1) }
+                    if role == .value {
+                        SignalTable.add(&cells[cell].weights, index, 1)
+                        markPresent(index)
+                    }
                 }
             }
             positions[role.rawValue][series.labels] = position
@@ -189,8 +189,8 @@ struct SignalTable: Sendable {
     }
 
     private mutating func cell(of labels: Labels) -> Int {
-        let unit = isBucketed ? labels["le"] ?? "" : poolsUnits ? "" : SignalTable.unit(of: labels)
-        return cell(split: labels.keeping(signal.by.filter { $0 != "node" || poolsUnits }), unit: unit)
+        let unit = isBucketed ? labels["le"] ?? "" : signal.poolsUnits ? "" : SignalTable.unit(of: labels)
+        return cell(split: labels.keeping(signal.by.filter { $0 != "node" || signal.poolsUnits }), unit: unit)
     }
 
     private mutating func cell(split labels: Labels, unit: String) -> Int {
@@ -220,8 +220,8 @@ struct SignalTable: Sendable {
         evaluatedBins = complete
         guard case .matrix(let matrix) = result.value else { return }
         for series in matrix {
-            let unit = poolsUnits ? "" : SignalTable.unit(of: series.labels)
-            let labels = series.labels.removing(poolsUnits ? [] : ["node", "instance"])
+            let unit = signal.poolsUnits ? "" : SignalTable.unit(of: series.labels)
+            let labels = series.labels.removing(signal.poolsUnits ? [] : ["node", "instance"])
             let cell = cell(split: labels, unit: unit)
             for (atMs, value) in zip(series.timestampsMs, series.values) where value.isFinite {
                 guard let index = bins.index(of: atMs) else { continue }

@@ -16,7 +16,7 @@ struct WatchedTime: Sendable {
         var seconds: [Float] = []
     }
 
-    private let bins: Bins
+    let bins: Bins
     private var targets: [Labels: Target] = [:]
     /// How much later than the last good scrape a sample still counts as watched.
     private static let longestGapMs: Int64 = 3_600_000
@@ -52,11 +52,9 @@ struct WatchedTime: Sendable {
     }
 
     /// The seconds that each unit of a job was watched, by bin; a unit with several targets counts once.
-    ///
-    /// - Parameter job: nil or empty: of all jobs.
-    func seconds(job: String?) -> [String: [Float]] {
+    func seconds(job: String) -> [String: [Float]] {
         var units: [String: [Float]] = [:]
-        for target in targets.values where job == nil || target.job == job {
+        for target in targets.values where target.job == job {
             if var known = units.removeValue(forKey: target.unit) {
                 if known.count < target.seconds.count {
                     known += [Float](repeating: 0, count: target.seconds.count - known.count)
@@ -70,9 +68,10 @@ struct WatchedTime: Sendable {
         return units
     }
 
-    /// Whether a job, any where it is nil, answered at all within bins.
-    func answers(job: String?, in range: Range<Int>) -> Bool {
-        targets.values.contains { target in
+    /// Whether a job, any where it is nil, answered at all within a time, as far as its bins tell.
+    func answers(job: String?, fromMs: Int64, throughMs: Int64) -> Bool {
+        let range = (bins.index(of: fromMs + 1) ?? 0)..<(bins.index(of: throughMs) ?? 0) + 1
+        return targets.values.contains { target in
             (job == nil || target.job == job)
                 && target.seconds.indices.clamped(to: range).contains { target.seconds[$0] > 0 }
         }

@@ -17,7 +17,7 @@ package enum JUnitReport {
             case .worse:
                 cases +=
                     "    <testcase classname=\"signals\" name=\"\(name)\"><system-out>worse</system-out></testcase>\n"
-            case .inconclusive, .blind, .changed:
+            case .inconclusive, .blind, .changed, .absent:
                 let message = HTMLReport.escape("\(result.status.rawValue): \(result.needs ?? "")")
                 cases +=
                     "    <testcase classname=\"signals\" name=\"\(name)\"><skipped message=\"\(message)\"/></testcase>\n"
@@ -29,7 +29,7 @@ package enum JUnitReport {
                 "    <testcase classname=\"findings\" name=\"\(HTMLReport.escape(finding.signal)) \(finding.id)\">"
                 + "<failure message=\"\(summary)\">\(HTMLReport.escape(finding.cause.explanation))</failure></testcase>\n"
         }
-        let skipped = assessment.signals.count { [.inconclusive, .blind, .changed].contains($0.status) }
+        let skipped = assessment.signals.count { [.inconclusive, .blind, .changed, .absent].contains($0.status) }
         let total = assessment.signals.count + failing.count
         return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n"
             + "  <testsuite name=\"upgrade-watch \(HTMLReport.escape(assessment.cluster))\" tests=\"\(total)\" "

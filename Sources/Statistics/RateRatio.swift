@@ -75,11 +75,10 @@ package enum RateRatio {
         return (chiSquared / Double(used - 1), Double(used - 1))
     }
 
-    /// A bound on the overdispersion of counts in bins, over blocks of several lengths.
+    /// The largest overdispersion of counts in bins, over blocks of several lengths.
     ///
     /// Where rates drift, the counts of long blocks vary more than those of short ones: what a sum over hours does is
-    /// told by hours, not by minutes. The bound is the largest ratio of chi-squared to its degrees of freedom over
-    /// blocks of so many bins, each at the 90 % upper limit that a chi-squared distribution gives it.
+    /// told by hours, not by minutes. The largest of several estimates is rarely below the truth.
     ///
     /// - Parameters:
     ///   - blocks: lengths in bins; those that give fewer than eight blocks take no part.
@@ -87,19 +86,18 @@ package enum RateRatio {
     ///   - limit: what it is at most.
     /// - Returns: at least 1; 1 where no block length takes part.
     /// - Complexity: O(n) for each length.
-    package static func dispersionBound(
+    package static func largestDispersion(
         counts: [Double], exposures: [Double], blocks: [Int], variance: Double = 1, limit: Double = 50
     ) -> Double {
-        var bound = 1.0
+        var largest = 1.0
         for length in blocks where length > 0 && counts.count / length >= 8 {
             let starts = stride(from: 0, through: counts.count - length, by: length)
             let sums = starts.map { counts[$0..<$0 + length].reduce(0, +) }
             let seen = starts.map { exposures[$0..<$0 + length].reduce(0, +) }
             guard let (ratio, freedom) = pearson(sums, seen), freedom >= 7, ratio > variance else { continue }
-            let low = 2 * SpecialFunctions.gammaQuantile(0.1, shape: freedom / 2)
-            bound = max(bound, ratio / variance * freedom / low)
+            largest = max(largest, ratio / variance)
         }
-        return min(bound, limit)
+        return min(largest, limit)
     }
 
     /// The events that a comparison needs before it can tell a ratio from a bound, for equal exposures at level

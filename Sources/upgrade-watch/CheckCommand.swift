@@ -85,7 +85,7 @@ struct CheckSignals: AsyncParsableCommand {
                 let words = count == 0 ? "no data" : "\(count) series"
                 Output.text("  \(signal.name)\(signal.isCritical ? " *" : ""): \(words)\n")
             }
-            let blind = zip(signals, counts).filter { $0.isCritical && $1 == 0 }.map(\.0.name)
+            let blind = zip(signals, counts).filter { $0.isCritical && !$0.isOptional && $1 == 0 }.map(\.0.name)
             guard blind.isEmpty else {
                 throw InputError(
                     description: "\(file): no data in \(directory) for critical signals: "

@@ -1,0 +1,305 @@
+import Series
+import StrictYAML
+
+/// A cluster, its upgrade, and what goes wrong on the way, as a file describes it: `docs/soakbench.md`.
+package struct Scenario: Sendable {
+    /// What the verdict should be.
+    package enum Expectation: String, Sendable, CaseIterable {
+        case pass, fail, blind
+        /// Any but FAIL: what there is to see is not the upgrade's.
+        case notFail = "not_fail"
+        /// Too small to be asked for: it is measured and counts nowhere.
+        case any
+    }
+
+    package struct Topology: Sendable {
+        package var nodes = 60
+        package var zones = 3
+        /// Names of instance types, given to nodes in turn.
+        package var pools = ["general"]
+        package var workloads = 30
+        package var controlPlanes = 3
+    }
+
+    package struct Load: Sendable {
+        /// How far the rate goes up and down within a day and a week, as parts of its mean.
+        package var daily = 0.3
+        package var weekly = 0.1
+        /// The standard deviation of its slow noise.
+        package var noise = 0.05
+        /// Requests a second of each API server, on the mean.
+        package var requestsPerSecond = 50.0
+    }
+
+    package struct Noise: Sendable {
+        /// Variance over mean of restarts, evictions and errors.
+        package var dispersion = 2.0
+        /// The part of nodes with ten times as much trouble as others.
+        package var noisyNodes = 0.02
+        /// The standard deviation of what all nodes of a zone have in common.
+        package var zoneShocks = 0.05
+        /// The standard deviation between nodes.
+        package var nodeSpread = 0.2
+    }
+
+    package enum Order: String, Sendable, CaseIterable {
+        /// Each batch has its share of every zone.
+        case stratified
+        /// Zone after zone.
+        case zones
+        case random
+    }
+
+    package struct RollOut: Sendable {
+        /// Whether the control plane goes first.
+        package var includesControlPlane = true
+        /// The part of nodes that is upgraded with each batch and all before it; empty: none is.
+        package var batches = [0.05, 0.2, 0.5, 1]
+        package var gapMs: Int64 = 1_800_000
+        /// How long the nodes of a batch take.
+        package var batchMs: Int64 = 600_000
+        package var order = Order.stratified
+        /// After this batch nothing happens for a while.
+        package var pauseAfter: Int?
+        package var pauseMs: Int64 = 14_400_000
+        /// After this batch all goes back to the old version, when it was watched for so long.
+        package var rollbackAfter: Int?
+        package var rollbackMs: Int64 = 7_200_000
+    }
+
+    /// Which nodes, or which other places, an effect has.
+    package struct Place: Sendable {
+        package var batches: [Int] = []
+        package var zone: Int?
+        package var pool: String?
+        /// The part of the nodes that are left.
+        package var share = 1.0
+        /// Only nodes that have not been upgraded at the time of the effect's beginning.
+        package var controlsOnly = false
+    }
+
+    /// Something that changes what a process does: a fault of the upgrade, or a nuisance.
+    package struct Effect: Sendable {
+        package var process: Process
+        /// Times as many, as long, as large.
+        package var ratio = 1.0
+        /// More: events an hour, or a part of requests.
+        package var add = 0.0
+        /// Growth in an hour, as a part.
+        package var growth = 0.0
+        package var place = Place()
+        /// Since the step of each node, or of the component.
+        package var delayMs: Int64 = 0
+        /// Since the upgrade's begin, not each step; nil: since the steps.
+        package var atMs: Int64?
+        package var durationMs: Int64?
+    }
+
+    /// A nuisance that is no process's.
+    package enum Disturbance: Sendable {
+        /// Requests, times so many.
+        case traffic(factor: Double, atMs: Int64, durationMs: Int64)
+        /// Scrapes fail: this part of them.
+        case scrapeGaps(share: Double)
+        /// Processes start anew so often a day.
+        case counterResets(perDay: Double)
+        /// Nodes' clocks go wrong by up to this much.
+        case clockSkew(ms: Int64)
+        /// Workloads get new pods, and with them new series, at a time.
+        case churn(share: Double, atMs: Int64)
+        /// The control plane's histograms have other buckets after the upgrade.
+        case bucketChange
+        /// A job's targets can't be scraped any more since the upgrade.
+        case blind(job: String)
+    }
+
+    package var name: String
+    package var file: String
+    package var preMs: Int64 = 72 * 3_600_000
+    package var soakMs: Int64 = 24 * 3_600_000
+    package var scrapeMs: Int64 = 60_000
+    /// How often somebody looks while the upgrade goes on and for two hours after; later a third as often.
+    package var lookMs: Int64 = 300_000
+    package var topology = Topology()
+    package var load = Load()
+    package var noise = Noise()
+    package var rollOut = RollOut()
+    package var faults: [Effect] = []
+    package var nuisances: [Effect] = []
+    package var disturbances: [Disturbance] = []
+    package var expectation = Expectation.pass
+    /// The components that may be blamed; empty: that of the faults' processes.
+    package var components: [String] = []
+
+    /// - Throws: `YAMLProblems` with the place of every fault.
+    package static func load(file: String) throws -> Scenario { try load(YAMLDocument(file: file), file: file) }
+
+    package static func load(text: String, file: String) throws -> Scenario {
+        try load(YAMLDocument(text: text, file: file), file: file)
+    }
+
+    private static func load(_ document: YAMLDocument, file: String) throws -> Scenario {
+        let stem = file.split(separator: "/").last.map(String.init) ?? file
+        var scenario = Scenario(name: stem.replacing(".yaml", with: ""), file: file)
+        _ = document.root.fields { scenario.read(&$0) }
+        try document.finish()
+        return scenario
+    }
+
+    private mutating func read(_ fields: inout YAMLFields) {
+        name = fields.string("name") ?? name
+        _ = fields.string("about")
+        preMs = Scenario.positive(&fields, "pre") ?? preMs
+        soakMs = Scenario.positive(&fields, "soak") ?? soakMs
+        scrapeMs = Scenario.positive(&fields, "scrape_interval") ?? scrapeMs
+        lookMs = Scenario.positive(&fields, "look_interval") ?? lookMs
+        fields.take("topology")?.fields { fields in
+            topology.nodes = Scenario.count(&fields, "nodes", 1...20_000) ?? topology.nodes
+            topology.zones = Scenario.count(&fields, "zones", 1...100) ?? topology.zones
+            let pools = fields.stringList("pools")
+            if !pools.isEmpty { topology.pools = pools }
+            topology.workloads = Scenario.count(&fields, "workloads", 1...10_000) ?? topology.workloads
+            topology.controlPlanes = Scenario.count(&fields, "control_planes", 1...9) ?? topology.controlPlanes
+        }
+        fields.take("load")?.fields { fields in
+            load.daily = Scenario.part(&fields, "daily") ?? load.daily
+            load.weekly = Scenario.part(&fields, "weekly") ?? load.weekly
+            load.noise = Scenario.part(&fields, "noise") ?? load.noise
+            load.requestsPerSecond = fields.double("requests_per_second") ?? load.requestsPerSecond
+        }
+        fields.take("noise")?.fields { fields in
+            noise.dispersion = fields.double("dispersion") ?? noise.dispersion
+            noise.noisyNodes = Scenario.part(&fields, "noisy_nodes") ?? noise.noisyNodes
+            noise.zoneShocks = Scenario.part(&fields, "zone_shocks") ?? noise.zoneShocks
+            noise.nodeSpread = Scenario.part(&fields, "node_spread") ?? noise.nodeSpread
+        }
+        fields.take("rollout")?.fields { readRollOut(&$0) }
+        for value in fields.list("faults") {
+            if let effect = value.fields({ Scenario.effect(&$0, value) }) ?? nil { faults.append(effect) }
+        }
+        for value in fields.list("nuisances") { readNuisance(value) }
+        expectation = faults.isEmpty ? .pass : .fail
+        if let value = fields.take("expect"), let text = value.string {
+            if let known = Expectation(rawValue: text) {
+                expectation = known
+            } else {
+                value.report(
+                    "unknown verdict \(Labels.quoted(text)); known are "
+                        + Expectation.allCases.map(\.rawValue).joined(separator: ", "))
+            }
+        }
+        components = fields.stringList("components")
+    }
+
+    private mutating func readRollOut(_ fields: inout YAMLFields) {
+        rollOut.includesControlPlane = fields.bool("control_plane") ?? true
+        if let value = fields.take("batches") {
+            rollOut.batches = value.list.compactMap(\.double)
+            let isRising = zip(rollOut.batches, rollOut.batches.dropFirst()).allSatisfy { $0 < $1 }
+            if !isRising || rollOut.batches.contains(where: { $0 <= 0 || $0 > 1 }) {
+                value.report("batches are rising parts of all nodes, as in [0.05, 0.5, 1]")
+            }
+        }
+        rollOut.gapMs = fields.durationMs("gap") ?? rollOut.gapMs
+        rollOut.batchMs = fields.durationMs("batch_duration") ?? rollOut.batchMs
+        if let value = fields.take("order"), let text = value.string {
+            if let order = Order(rawValue: text) {
+                rollOut.order = order
+            } else {
+                value.report("unknown order \(Labels.quoted(text)); known are stratified, zones and random")
+            }
+        }
+        rollOut.pauseAfter = fields.int("pause_after")
+        rollOut.pauseMs = fields.durationMs("pause") ?? rollOut.pauseMs
+        rollOut.rollbackAfter = fields.int("rollback_after")
+        rollOut.rollbackMs = fields.durationMs("rollback_delay") ?? rollOut.rollbackMs
+        if !rollOut.includesControlPlane, rollOut.batches.isEmpty {
+            fields.value.report("nothing is upgraded: neither the control plane nor any batch")
+        }
+    }
+
+    private mutating func readNuisance(_ value: YAMLValue) {
+        value.fields { fields in
+            let kind = fields.required("kind")
+            let since = fields.durationMs("at")
+            let at = since ?? 0
+            switch kind?.string {
+            case "traffic":
+                disturbances.append(
+                    .traffic(
+                        factor: fields.double("factor") ?? 2, atMs: at,
+                        durationMs: fields.durationMs("duration") ?? 365 * 86_400_000))
+            case "scrape_gaps": disturbances.append(.scrapeGaps(share: Scenario.part(&fields, "share") ?? 0.05))
+            case "counter_resets": disturbances.append(.counterResets(perDay: fields.double("per_day") ?? 2))
+            case "clock_skew": disturbances.append(.clockSkew(ms: fields.durationMs("by") ?? 30_000))
+            case "churn": disturbances.append(.churn(share: Scenario.part(&fields, "share") ?? 0.5, atMs: at))
+            case "bucket_change": disturbances.append(.bucketChange)
+            case "blind": disturbances.append(.blind(job: fields.string("job") ?? "kubelet"))
+            case "effect":
+                if let process = Scenario.process(&fields, "process") {
+                    nuisances.append(Scenario.effect(&fields, process: process, atMs: since))
+                }
+            case let other?:
+                kind?.report(
+                    "unknown nuisance \(Labels.quoted(other)); known are traffic, scrape_gaps, counter_resets, "
+                        + "clock_skew, churn, bucket_change, blind and effect")
+            case nil: break
+            }
+        }
+    }
+
+    private static func effect(_ fields: inout YAMLFields, _ value: YAMLValue) -> Effect? {
+        guard let process = process(&fields, "kind") else { return nil }
+        let at = fields.durationMs("at")
+        let effect = effect(&fields, process: process, atMs: at)
+        if effect.ratio == 1, effect.add == 0, effect.growth == 0 {
+            value.report("the fault changes nothing: give it a ratio, add or growth")
+        }
+        return effect
+    }
+
+    private static func process(_ fields: inout YAMLFields, _ name: String) -> Process? {
+        guard let value = fields.required(name), let text = value.string else { return nil }
+        if let process = Process(rawValue: text) { return process }
+        value.report(
+            "unknown process \(Labels.quoted(text)); known are "
+                + Process.allCases.map(\.rawValue).joined(separator: ", "))
+        return nil
+    }
+
+    private static func effect(_ fields: inout YAMLFields, process: Process, atMs: Int64?) -> Effect {
+        var effect = Effect(process: process)
+        effect.ratio = fields.double("ratio") ?? 1
+        effect.add = fields.double("add") ?? 0
+        effect.growth = fields.double("growth") ?? 0
+        effect.delayMs = fields.durationMs("delay") ?? 0
+        effect.atMs = atMs
+        effect.durationMs = fields.durationMs("duration")
+        fields.take("where")?.fields { fields in
+            effect.place.batches = fields.list("batches").compactMap(\.int)
+            effect.place.zone = fields.int("zone")
+            effect.place.pool = fields.string("pool")
+            effect.place.share = part(&fields, "share") ?? 1
+            effect.place.controlsOnly = fields.bool("controls_only") ?? false
+        }
+        return effect
+    }
+
+    private static func positive(_ fields: inout YAMLFields, _ name: String) -> Int64? {
+        guard let value = fields.take(name), let ms = value.durationMs else { return nil }
+        if ms <= 0 { value.report("\(name) must be longer than nothing") }
+        return max(1, ms)
+    }
+
+    private static func count(_ fields: inout YAMLFields, _ name: String, _ range: ClosedRange<Int>) -> Int? {
+        guard let value = fields.take(name), let number = value.int else { return nil }
+        if !range.contains(number) { value.report("\(name) must be in \(range.lowerBound)...\(range.upperBound)") }
+        return min(range.upperBound, max(range.lowerBound, number))
+    }
+
+    private static func part(_ fields: inout YAMLFields, _ name: String) -> Double? {
+        guard let value = fields.take(name), let number = value.double else { return nil }
+        if !(0...1).contains(number) { value.report("\(name) is a part, in 0...1") }
+        return min(1, max(0, number))
+    }
+}

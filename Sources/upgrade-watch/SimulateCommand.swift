@@ -1,0 +1,89 @@
+import ArgumentParser
+import Comparison
+import Foundation
+import Simulator
+import StrictYAML
+import UpgradeWatch
+
+/// `upgrade-watch simulate`.
+struct SimulateCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "simulate",
+        abstract: "Simulate upgrades from scenario files, and score the verdicts.",
+        discussion: """
+            A scenario file describes a cluster, its load and noise, the roll-out, nuisances and faults:
+            docs/soakbench.md. The same file and seed give the same output, byte for byte.
+
+            Example:
+              upgrade-watch simulate Benchmarks/SoakBench/eviction-wave.yaml
+              upgrade-watch simulate Benchmarks/SoakBench/*.yaml --seeds 1..20 --score --json
+            """)
+
+    @Argument(help: "The scenario files.") var scenarios: [String]
+
+    @Option(help: "One seed, or a range of them as in 1..20.")
+    var seeds = "1"
+
+    @Flag(help: "Print how good the verdicts are, over all files and for each.")
+    var score = false
+
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    @Flag(help: "Judge with the baselines as well, and score them beside.")
+    var baselines = false
+
+    @Option(help: "A file of signals to judge by. Default: the built-in ones.")
+    var signals: String?
+
+    @Option(help: "How many runs go on side by side.")
+    var jobs = max(1, ProcessInfo.processInfo.activeProcessorCount)
+
+    func validate() throws {
+        guard SimulateCommand.range(seeds) != nil else {
+            throw ValidationError("--seeds \(seeds) is neither a number nor a range, as in 1..20")
+        }
+        if jobs < 1 { throw ValidationError("--jobs must be at least 1") }
+    }
+
+    private static func range(_ text: String) -> ClosedRange<UInt64>? {
+        let parts = text.components(separatedBy: "..").map { UInt64($0) }
+        guard let first = parts.first ?? nil, let last = parts.last ?? nil, parts.count <= 2, first <= last,
+            last - first < 1_000_000
+        else { return nil }
+        return first...last
+    }
+
+    func run() async throws {
+        let (files, signals) = try await reporting(yaml: .badData) {
+            (
+                try scenarios.map { try Scenario.load(file: $0) },
+                try self.signals.map { try Signal.load(file: $0) } ?? Defaults.signals()
+            )
+        }
+        let seeds = SimulateCommand.range(seeds) ?? 1...1
+        let work = files.indices.flatMap { file in seeds.map { (file: file, seed: $0) } }
+        let judges = baselines ? Baseline.allCases : []
+        var runs = [ScenarioRun?](repeating: nil, count: work.count)
+        try await withThrowingTaskGroup(of: (Int, ScenarioRun).self) { group in
+            var next = 0
+            func start() {
+                guard next < work.count else { return }
+                let (index, one) = (next, work[next])
+                next += 1
+                group.addTask {
+                    (index, try ScenarioRun(files[one.file], seed: one.seed, signals: signals, baselines: judges))
+                }
+            }
+            for _ in 0..<jobs { start() }
+            while let (index, run) = try await group.next() {
+                runs[index] = run
+                start()
+            }
+        }
+        let done = runs.compactMap { $0 }
+        let report = ScoreReport(done, files: files.map { ($0.name, $0.file) }, judges: judges.map(\.rawValue))
+        Output.text(
+            try json ? report.json(withRuns: !score) : score ? report.table() : report.list())
+    }
+}
