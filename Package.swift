@@ -83,6 +83,9 @@ let package = Package(
         // Tests
         .target(name: "TestSupport", dependencies: ["Series"], path: "Tests/TestSupport"),
         .testTarget(name: "SeriesTests", dependencies: ["Series"]),
+        .testTarget(
+            name: "SimulatorTests",
+            dependencies: ["Simulator", "Comparison", "Cluster", "Series", "StrictYAML", "TestSupport"]),
         .testTarget(name: "StatisticsTests", dependencies: ["Statistics", "TestSupport"]),
         .testTarget(name: "ExpositionTests", dependencies: ["Exposition", "Recording", "Series", "TestSupport"]),
         .testTarget(name: "StorageTests", dependencies: ["Storage", "Series", "TestSupport", grdb]),
@@ -131,10 +134,11 @@ if Context.environment["UPGRADE_WATCH_BENCHMARKS"] != nil {
         .executableTarget(
             name: "benchmarks",
             dependencies: [
-                "Cluster", "Exposition", "Fetch", "LogWatch", "PromQL", "Recording", "Scrape", "Series", "Storage",
+                "Cluster", "Comparison", "Exposition", "Fetch", "LogWatch", "PromQL", "Recording", "Scrape", "Series",
+                "Storage",
                 "TestSupport", logging,
             ],
-            path: "Benchmarks"))
+            path: "Benchmarks", exclude: ["SoakBench"]))
 }
 
 for target in package.targets where target.type != .system {

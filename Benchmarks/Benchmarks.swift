@@ -17,6 +17,10 @@ enum Benchmarks {
             try await ClusterBenchmark.run(row: row)
             return
         }
+        if CommandLine.arguments.contains("judgement") {
+            try JudgementBenchmark.run(row: row)
+            return
+        }
         let root = FileManager.default.currentDirectoryPath
         var player = try RecordingPlayer(directory: root + "/demo/recording")
         var bodies: [[UInt8]] = []
@@ -35,6 +39,7 @@ enum Benchmarks {
         try blocks()
         try query()
         try logRules(lines, root: root)
+        try JudgementBenchmark.run(row: row)
         try await ClusterBenchmark.run(row: row)
     }
 

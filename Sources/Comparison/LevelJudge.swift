@@ -109,8 +109,9 @@ struct LevelJudge {
         }
     }
 
-    /// Quantiles of the buckets that are there on both sides: a finer bucket alone moves them. Where there are none, as
-    /// for what was a summary before, the means.
+    /// Quantiles of the buckets that are there on both sides: a finer bucket alone moves them.
+    ///
+    /// Where there are none, as for what was a summary before, the means.
     private func quantiles(_ q: Double, _ cells: [SignalTable.Cell]) -> [Double] {
         var buckets: [(bound: Double, sums: [Float])] = []
         for cell in cells {

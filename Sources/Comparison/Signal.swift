@@ -77,7 +77,9 @@ package struct Signal: Sendable {
     package var severity: Severity
     package var window: Window
     /// A split with as many events an hour in the baseline was in trouble before, whatever the rate does now; nil: no
-    /// such rule. A baseline shorter than an hour counts as one.
+    /// such rule.
+    ///
+    /// A baseline shorter than an hour counts as one.
     package var preexistingEvents: Double?
     /// What tells whether the data is there; nil: the metric itself.
     package var presentWhen: Selection?

@@ -14,8 +14,9 @@ struct SignalTable: Sendable {
         var unit: Int
         /// Events of a count; the sum of a level's values or of its counter's increases.
         var sums: [Float] = []
-        /// The exposure of a ratio; of a level how many values there are or what its mean is taken over. Empty for
-        /// events in time, whose exposure is ``WatchedTime``.
+        /// The exposure of a ratio; of a level how many values there are or what its mean is taken over.
+        ///
+        /// Empty for events in time, whose exposure is ``WatchedTime``.
         var weights: [Float] = []
         /// When it had its first and its last sample.
         var firstMs: Int64 = .max

@@ -1,0 +1,140 @@
+import Cluster
+import Comparison
+import Foundation
+import Series
+
+/// One evaluation of a running comparison, from 50 to 10,000 nodes with 50 series each: time, and memory of what it
+/// keeps.
+enum JudgementBenchmark {
+    static let sizes = [50, 500, 5000, 10_000]
+    private static let hourMs: Int64 = 3_600_000
+
+    static func run(row: (String, String) -> Void) throws {
+        let path = FileManager.default.currentDirectoryPath + "/config/signals.yaml"
+        let signals = try Signal.load(file: path)
+        for size in sizes {
+            let before = residentBytes()
+            // Days of history in few samples: what is kept depends on the time alone, and the rest is known by then.
+            let source = Fleet(nodes: size, intervalMs: 600_000)
+            let upgrade = source.upgrade
+            var tables = ComparisonTables()
+            func evaluate(_ atMs: Int64) throws -> Double {
+                let start = DispatchTime.now().uptimeNanoseconds
+                _ = try Comparison.assess(
+                    ComparisonInput(
+                        cluster: "fleet", source: source, upgrade: upgrade, nowMs: atMs, baselineMs: 72 * hourMs,
+                        soakMs: 24 * hourMs, signals: signals, ledger: [], accountsForMetrics: false,
+                        logEvidence: { _ in [] }), tables: &tables)
+                return Double(DispatchTime.now().uptimeNanoseconds - start) / 1e9
+            }
+            let endMs = upgrade.startedMs + 20 * hourMs
+            let first = try evaluate(endMs)
+            // A minute later, each series has one new sample.
+            source.intervalMs = 60_000
+            let next = try (1...3).map { try evaluate(endMs + Int64($0) * 60_000) }
+            let resident = residentBytes() - before
+            row(
+                "judgement, \(size) nodes",
+                String(
+                    format: "%d series: first %.1f s, next %.2f s, %.0f MB kept", size * Fleet.perNode,
+                    first, next.min() ?? 0, Double(resident) / 1e6))
+        }
+    }
+
+    private static func residentBytes() -> Int {
+        let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
+        return (text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) * 4096
+    }
+
+    /// Series of nodes that are made when they are asked for, so that the memory measured is the judgement's.
+    private final class Fleet: SeriesSource, @unchecked Sendable {
+        static let perNode = 50
+        let upgrade: Upgrade
+        /// The time between two samples.
+        var intervalMs: Int64
+        private let fromMs: Int64 = 1_767_571_200_000
+        private let nodes: Int
+        private var labels: [String: [(labels: Labels, perHour: Double, isGauge: Bool)]] = [:]
+
+        init(nodes: Int, intervalMs: Int64) {
+            self.nodes = nodes
+            self.intervalMs = intervalMs
+            let startMs = fromMs + 72 * hourMs
+            let steps = (0..<nodes).map { index in
+                UpgradeStep(
+                    atMs: startMs + Int64(index) * 2 * hourMs / Int64(nodes), component: "kubelet",
+                    instance: "node-\(index):10250", node: "node-\(index)", from: "v1.32.9", to: "v1.33.5",
+                    batch: 1 + 4 * index / nodes)
+            }
+            upgrade = Upgrade(
+                id: "fleet", from: "v1.32.9", to: "v1.33.5", startedMs: startMs,
+                finishedMs: steps[steps.count - 1].atMs, steps: steps, detectedBy: "metrics", rolledBackMs: nil)
+            for index in 0..<nodes { add(node: "node-\(index)") }
+        }
+
+        private func add(node: String) {
+            let base: Labels = ["job": "kubelet", "instance": "\(node):10250", "node": node]
+            func add(_ name: String, _ more: Labels, _ perHour: Double, isGauge: Bool = false) {
+                var all = base.merging(more)
+                all[Labels.metricName] = name
+                labels[name, default: []].append((all, perHour, isGauge))
+            }
+            add("up", [:], 1, isGauge: true)
+            add("upgrade_watch_node_ready", [:], 1, isGauge: true)
+            for kind in ["run_podsandbox", "pull_image", "list", "status", "start", "stop", "remove", "create"] {
+                add("kubelet_runtime_operations_total", ["operation_type": kind], 600)
+                add("kubelet_runtime_operations_errors_total", ["operation_type": kind], 1)
+            }
+            for name in ["kubelet_pleg_relist", "kubelet_pod_start"] {
+                add("\(name)_duration_seconds_count", [:], 3600)
+                add("\(name)_duration_seconds_sum", [:], 360)
+            }
+            for kind in ["mount", "unmount", "attach"] {
+                add("storage_operation_duration_seconds_count", ["operation_name": kind, "status": "success"], 30)
+                add("storage_operation_duration_seconds_sum", ["operation_name": kind, "status": "success"], 18)
+            }
+            for name in ["process_resident_memory_bytes", "go_goroutines", "process_open_fds"] {
+                add(name, [:], 1e8, isGauge: true)
+            }
+            add("process_cpu_seconds_total", [:], 100)
+            for workload in 0..<7 {
+                add(
+                    "upgrade_watch_container_exits_total",
+                    ["workload": "app-\(workload)", "namespace": "team", "cause": "application exit"], 0.05)
+                add("upgrade_watch_pod_container_restarts_total", ["pod": "app-\(workload)"], 0.05)
+            }
+            add("upgrade_watch_pod_evictions_total", ["cause": "taint"], 0.1)
+            for severity in ["info", "warning", "error", "fatal"] {
+                add("upgrade_watch_log_lines_total", ["component": "kubelet", "severity": severity], 10)
+            }
+        }
+
+        func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
+            guard let name = matchers.first(where: { $0.name == Labels.metricName }) else { return [] }
+            let first = max(self.fromMs, fromMs)
+            let start = (first + intervalMs - 1) / intervalMs * intervalMs
+            guard start <= throughMs else { return [] }
+            let times = Array(stride(from: start, through: throughMs, by: Int(intervalMs)))
+            var found: [SeriesSamples] = []
+            for (metric, list) in labels where name.accepts([Labels.metricName: metric]) {
+                for one in list where matchers.allSatisfy({ $0.accepts(one.labels) }) {
+                    // Noise that the time alone gives.
+                    let seed = Double(one.labels["node"].map { $0.count + Int($0.dropFirst(5))! } ?? 0)
+                    let values = times.map { atMs -> Double in
+                        let hours = Double(atMs - self.fromMs) / Double(hourMs)
+                        guard !one.isGauge else {
+                            return one.perHour == 1 ? 1 : one.perHour * (1 + 0.02 * sin(hours * 7 + seed))
+                        }
+                        return (one.perHour * (hours + 0.3 * sin(hours * 5 + seed)) + 1).rounded(.down)
+                    }
+                    found.append(SeriesSamples(labels: one.labels, timestampsMs: times, values: values))
+                }
+            }
+            return found
+        }
+
+        func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] { [] }
+        func metadata() throws -> [MetricMetadata] { [] }
+        func timeRange() throws -> ClosedRange<Int64>? { fromMs...(upgrade.startedMs + 30 * hourMs) }
+    }
+}

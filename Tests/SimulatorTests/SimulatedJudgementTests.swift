@@ -1,0 +1,181 @@
+import Cluster
+import Comparison
+import Foundation
+import Series
+import Simulator
+import TestSupport
+import Testing
+
+private let hour: Int64 = 3_600_000
+
+/// What the documentation says of the judgement, on small simulated clusters.
+@Suite struct SimulatedJudgementTests {
+    private static let signals = try? Signal.load(file: Shared.root + "/config/signals.yaml")
+
+    private func scenario(_ more: String = "") throws -> Scenario {
+        try Scenario.load(
+            text: """
+                pre: 24h
+                soak: 6h
+                topology: {nodes: 10, workloads: 4, control_planes: 1}
+                rollout: {batches: [0.3, 1], gap: 20m}
+                \(more)
+                """, file: "small.yaml")
+    }
+
+    private func assess(
+        _ cluster: SimulatedCluster, source: (any SeriesSource)? = nil, atMs: Int64, _ tables: inout ComparisonTables,
+        batch: Int? = nil
+    ) throws -> Assessment {
+        try Comparison.assess(
+            ComparisonInput(
+                cluster: "small", source: source ?? cluster.source, upgrade: cluster.upgrade(atMs: atMs), nowMs: atMs,
+                baselineMs: 24 * hour, soakMs: 6 * hour, signals: try #require(Self.signals), ledger: [],
+                accountsForMetrics: false, batch: batch, logEvidence: { _ in [] }), tables: &tables)
+    }
+
+    /// What a verdict is made of.
+    private func told(_ assessment: Assessment) -> [String] {
+        [assessment.verdict.rawValue] + assessment.reasons
+            + assessment.signals.map { "\($0.signal.name) \($0.status)" } + assessment.findings.map(\.summary)
+    }
+
+    private static let exits = "faults:\n- {kind: container_exits, add: 20}"
+
+    @Test func sameSeed_givesTheSameSeries_andAnotherGivesOthers() throws {
+        let scenario = try scenario(Self.exits)
+        let all: [LabelMatcher] = [.equal(Labels.metricName, "upgrade_watch_container_exits_total")]
+        let read = { (seed: UInt64) in
+            try SimulatedCluster(scenario, seed: seed).source.select(all, fromMs: .min, throughMs: .max - 1)
+        }
+        #expect(try read(7) == read(7))
+        #expect(try read(7) != read(8))
+    }
+
+    /// What a service has read bit by bit is what a report reads at once.
+    @Test func batch_isTheSameAsStreaming() throws {
+        let cluster = SimulatedCluster(try scenario(Self.exits), seed: 3)
+        var streamed = ComparisonTables()
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        var atMs = cluster.upgradeMs + 60_000
+        while atMs < cluster.endMs {
+            _ = try assess(cluster, atMs: atMs, &streamed)
+            atMs += Int64.random(in: 30_000...3_000_000, using: &random)
+        }
+        let inSteps = try assess(cluster, atMs: cluster.endMs, &streamed)
+        var fresh = ComparisonTables()
+        let atOnce = try assess(cluster, atMs: cluster.endMs, &fresh)
+        #expect(told(inSteps) == told(atOnce), "seed \(seed)")
+        #expect(atOnce.verdict == .fail)
+    }
+
+    /// The samples of another source, some left out or changed.
+    private struct ChangedSource: SeriesSource {
+        var base: any SeriesSource
+        var change: @Sendable (SeriesSamples) -> SeriesSamples
+
+        func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
+            // Changes look at whole series: where a counter begins anew must not depend on who asks.
+            try base.select(matchers, fromMs: .min / 2, throughMs: .max / 2).map(change).compactMap { series in
+                let kept = series.timestampsMs.indices.filter {
+                    series.timestampsMs[$0] >= fromMs && series.timestampsMs[$0] <= throughMs
+                }
+                return kept.isEmpty
+                    ? nil
+                    : SeriesSamples(
+                        labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
+                        values: kept.map { series.values[$0] })
+            }
+        }
+        func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
+            try base.labels(matchers, fromMs: fromMs, throughMs: throughMs)
+        }
+        func metadata() throws -> [MetricMetadata] { [] }
+        func timeRange() throws -> ClosedRange<Int64>? { try base.timeRange() }
+    }
+
+    private static let counters: Set<String> = [
+        "upgrade_watch_container_exits_total", "upgrade_watch_pod_evictions_total", "kubelet_runtime_operations_total",
+        "kubelet_runtime_operations_errors_total", "apiserver_request_total",
+    ]
+
+    /// A counter that begins anew at any time counts the same, but for what comes between a reset and the scrape before.
+    @Test func resets_changeNothing() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        for (more, verdict) in [("", Verdict.pass), (Self.exits, .fail)] {
+            let cluster = SimulatedCluster(try scenario(more), seed: 5)
+            let changed = ChangedSource(base: cluster.source) { series in
+                guard Self.counters.contains(series.labels.name) else { return series }
+                var random = SeededRandom(seed: seed ^ UInt64(series.timestampsMs.count))
+                let reset = Int.random(in: 0..<max(1, series.values.count), using: &random)
+                let lost = reset > 0 ? series.values[reset - 1] : 0
+                var result = series
+                for index in result.values.indices where index >= reset { result.values[index] -= lost }
+                return result
+            }
+            var tables = ComparisonTables()
+            let plain = try assess(cluster, atMs: cluster.endMs, &tables)
+            var others = ComparisonTables()
+            let reset = try assess(cluster, source: changed, atMs: cluster.endMs, &others)
+            #expect(told(plain).first == told(reset).first, "seed \(seed)")
+            #expect((plain.verdict == .fail) == (verdict == .fail))
+        }
+    }
+
+    /// Every second or third scrape tells the same.
+    @Test func scrapeInterval_changesNoVerdict() throws {
+        for more in ["", Self.exits] {
+            let cluster = SimulatedCluster(try scenario(more + "\nscrape_interval: 30s"), seed: 11)
+            var verdicts: [Bool] = []
+            for every in [1, 2, 4] {
+                let thinned = ChangedSource(base: cluster.source) { series in
+                    let kept = series.timestampsMs.indices.filter { $0 % every == 0 }
+                    return SeriesSamples(
+                        labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
+                        values: kept.map { series.values[$0] })
+                }
+                var tables = ComparisonTables()
+                let assessment = try assess(cluster, source: thinned, atMs: cluster.endMs, &tables)
+                verdicts.append(assessment.verdict == .fail)
+            }
+            #expect(verdicts == [Bool](repeating: !more.isEmpty, count: 3))
+        }
+    }
+
+    /// Pods get other names with each roll-out; what is compared are workloads and nodes.
+    @Test func podNames_changeNothing() throws {
+        let cluster = SimulatedCluster(try scenario(Self.exits), seed: 13)
+        let renamed = ChangedSource(base: cluster.source) { series in
+            guard Self.counters.contains(series.labels.name) else { return series }
+            var result = series
+            result.labels["pod"] = "app-\(series.timestampsMs.count)-x7k2p"
+            return result
+        }
+        var tables = ComparisonTables()
+        var others = ComparisonTables()
+        #expect(
+            try told(assess(cluster, atMs: cluster.endMs, &tables))
+                == told(assess(cluster, source: renamed, atMs: cluster.endMs, &others)))
+    }
+
+    /// A verdict for the first batch while the second still waits.
+    @Test func batches_haveVerdictsOfTheirOwn() throws {
+        let bad = SimulatedCluster(
+            try scenario("faults:\n- {kind: container_exits, add: 20, where: {batches: [3]}}"), seed: 2)
+        var tables = ComparisonTables()
+        #expect(try assess(bad, atMs: bad.endMs, &tables, batch: 2).verdict != .fail)
+        let third = try assess(bad, atMs: bad.endMs, &tables, batch: 3)
+        #expect(third.verdict == .fail)
+        #expect(third.findings.first?.scope.batch == 3)
+        let node = try #require(bad.upgrade.steps.first { $0.batch == 3 })
+        let soFar = try assess(bad, atMs: node.atMs - 60_000, &tables, batch: 2)
+        #expect(soFar.phase == .upgrading && soFar.verdict != .fail)
+    }
+
+    @Test func blindness_isNoPass() throws {
+        let cluster = SimulatedCluster(try scenario("nuisances:\n- {kind: blind, job: kubelet}"), seed: 4)
+        var tables = ComparisonTables()
+        #expect(try assess(cluster, atMs: cluster.endMs, &tables).verdict == .blind)
+    }
+}
