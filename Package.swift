@@ -51,7 +51,7 @@ let package = Package(
         // Level 5
         .target(
             name: "Simulator",
-            dependencies: ["Series", "PromQL", "Cluster", "Comparison", "Statistics", "StrictYAML"]),
+            dependencies: ["Series", "PromQL", "Cluster", "Comparison", "Statistics", "StrictYAML", "CZstd"]),
         .target(name: "Report", dependencies: ["Series", "Cluster", "Comparison", "Statistics"]),
         // Level 6
         .target(

@@ -119,7 +119,7 @@ enum JudgementBenchmark {
             for (metric, list) in labels where name.accepts([Labels.metricName: metric]) {
                 for one in list where matchers.allSatisfy({ $0.accepts(one.labels) }) {
                     // Noise that the time alone gives.
-                    let seed = Double(one.labels["node"].map { $0.count + Int($0.dropFirst(5))! } ?? 0)
+                    let seed = Double(one.labels["node"].map { $0.count + (Int($0.dropFirst(5)) ?? 0) } ?? 0)
                     let values = times.map { atMs -> Double in
                         let hours = Double(atMs - self.fromMs) / Double(hourMs)
                         guard !one.isGauge else {

@@ -33,6 +33,9 @@ struct SimulateCommand: AsyncParsableCommand {
     @Flag(help: "Judge with the baselines as well, and score them beside.")
     var baselines = false
 
+    @Option(help: "Write the first scenario's first seed as a recording into this directory, instead of judging.")
+    var writeRecording: String?
+
     @Option(help: "A file of signals to judge by. Default: the built-in ones.")
     var signals: String?
 
@@ -62,6 +65,14 @@ struct SimulateCommand: AsyncParsableCommand {
             )
         }
         let seeds = SimulateCommand.range(seeds) ?? 1...1
+        if let directory = writeRecording {
+            guard let file = files.first else { return }
+            try await reporting {
+                guard try RecordingWriter.isFree(directory) else { throw DirectoryInUse(path: directory) }
+                try RecordingWriter.write(SimulatedCluster(file, seed: seeds.lowerBound), to: directory)
+            }
+            return
+        }
         let work = files.indices.flatMap { file in seeds.map { (file: file, seed: $0) } }
         let judges = baselines ? Baseline.allCases : []
         var runs = [ScenarioRun?](repeating: nil, count: work.count)
@@ -86,4 +97,11 @@ struct SimulateCommand: AsyncParsableCommand {
         Output.text(
             try json ? report.json(withRuns: !score) : score ? report.table() : report.list())
     }
+}
+
+/// A directory that would be written over.
+private struct DirectoryInUse: Error, CustomStringConvertible {
+    var path: String
+
+    var description: String { "\(path): the directory is not empty; name another, or remove what is there" }
 }

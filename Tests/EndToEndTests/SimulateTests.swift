@@ -1,0 +1,71 @@
+import Foundation
+import TestSupport
+import Testing
+
+/// `upgrade-watch simulate` as its users run it.
+@Suite struct SimulateTests {
+    private static let scenario = """
+        about: containers end much more often on upgraded nodes
+        pre: 3h
+        soak: 2h
+        topology: {nodes: 8, workloads: 4, control_planes: 1}
+        rollout: {batches: [0.5, 1], gap: 20m}
+        faults:
+        - {kind: container_exits, add: 20}
+        """
+
+    @Test func sameSeed_givesTheSameBytes_andEveryFigure() throws {
+        let directory = TemporaryDirectory()
+        let file = try directory.write("exits.yaml", Self.scenario)
+        let arguments = ["simulate", file, "--seeds", "3..4", "--score", "--json", "--baselines"]
+        let first = try Binary.run(arguments, in: directory)
+        #expect(first.code == 0)
+        #expect(try Binary.run(arguments + ["--jobs", "1"], in: directory).output == first.output)
+        let json = try #require(JSONSerialization.jsonObject(with: Data(first.output.utf8)) as? [String: Any])
+        #expect(json["faults"] as? Int == 2)
+        #expect(json["recall"] as? Double == 1 && json["precision"] as? Double == 1)
+        #expect(json["component_top1"] as? Double == 1)
+        #expect((json["files"] as? [[String: Any]])?.first?["name"] as? String == "exits")
+        let baselines = try #require(json["baselines"] as? [String: Any])
+        #expect(baselines.keys.sorted() == ["five_percent", "kayenta", "ks", "thresholds"])
+    }
+
+    /// The way through expositions, logs and objects comes to the same verdict as that through samples.
+    @Test func recording_isReplayedToTheSameVerdict() throws {
+        let directory = TemporaryDirectory()
+        let file = try directory.write("exits.yaml", Self.scenario)
+        let recorded = try Binary.run(
+            ["simulate", file, "--write-recording", directory.path + "/recording"], in: directory)
+        #expect(recorded.code == 0, "\(recorded.errors)")
+        let again = try Binary.run(
+            ["simulate", file, "--write-recording", directory.path + "/recording"], in: directory)
+        #expect(again.code != 0 && again.errors.contains("/recording: the directory is not empty"))
+        let replayed = try Binary.run(
+            ["replay", directory.path + "/recording", "--store", directory.path + "/store"], in: directory)
+        #expect(replayed.code == 0, "\(replayed.errors)")
+        let report = try Binary.run(
+            ["report", "--store", directory.path + "/store", "--format", "json"], in: directory)
+        #expect(report.code == 1)
+        let json = try #require(JSONSerialization.jsonObject(with: Data(report.output.utf8)) as? [String: Any])
+        let upgrade = try #require(json["upgrade"] as? [String: Any])
+        #expect((upgrade["steps"] as? [Any])?.count == 11)
+        let failing = try #require(json["findings"] as? [[String: Any]]).filter {
+            $0["severity"] as? String == "critical"
+        }
+        #expect(!failing.isEmpty && failing.allSatisfy { $0["signal"] as? String == "container_exits" })
+        // One batch was well, as far as it goes; both were not.
+        #expect(
+            try Binary.run(["report", "--store", directory.path + "/store", "--batch", "2"], in: directory).code == 1)
+        let unknown = try Binary.run(["report", "--store", directory.path + "/store", "--batch", "9"], in: directory)
+        #expect(unknown.code != 0 && unknown.errors.contains("the upgrade has no batch 9 so far; it has 1, 2, 3"))
+    }
+
+    @Test func faultsOfAScenario_areToldByLineAndColumn() throws {
+        let directory = TemporaryDirectory()
+        let file = try directory.write("bad.yaml", "faults:\n- {kind: nonsense, ratio: 2}\n")
+        let bad = try Binary.run(["simulate", file], in: directory)
+        #expect(bad.code == 65)
+        #expect(bad.errors.contains("bad.yaml:2:10: unknown process \"nonsense\""))
+        #expect(try Binary.run(["simulate", file, "--seeds", "3..x"], in: directory).code == 64)
+    }
+}
