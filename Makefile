@@ -6,7 +6,7 @@ BIN = .build/release
 PACKAGES = libcurl4-openssl-dev libpcre2-dev libsqlite3-dev libzstd-dev openssl
 S ?= 60
 
-.PHONY: deps build demo test test-slow check fmt bench fuzz coverage docs clean
+.PHONY: soakbench deps build demo test test-slow check fmt bench fuzz coverage docs clean
 
 # Installs what is missing; says nothing when nothing is.
 deps:
@@ -48,6 +48,11 @@ fmt:
 
 bench: deps
 	UPGRADE_WATCH_BENCHMARKS=1 $(SWIFT) run -c release --scratch-path .build-bench benchmarks
+
+# The table of results in docs/soakbench.md, for all scenarios; SEEDS=1..5 for a quick one.
+SEEDS ?= 201..220
+soakbench: build
+	$(BIN)/upgrade-watch simulate Benchmarks/SoakBench/*.yaml --seeds $(SEEDS) --score --baselines
 
 # make fuzz T=FuzzExposition S=60: one target for some seconds; without T, all of them.
 fuzz: deps

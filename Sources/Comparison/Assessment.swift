@@ -212,6 +212,27 @@ package struct Coverage: Sendable {
     package var missing: [String] = []
 }
 
+/// How good the time before the first step is to compare with: it is frozen there.
+package struct BaselineQuality: Sendable, Equatable {
+    package var fromMs: Int64
+    package var throughMs: Int64
+    package var scrapesDue: Int
+    package var scrapesOK: Int
+    /// The names of the alerts that fired within it: what was wrong then is taken for normal.
+    package var firedAlerts: [String]
+}
+
+/// A verdict since a time, as it was stored when it came.
+package struct StoredVerdict: Sendable, Equatable {
+    package var atMs: Int64
+    package var verdict: Verdict
+
+    package init(atMs: Int64, verdict: Verdict) {
+        self.atMs = atMs
+        self.verdict = verdict
+    }
+}
+
 /// All that is known of an upgrade at one time: what reports, alerts, the page and the API show.
 package struct Assessment: Sendable {
     package var cluster: String
@@ -227,4 +248,8 @@ package struct Assessment: Sendable {
     package var findings: [Finding]
     package var ledger: LedgerSummary
     package var coverage: Coverage
+    /// nil: no upgrade was seen, or nobody asked.
+    package var baseline: BaselineQuality?
+    /// The verdicts that were stored while it was watched, oldest first.
+    package var history: [StoredVerdict] = []
 }

@@ -98,6 +98,7 @@ package enum Comparison {
         if input.accountsForMetrics {
             assessment.coverage = try Coverage.measure(
                 input.source, fromMs: windows.baseline.fromMs, throughMs: windows.nowMs)
+            assessment.baseline = try BaselineQuality(input.source, windows.baseline)
         }
         var compared = input
         let continuity = UpgradePath(upgrade).map { MetricContinuity(path: $0) }

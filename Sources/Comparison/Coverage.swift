@@ -57,3 +57,15 @@ extension Coverage {
         return missing
     }
 }
+
+extension BaselineQuality {
+    init(_ source: any SeriesSource, _ span: TimeSpan) throws {
+        let coverage = try Coverage.measure(source, fromMs: span.fromMs, throughMs: span.throughMs)
+        let fired = try source.select(
+            [.equal(Labels.metricName, "ALERTS"), .equal("alertstate", "firing")], fromMs: span.fromMs,
+            throughMs: span.throughMs)
+        self.init(
+            fromMs: span.fromMs, throughMs: span.throughMs, scrapesDue: coverage.scrapesDue,
+            scrapesOK: coverage.scrapesOK, firedAlerts: Set(fired.compactMap { $0.labels["alertname"] }).sorted())
+    }
+}

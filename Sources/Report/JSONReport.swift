@@ -139,6 +139,18 @@ package struct JSONReport: Encodable, Sendable {
         var missing: [String]
     }
 
+    struct BaselinePart: Encodable {
+        var from: String
+        var to: String
+        var scrapesDue: Int
+        var scrapesOk: Int
+        var firedAlerts: [String]
+    }
+    struct HistoryPart: Encodable {
+        var at: String
+        var verdict: String
+    }
+
     let schema = "upgrade-watch/report/v1"
     let cluster: String
     let generatedAt: String
@@ -149,6 +161,8 @@ package struct JSONReport: Encodable, Sendable {
     let findings: [FindingPart]
     let ledger: LedgerPart
     let coverage: CoveragePart
+    @Null var baseline: BaselinePart?
+    let history: [HistoryPart]
 
     package init(_ assessment: Assessment) {
         cluster = assessment.cluster
@@ -175,6 +189,15 @@ package struct JSONReport: Encodable, Sendable {
                     instance: $0.instance, from: TimeFormat.rfc3339(ms: $0.fromMs),
                     to: TimeFormat.rfc3339(ms: $0.throughMs))
             }, missing: assessment.coverage.missing)
+        let baseline = assessment.baseline.map { baseline in
+            BaselinePart(
+                from: TimeFormat.rfc3339(ms: baseline.fromMs), to: TimeFormat.rfc3339(ms: baseline.throughMs),
+                scrapesDue: baseline.scrapesDue, scrapesOk: baseline.scrapesOK, firedAlerts: baseline.firedAlerts)
+        }
+        _baseline = Null(wrappedValue: baseline)
+        history = assessment.history.map {
+            HistoryPart(at: TimeFormat.rfc3339(ms: $0.atMs), verdict: $0.verdict.rawValue)
+        }
     }
 
     private static let maxEntries = 10_000

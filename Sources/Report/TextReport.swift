@@ -137,6 +137,19 @@ package enum TextReport {
         page.line(
             "\(coverage.targets) targets, \(coverage.scrapesOK) of \(coverage.scrapesDue) scrapes, "
                 + "\(coverage.gaps.count) gaps.")
+        if let baseline = assessment.baseline {
+            let length = TimeFormat.duration(ms: (baseline.throughMs - baseline.fromMs) / 1000 * 1000)
+            let alerts = baseline.firedAlerts.isEmpty ? "no alert" : baseline.firedAlerts.joined(separator: ", ")
+            page.line(
+                "Compared with the \(length) before: \(baseline.scrapesOK) of \(baseline.scrapesDue) scrapes, "
+                    + "\(alerts) fired.")
+        }
+        if !assessment.history.isEmpty {
+            let told = assessment.history.suffix(12).map {
+                "\($0.verdict.rawValue) since \(TimeFormat.rfc3339(ms: $0.atMs / 1000 * 1000))"
+            }
+            page.line("Verdicts so far: \(told.joined(separator: ", ")).")
+        }
         for gap in coverage.gaps.prefix(10) {
             page.item("\(gap.instance): \(TimeFormat.clock(ms: gap.fromMs)) to \(TimeFormat.clock(ms: gap.throughMs))")
         }

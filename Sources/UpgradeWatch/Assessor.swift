@@ -26,7 +26,7 @@ package struct Assessor: Sendable {
         tables: inout ComparisonTables
     ) throws -> Assessment {
         let state = self.state
-        return try Comparison.assess(
+        var assessment = try Comparison.assess(
             ComparisonInput(
                 cluster: cluster, source: source, upgrade: upgrade, nowMs: atMs, baselineMs: upgradeConfig.baselineMs,
                 soakMs: upgradeConfig.soakMs, signals: signals,
@@ -35,6 +35,8 @@ package struct Assessor: Sendable {
                 logEvidence: { matchers in
                     try state.logs.evidence(matchers).map { ($0.labels, Assessor.evidence($0.labels, $0.evidence)) }
                 }), tables: &tables)
+        if let upgrade { assessment.history = try state.verdicts(upgrade: upgrade.id, throughMs: atMs) }
+        return assessment
     }
 
     private static func evidence(_ labels: Labels, _ lines: LogEvidence) -> Evidence {

@@ -1,5 +1,6 @@
 import Alerting
 import Cluster
+import Comparison
 import Foundation
 import GRDB
 import LogWatch
@@ -57,6 +58,37 @@ package struct StateDatabase: Sendable {
     private static func registerMigrations(_ migrator: inout DatabaseMigrator) {
         migrator.registerMigration("settings-1") { db in
             try db.execute(sql: "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+        }
+        migrator.registerMigration("verdicts-1") { db in
+            try db.execute(
+                sql: """
+                    CREATE TABLE verdicts (
+                        upgrade TEXT NOT NULL, at_ms INTEGER NOT NULL, verdict TEXT NOT NULL, report TEXT NOT NULL,
+                        PRIMARY KEY (upgrade, at_ms)
+                    ) WITHOUT ROWID
+                    """)
+        }
+    }
+
+    /// Keeps a verdict with the report that holds its evidence, as JSON.
+    func add(_ verdict: StoredVerdict, upgrade: String, report: String) throws {
+        try database.write {
+            try $0.execute(
+                sql: "INSERT OR REPLACE INTO verdicts (upgrade, at_ms, verdict, report) VALUES (?, ?, ?, ?)",
+                arguments: [upgrade, verdict.atMs, verdict.verdict.rawValue, report])
+        }
+    }
+
+    /// The verdicts of an upgrade up to a time, oldest first; a store of an older version has none.
+    func verdicts(upgrade: String, throughMs: Int64) throws -> [StoredVerdict] {
+        try database.read { db in
+            guard try db.tableExists("verdicts") else { return [] }
+            return try Row.fetchAll(
+                db, sql: "SELECT at_ms, verdict FROM verdicts WHERE upgrade = ? AND at_ms <= ? ORDER BY at_ms",
+                arguments: [upgrade, throughMs]
+            ).compactMap { row in
+                Verdict(rawValue: row["verdict"]).map { StoredVerdict(atMs: row["at_ms"], verdict: $0) }
+            }
         }
     }
 

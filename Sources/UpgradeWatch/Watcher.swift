@@ -5,6 +5,7 @@ import Foundation
 import LogWatch
 import Logging
 import PromQL
+import Report
 import Series
 import Storage
 
@@ -229,6 +230,13 @@ package actor Watcher {
         lastComparedMs = atMs
         let assessment = try assessor.assess(upgrade, atMs: atMs, accountsForMetrics: false, tables: &tables)
         findingAlerts.update(assessment, atMs: atMs)
+        if assessment.history.last?.verdict != assessment.verdict {
+            // With its whole evidence: what was there at this time may have passed when somebody asks.
+            let whole = try assessor.assess(upgrade, atMs: atMs, tables: &tables)
+            try state.add(
+                StoredVerdict(atMs: atMs, verdict: whole.verdict), upgrade: upgrade.id,
+                report: try JSONReport(whole).text())
+        }
         counters.comparisons += 1
         try state.set("finding_alerts", String(decoding: JSONEncoder().encode(findingAlerts), as: UTF8.self))
     }

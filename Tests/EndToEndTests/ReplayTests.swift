@@ -117,8 +117,14 @@ import Testing
         #expect(
             Set(report.keys) == [
                 "schema", "cluster", "generated_at", "upgrade", "verdict", "reasons", "signals", "findings", "ledger",
-                "coverage",
+                "coverage", "baseline", "history",
             ])
+        let baseline = try #require(report["baseline"] as? [String: Any])
+        #expect(Set(baseline.keys) == ["from", "to", "scrapes_due", "scrapes_ok", "fired_alerts"])
+        #expect((baseline["scrapes_due"] as? Int ?? 0) > 500)
+        // As it was told while the replay went on: not known at first, and worse once the clients were refused.
+        let history = try #require(report["history"] as? [[String: String]]).compactMap { $0["verdict"] }
+        #expect(history.first != "FAIL" && history.last == "FAIL")
         #expect(report["schema"] as? String == "upgrade-watch/report/v1")
         #expect(report["verdict"] as? String == "FAIL")
         let signal = try #require((report["signals"] as? [[String: Any]])?.first)
