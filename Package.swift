@@ -119,7 +119,7 @@ let package = Package(
 if Context.environment["UPGRADE_WATCH_FUZZ"] != nil {
     let targets: [(String, [Target.Dependency])] = [
         ("FuzzExposition", ["Exposition"]), ("FuzzBlock", ["Storage"]), ("FuzzPromQL", ["PromQL", "Series"]),
-        ("FuzzConfig", ["Alerting", "Comparison", "LogWatch", "Series", "StrictYAML"]),
+        ("FuzzConfig", ["Alerting", "Comparison", "LogWatch", "Series", "Simulator", "StrictYAML"]),
         ("FuzzLogLine", ["Cluster", "LogWatch", "Series"]),
     ]
     for (name, dependencies) in targets {

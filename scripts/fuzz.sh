@@ -15,7 +15,7 @@ for target in "${targets[@]}"; do
     case $target in
     FuzzExposition) printf 'a{b="c",d="\\"e"} 1.5e3 1000\n# TYPE a counter\nx +Inf\n# EOF\n' >"$corpus/seed" ;;
     FuzzPromQL) printf 'sum by (x) (rate(a[5m] offset 1m)) / on (x) group_left a @ end() > bool 0.5 or absent(b)' >"$corpus/seed" ;;
-    FuzzConfig) cp alerts/*.yaml config/signals.yaml config/log-rules.yaml "$corpus/" ;;
+    FuzzConfig) cp alerts/*.yaml config/signals.yaml config/log-rules.yaml Benchmarks/SoakBench/nuisance-*.yaml "$corpus/" ;;
     FuzzLogLine)
         printf 'E1123 16:17:57.864976    1488 controller.go:256] "msg" key="value"' >"$corpus/klog"
         printf '{"t":1,"watch":{"type":"ADDED","object":{"metadata":{"name":"a"},"status":{"containerStatuses":[]}}}}' >"$corpus/pod"

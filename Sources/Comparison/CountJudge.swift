@@ -35,8 +35,6 @@ struct Outcome {
     /// The units that have most of what is too much, if they are few among many.
     var units: [String] = []
     var timeline: [(atMs: Int64, value: Double)] = []
-    /// What else happened at the time that may be the reason.
-    var confounder: String?
 }
 
 /// Judges counts of events: those that went over against those that did not yet, else against history.

@@ -171,9 +171,6 @@ struct LevelJudge {
                 isBeyond
                 ? "the load is beyond all that was seen before the upgrade: the level can't be compared"
                 : "nothing was measured since"
-            if isBeyond {
-                outcome.confounder = "the load is more than \(LevelJudge.loadRange) times its highest before"
-            }
             return outcome
         }
         let floor = floor(level)

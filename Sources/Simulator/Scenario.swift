@@ -200,8 +200,8 @@ package struct Scenario: Sendable {
                 value.report("batches are rising parts of all nodes, as in [0.05, 0.5, 1]")
             }
         }
-        rollOut.gapMs = fields.durationMs("gap") ?? rollOut.gapMs
-        rollOut.batchMs = fields.durationMs("batch_duration") ?? rollOut.batchMs
+        rollOut.gapMs = Scenario.duration(&fields, "gap") ?? rollOut.gapMs
+        rollOut.batchMs = Scenario.duration(&fields, "batch_duration") ?? rollOut.batchMs
         if let value = fields.take("order"), let text = value.string {
             if let order = Order(rawValue: text) {
                 rollOut.order = order
@@ -210,9 +210,9 @@ package struct Scenario: Sendable {
             }
         }
         rollOut.pauseAfter = fields.int("pause_after")
-        rollOut.pauseMs = fields.durationMs("pause") ?? rollOut.pauseMs
+        rollOut.pauseMs = Scenario.duration(&fields, "pause") ?? rollOut.pauseMs
         rollOut.rollbackAfter = fields.int("rollback_after")
-        rollOut.rollbackMs = fields.durationMs("rollback_delay") ?? rollOut.rollbackMs
+        rollOut.rollbackMs = Scenario.duration(&fields, "rollback_delay") ?? rollOut.rollbackMs
         if !rollOut.includesControlPlane, rollOut.batches.isEmpty {
             fields.value.report("nothing is upgraded: neither the control plane nor any batch")
         }
@@ -221,17 +221,17 @@ package struct Scenario: Sendable {
     private mutating func readNuisance(_ value: YAMLValue) {
         value.fields { fields in
             let kind = fields.required("kind")
-            let since = fields.durationMs("at")
+            let since = Scenario.duration(&fields, "at")
             let at = since ?? 0
             switch kind?.string {
             case "traffic":
                 disturbances.append(
                     .traffic(
                         factor: fields.double("factor") ?? 2, atMs: at,
-                        durationMs: fields.durationMs("duration") ?? 365 * 86_400_000))
+                        durationMs: Scenario.duration(&fields, "duration") ?? 365 * 86_400_000))
             case "scrape_gaps": disturbances.append(.scrapeGaps(share: Scenario.part(&fields, "share") ?? 0.05))
             case "counter_resets": disturbances.append(.counterResets(perDay: fields.double("per_day") ?? 2))
-            case "clock_skew": disturbances.append(.clockSkew(ms: fields.durationMs("by") ?? 30_000))
+            case "clock_skew": disturbances.append(.clockSkew(ms: Scenario.duration(&fields, "by") ?? 30_000))
             case "churn": disturbances.append(.churn(share: Scenario.part(&fields, "share") ?? 0.5, atMs: at))
             case "bucket_change": disturbances.append(.bucketChange)
             case "blind": disturbances.append(.blind(job: fields.string("job") ?? "kubelet"))
@@ -250,7 +250,7 @@ package struct Scenario: Sendable {
 
     private static func effect(_ fields: inout YAMLFields, _ value: YAMLValue) -> Effect? {
         guard let process = process(&fields, "kind") else { return nil }
-        let at = fields.durationMs("at")
+        let at = Scenario.duration(&fields, "at")
         let effect = effect(&fields, process: process, atMs: at)
         if effect.ratio == 1, effect.add == 0, effect.growth == 0 {
             value.report("the fault changes nothing: give it a ratio, add or growth")
@@ -272,9 +272,9 @@ package struct Scenario: Sendable {
         effect.ratio = fields.double("ratio") ?? 1
         effect.add = fields.double("add") ?? 0
         effect.growth = fields.double("growth") ?? 0
-        effect.delayMs = fields.durationMs("delay") ?? 0
+        effect.delayMs = Scenario.duration(&fields, "delay") ?? 0
         effect.atMs = atMs
-        effect.durationMs = fields.durationMs("duration")
+        effect.durationMs = Scenario.duration(&fields, "duration")
         fields.take("where")?.fields { fields in
             effect.place.batches = fields.list("batches").compactMap(\.int)
             effect.place.zone = fields.int("zone")
@@ -287,8 +287,17 @@ package struct Scenario: Sendable {
 
     private static func positive(_ fields: inout YAMLFields, _ name: String) -> Int64? {
         guard let value = fields.take(name), let ms = value.durationMs else { return nil }
-        if ms <= 0 { value.report("\(name) must be longer than nothing") }
-        return max(1, ms)
+        if ms <= 0 || ms > longestMs { value.report("\(name) must be longer than nothing and at most 60d") }
+        return min(longestMs, max(1, ms))
+    }
+
+    /// No time of a scenario is longer.
+    private static let longestMs: Int64 = 60 * 86_400_000
+
+    private static func duration(_ fields: inout YAMLFields, _ name: String) -> Int64? {
+        guard let value = fields.take(name), let ms = value.durationMs else { return nil }
+        if ms > longestMs { value.report("\(name) must be at most 60d") }
+        return min(longestMs, ms)
     }
 
     private static func count(_ fields: inout YAMLFields, _ name: String, _ range: ClosedRange<Int>) -> Int? {
