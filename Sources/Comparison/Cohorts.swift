@@ -106,6 +106,28 @@ extension Cohorts {
     }
 }
 
+extension Cohorts {
+    /// Where a unit stands by bin.
+    struct Ranges {
+        /// It is a control in these; all where it does not go over.
+        var controls: Range<Int>
+        /// It is judged in these; between them it is on its way over and counts on no side.
+        var treated: Range<Int>
+    }
+
+    /// - Parameters:
+    ///   - count: how many bins are over.
+    ///   - batch: only this one is judged; nil: any.
+    func ranges(of unit: String, _ signal: Signal, _ bins: Bins, count: Int, batch: Int?) -> Ranges {
+        guard let change = change(of: unit) else { return Ranges(controls: 0..<count, treated: count..<count) }
+        let controls = max(0, min(count, bins.complete(atMs: change.firstMs - Comparison.guardMs)))
+        let isOther = batch.map { $0 != change.batch && change.batch != nil } ?? false
+        let from = isOther ? count : min(count, max(controls, bins.firstIndex(from: signal.treatedFromMs(change))))
+        let end = change.untilMs == .max ? count : min(count, bins.complete(atMs: change.untilMs))
+        return Ranges(controls: 0..<controls, treated: from..<max(from, end))
+    }
+}
+
 extension Signal {
     /// From when on a unit that went over is judged.
     func treatedFromMs(_ change: Cohorts.Change) -> Int64 {

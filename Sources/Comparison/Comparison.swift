@@ -60,7 +60,7 @@ package enum Comparison {
     static let aftermathMs: Int64 = 3_600_000
     /// The least part of the data that must be there since the upgrade.
     static let leastCoverage = 0.9
-    /// The confidence of all intervals, before it is divided among the splits of a signal.
+    /// The confidence of all intervals, before it is divided among signals and their splits.
     static let confidence = 0.99
 
     /// Assesses an upgrade from all that is stored.
@@ -180,8 +180,6 @@ struct TimeSpan: Sendable, Equatable {
     var throughMs: Int64
 
     var seconds: Double { Double(max(0, throughMs - fromMs)) / 1000 }
-
-    func contains(_ atMs: Int64) -> Bool { atMs > fromMs && atMs <= throughMs }
 }
 
 /// The stretches of time that are compared.

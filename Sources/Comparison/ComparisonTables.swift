@@ -23,6 +23,10 @@ package struct ComparisonTables: Sendable {
 
     /// The most bins of a node, for few nodes and for many: their memory is bounded, whatever the length of the time.
     private static let limits = [(nodes: 1000, bins: 1536), (nodes: 4000, bins: 768), (nodes: .max, bins: 512)]
+    /// How far before the first bin a counter's last value is looked for.
+    private static let silenceMs: Int64 = 600_000
+    /// How far back a call looks for samples that were not there yet when their time was read.
+    private static let latenessMs: Int64 = 60_000
     /// The most bins of what is pooled.
     private static let pooledLimit = 3072
 
@@ -51,12 +55,14 @@ package struct ComparisonTables: Sendable {
             indices = Dictionary(tables.indices.map { (tables[$0].signal.name, $0) }, uniquingKeysWith: { $1 })
             readThroughMs = nil
         }
-        let fromMs = readThroughMs.map { $0 - SignalTable.latenessMs } ?? watched.bins.fromMs - SignalTable.silenceMs
+        let fromMs =
+            readThroughMs.map { $0 - ComparisonTables.latenessMs }
+            ?? windows.baseline.fromMs - ComparisonTables.silenceMs
         guard windows.nowMs > readThroughMs ?? .min else { return }
         readThroughMs = windows.nowMs
         try watched.ingest(input.source, fromMs: fromMs, throughMs: windows.nowMs)
         for index in tables.indices {
-            try tables[index].ingest(input.source, watched: watched, throughMs: windows.nowMs)
+            try tables[index].ingest(input.source, watched: watched, fromMs: fromMs, throughMs: windows.nowMs)
         }
     }
 
@@ -116,7 +122,7 @@ extension ComparisonTables {
         let endMs = { (index: Int) in bins.startMs(index + 1) }
         if case .quantile = signal.kind {
             guard let baseline = key?.baseline else { return [] }
-            let time = JudgedTime(baseline: baseline, nowMs: nowMs, soakMs: 0, batch: nil, level: 0.01)
+            let time = JudgedTime(baseline: baseline, nowMs: nowMs, soakMs: 0, batch: nil)
             let cohorts = Cohorts(upgrade, component: signal.component, atMs: nowMs)
             return LevelJudge(table: table, cohorts: cohorts, time: time).judge(table.cells).timeline
         }

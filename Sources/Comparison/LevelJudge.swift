@@ -83,17 +83,10 @@ struct LevelJudge {
             seen += 1
         }
         guard seen >= 3 else { return nil }
-        var unit = Unit(
-            name: name, values: values, level: sum / seen, controls: 0..<count, treated: count..<count,
+        let ranges = cohorts.ranges(of: name, signal, bins, count: count, batch: time.batch)
+        return Unit(
+            name: name, values: values, level: sum / seen, controls: ranges.controls, treated: ranges.treated,
             change: cohorts.change(of: name))
-        if let change = unit.change {
-            let controls = max(0, min(count, bins.complete(atMs: change.firstMs - Comparison.guardMs)))
-            let isOther = time.batch.map { $0 != change.batch && change.batch != nil } ?? false
-            let from = isOther ? count : min(count, bins.firstIndex(from: signal.treatedFromMs(change)))
-            unit.controls = 0..<controls
-            unit.treated = max(controls, from)..<count
-        }
-        return unit
     }
 
     private func scaled(_ value: Double) -> Double {
@@ -418,14 +411,7 @@ struct LevelJudge {
             excess.append((unit, value))
             if let batch = unit.change?.batch { outcome.excess[batch, default: 0] += value }
         }
-        excess.sort { ($1.value, $0.unit.name) < ($0.value, $1.unit.name) }
-        let total = excess.reduce(0) { $0 + max(0, $1.value) }
-        var sum = 0.0
-        var few: [Unit] = []
-        for one in excess where one.value > 0 && sum < 0.8 * total {
-            few.append(one.unit)
-            sum += one.value
-        }
+        let few = Concentration.fewest(excess, excess: \.value, name: \.unit.name).map(\.unit)
         guard !few.isEmpty else { return }
         if few.count * 5 <= max(5, excess.count) { outcome.units = few.map(\.name) }
         // Had it begun on those units before they went over themselves?

@@ -34,26 +34,12 @@ struct SignalComparer {
         if let blind = try blindness(signal, table, cohorts) { return (blind, []) }
         var cells: [Int: [SignalTable.Cell]] = [:]
         for cell in table.cells { cells[cell.split, default: []].append(cell) }
-        // Half of the level is for all together, half for the splits.
-        let all = (1 - Comparison.confidence) * share
-        var level = cells.count > 1 ? all / 2 / Double(cells.count) : all
-        if signal.countsEvents {
-            if cells.count > 1 {
-                // Splits that have too few events for a finding can't give a false one and need no share (Tarone 1990).
-                let probe = judge(signal, table, cohorts, level: all / 2)
-                var outcome = Outcome()
-                level = all / 2 / Double(max(1, cells.values.count { probe.canBeWorse($0, &outcome) }))
-            }
-            let judge = judge(signal, table, cohorts, level: level)
-            let judgeOfAll = cells.count > 1 ? self.judge(signal, table, cohorts, level: all / 2) : judge
-            return try counts(signal, table, cells, judge, ofAll: judgeOfAll, cohorts, level: level)
-        }
-        return try levels(signal, table, cells, cohorts, level: level)
+        return try signal.countsEvents
+            ? counts(signal, table, cells, cohorts) : levels(signal, table, cells, cohorts)
     }
 
-    private func time(level: Double) -> JudgedTime {
-        JudgedTime(
-            baseline: windows.baseline, nowMs: windows.nowMs, soakMs: input.soakMs, batch: input.batch, level: level)
+    private var time: JudgedTime {
+        JudgedTime(baseline: windows.baseline, nowMs: windows.nowMs, soakMs: input.soakMs, batch: input.batch)
     }
 
     // MARK: Missing data
@@ -130,24 +116,22 @@ struct SignalComparer {
 
     // MARK: Counts
 
-    private func judge(_ signal: Signal, _ table: SignalTable, _ cohorts: Cohorts, level: Double) -> CountJudge {
-        var watched: [String: [Float]] = [:]
-        switch signal.kind {
-        case .ratio: break
-        default: watched = tables.exposure(of: table, cohorts: cohorts, throughMs: windows.nowMs)
-        }
-        return CountJudge(table: table, cohorts: cohorts, time: time(level: level), watched: watched)
-    }
-
     private func counts(
-        _ signal: Signal, _ table: SignalTable, _ cells: [Int: [SignalTable.Cell]], _ judge: CountJudge,
-        ofAll judgeOfTotal: CountJudge, _ cohorts: Cohorts, level: Double
+        _ signal: Signal, _ table: SignalTable, _ cells: [Int: [SignalTable.Cell]], _ cohorts: Cohorts
     ) throws -> (SignalResult, [Finding]) {
+        let watched =
+            signal.kind.isInTime ? tables.exposure(of: table, cohorts: cohorts, throughMs: windows.nowMs) : [:]
+        let judge = CountJudge(table: table, cohorts: cohorts, time: time, watched: watched)
         // What the control plane's own step did to all nodes alike, nodes compared with each other do not show.
         let controlPlane = signal.component.isEmpty && cohorts.isStaggered ? Cohorts(controlPlane: upgrade) : nil
-        let judgeOfAll = controlPlane.map { self.judge(signal, table, $0, level: level) }
+        let judgeOfAll = controlPlane.map { CountJudge(table: table, cohorts: $0, time: time, watched: watched) }
+        // Half of the level is for all together, half for the splits. Splits that have too few events for a finding
+        // can't give a false one and need no share (Tarone 1990).
+        let all = (1 - Comparison.confidence) * share / (cells.count > 1 ? 2 : 1)
+        let possible = cells.count > 1 ? cells.values.count { judge.canBeWorse($0, level: all) } : 1
+        let level = all / Double(max(1, possible))
         // Nodes that got ill while they waited are so for a reason of their own, also when they have the new version.
-        let wereIll = judgeOfTotal.controlsAreWorse(table.cells)
+        let wereIll = judge.controlsAreWorse(table.cells)
         var findings: [Finding] = []
         var worst = SignalResult.Status.ok
         var old: Set<Int> = []
@@ -159,8 +143,9 @@ struct SignalComparer {
             findings.append(try finding(signal, split, outcome, isPreexisting: isPreexisting, isOld: isOld))
         }
         for (split, cells) in cells.sorted(by: { table.splits[$0.key] < table.splits[$1.key] }) {
-            var outcome = judge.judge(cells, seeksWorse: true)
-            if outcome.status != .worse, let other = judgeOfAll?.judge(cells, seeksWorse: true), other.status == .worse
+            var outcome = judge.judge(cells, level: level, seeksWorse: true)
+            if outcome.status != .worse,
+                let other = judgeOfAll?.judge(cells, level: level, seeksWorse: true), other.status == .worse
             {
                 outcome = other
             }
@@ -173,7 +158,7 @@ struct SignalComparer {
         // All together are judged too: what is spread thin over many splits shows only there. Of requests the mix would
         // show as well.
         let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
-        let total = judgeOfTotal.judge(SignalComparer.merged(old.isEmpty ? table.cells : quiet))
+        let total = judge.judge(SignalComparer.merged(old.isEmpty ? table.cells : quiet), level: all)
         var result = SignalResult(signal: signal, total)
         if total.status == .worse, worst != .worse, signal.kind.isInTime, table.splits.count > 1 {
             try tell(Labels(), total, isOld: false)
@@ -213,7 +198,7 @@ struct SignalComparer {
     // MARK: Levels
 
     private func levels(
-        _ signal: Signal, _ table: SignalTable, _ cells: [Int: [SignalTable.Cell]], _ cohorts: Cohorts, level: Double
+        _ signal: Signal, _ table: SignalTable, _ cells: [Int: [SignalTable.Cell]], _ cohorts: Cohorts
     ) throws -> (SignalResult, [Finding]) {
         var findings: [Finding] = []
         var results: [SignalResult] = []
@@ -223,7 +208,7 @@ struct SignalComparer {
             let component = signal.component.isEmpty ? labels["job"] ?? "" : signal.component
             let own =
                 component == signal.component ? cohorts : Cohorts(upgrade, component: component, atMs: windows.nowMs)
-            let outcome = LevelJudge(table: table, cohorts: own, time: time(level: level)).judge(cells)
+            let outcome = LevelJudge(table: table, cohorts: own, time: time).judge(cells)
             results.append(SignalResult(signal: signal, outcome))
             guard outcome.status == .worse else { continue }
             if outcome.beganBefore { results[results.count - 1].status = .ok }
@@ -231,7 +216,7 @@ struct SignalComparer {
                 try finding(signal, labels, outcome, isPreexisting: outcome.beganBefore, isOld: false))
         }
         // The row of the signal is its worst split; all splits must be well for it to be.
-        let order: [SignalResult.Status] = [.worse, .changed, .blind, .inconclusive, .ok, .better]
+        let order: [SignalResult.Status] = [.worse, .changed, .blind, .inconclusive, .ok, .better, .absent]
         let worst = results.min { (order.firstIndex(of: $0.status) ?? 0) < (order.firstIndex(of: $1.status) ?? 0) }
         return (worst ?? SignalResult(signal: signal, status: .blind, needs: "no data of the signal"), findings)
     }

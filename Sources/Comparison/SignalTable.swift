@@ -50,16 +50,10 @@ struct SignalTable: Sendable {
     private var unitIndices: [String: Int] = [:]
     private var cellIndices: [Int: Int] = [:]
     private var positions: [[Labels: Position]] = Array(repeating: [:], count: 5)
-    private var readThroughMs: Int64?
     /// Until when a gauge's expression was evaluated.
     private var evaluatedBins = 0
     private let expression: String?
     private let gauge: [LabelMatcher]?
-
-    /// How far before the first bin a counter's last value is looked for.
-    static let silenceMs: Int64 = 600_000
-    /// How far back a call looks for samples that were not there yet when their time was read.
-    static let latenessMs: Int64 = 60_000
 
     /// - Throws: an error in the signal's expression.
     init(signal: Signal, bins: Bins) throws {
@@ -77,14 +71,18 @@ struct SignalTable: Sendable {
     /// The unit that a series belongs to.
     static func unit(of labels: Labels) -> String { labels["node"] ?? labels["instance"] ?? "" }
 
-    /// Reads the samples through a time that were not read yet.
+    /// Reads the samples of a time; those that were read already count once.
     ///
     /// - Throws: the source's error, or the expression's.
-    mutating func ingest(_ source: any SeriesSource, watched: WatchedTime, throughMs: Int64) throws {
-        let fromMs = readThroughMs.map { $0 - SignalTable.latenessMs } ?? bins.fromMs - SignalTable.silenceMs
-        readThroughMs = throughMs
+    mutating func ingest(_ source: any SeriesSource, watched: WatchedTime, fromMs: Int64, throughMs: Int64) throws {
+        var presence = signal.presence
         func read(_ matchers: [LabelMatcher], _ role: Role) throws {
-            try add(source.select(matchers, fromMs: fromMs, throughMs: throughMs), role, watched)
+            let list = try source.select(matchers, fromMs: fromMs, throughMs: throughMs)
+            if presence?.map(\.description) == matchers.map(\.description) {
+                markPresent(list)
+                presence = nil
+            }
+            add(list, role, watched)
         }
         switch signal.kind {
         case .ratio(let numerator, let denominator):
@@ -107,13 +105,7 @@ struct SignalTable: Sendable {
             if let gauge { try read(gauge, .value) } else { try evaluate(source, throughMs: throughMs) }
         }
         if let load = signal.load { try read(load.matchers, .load) }
-        if let matchers = signal.presence {
-            for series in try source.select(matchers, fromMs: fromMs, throughMs: throughMs) {
-                for (atMs, value) in zip(series.timestampsMs, series.values) where !value.isNaN {
-                    if let index = bins.index(of: atMs) { markPresent(index) }
-                }
-            }
-        }
+        if let presence { markPresent(try source.select(presence, fromMs: fromMs, throughMs: throughMs)) }
     }
 
     /// The matchers of another part of a histogram, from those of its `_bucket`.
@@ -123,6 +115,14 @@ struct SignalTable: Sendable {
         else { return nil }
         return histogram.matchers.map {
             $0.name == Labels.metricName ? .equal(Labels.metricName, name.dropLast("_bucket".count) + suffix) : $0
+        }
+    }
+
+    private mutating func markPresent(_ list: [SeriesSamples]) {
+        for series in list {
+            for (atMs, value) in zip(series.timestampsMs, series.values) where !value.isNaN {
+                if let index = bins.index(of: atMs) { markPresent(index) }
+            }
         }
     }
 
@@ -168,20 +168,28 @@ struct SignalTable: Sendable {
                 guard amount != 0 || role == .value || position.cell != nil || isBucketed else { continue }
                 let cell = position.cell ?? self.cell(of: series.labels)
                 position.cell = cell
-                cells[cell].firstMs = min(cells[cell].firstMs, atMs)
-                cells[cell].lastMs = max(cells[cell].lastMs, atMs)
-                if role == .weight {
-                    SignalTable.add(&cells[cell].weights, index, amount)
+                if role == .value {
+                    addValue(amount, to: cell, index, atMs)
                 } else {
-                    SignalTable.add(&cells[cell].sums, index, amount)
-                    if role == .value {
-                        SignalTable.add(&cells[cell].weights, index, 1)
-                        markPresent(index)
-                    }
+                    see(cell, atMs)
+                    let column: WritableKeyPath<Cell, [Float]> = role == .weight ? \.weights : \.sums
+                    SignalTable.add(&cells[cell][keyPath: column], index, amount)
                 }
             }
             positions[role.rawValue][series.labels] = position
         }
+    }
+
+    private mutating func see(_ cell: Int, _ atMs: Int64) {
+        cells[cell].firstMs = min(cells[cell].firstMs, atMs)
+        cells[cell].lastMs = max(cells[cell].lastMs, atMs)
+    }
+
+    private mutating func addValue(_ value: Double, to cell: Int, _ index: Int, _ atMs: Int64) {
+        see(cell, atMs)
+        SignalTable.add(&cells[cell].sums, index, value)
+        SignalTable.add(&cells[cell].weights, index, 1)
+        markPresent(index)
     }
 
     private var isBucketed: Bool {
@@ -226,11 +234,7 @@ struct SignalTable: Sendable {
             let cell = cell(split: labels, unit: unit)
             for (atMs, value) in zip(series.timestampsMs, series.values) where value.isFinite {
                 guard let index = bins.index(of: atMs) else { continue }
-                SignalTable.add(&cells[cell].sums, index, value)
-                SignalTable.add(&cells[cell].weights, index, 1)
-                cells[cell].firstMs = min(cells[cell].firstMs, atMs)
-                cells[cell].lastMs = max(cells[cell].lastMs, atMs)
-                markPresent(index)
+                addValue(value, to: cell, index, atMs)
             }
         }
     }

@@ -15,7 +15,7 @@ struct SimulateCommand: AsyncParsableCommand {
             docs/soakbench.md. The same file and seed give the same output, byte for byte.
 
             Example:
-              upgrade-watch simulate Benchmarks/SoakBench/eviction-wave.yaml
+              upgrade-watch simulate Benchmarks/SoakBench/storm-evictions.yaml
               upgrade-watch simulate Benchmarks/SoakBench/*.yaml --seeds 1..20 --score --json
             """)
 

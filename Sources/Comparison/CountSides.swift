@@ -1,0 +1,147 @@
+import Statistics
+
+/// Events and their exposure.
+struct Tally {
+    var events = 0.0
+    /// Seconds watched, or requests.
+    var seen = 0.0
+
+    var rate: Double { seen > 0 ? events / seen : 0 }
+}
+
+/// Events and exposure by bin: of the units that went over, of those that did not yet, and of the time before.
+struct CountSides {
+    var treated: [Double]
+    var treatedExposure: [Double]
+    var controls: [Double]
+    var controlExposure: [Double]
+    var history: [Double]
+    var historyExposure: [Double]
+
+    init(_ count: Int, baseline: Int) {
+        let none = [Double](repeating: 0, count: count)
+        (treated, treatedExposure, controls, controlExposure) = (none, none, none, none)
+        let before = [Double](repeating: 0, count: baseline)
+        (history, historyExposure) = (before, before)
+    }
+
+    /// Before the upgrade.
+    var before: Tally { Tally(events: history.reduce(0, +), seen: historyExposure.reduce(0, +)) }
+
+    /// Of the units that went over, from a bin on.
+    func after(from first: Int = 0) -> Tally {
+        Tally(events: treated[first...].reduce(0, +), seen: treatedExposure[first...].reduce(0, +))
+    }
+
+    /// Of the units that wait, since the baseline.
+    var waiting: Tally {
+        let range = min(history.count, controls.count)...
+        return Tally(events: controls[range].reduce(0, +), seen: controlExposure[range].reduce(0, +))
+    }
+}
+
+/// Sorts the counts of a signal's table into sides.
+struct CountSorter {
+    let table: SignalTable
+    let cohorts: Cohorts
+    /// How many bins are over, and how many of them are the baseline's.
+    let count: Int
+    let baseline: Int
+    private let batch: Int?
+    /// Seconds by unit and bin, for events in time; empty for ratios, whose cells have their own exposure.
+    private let watched: [String: [Float]]
+    /// What all units have together before any is weighed by its own rate; nil for ratios.
+    private var plain: CountSides?
+
+    /// What a unit's own rate is drawn to that of all by: so many expected events.
+    private static let priorEvents = 5.0
+
+    init(table: SignalTable, cohorts: Cohorts, time: JudgedTime, watched: [String: [Float]]) {
+        self.table = table
+        self.cohorts = cohorts
+        self.watched = watched
+        batch = time.batch
+        count = table.bins.complete(atMs: time.nowMs)
+        baseline = min(count, table.bins.complete(atMs: time.baseline.throughMs))
+        guard !watched.isEmpty else { return }
+        var sides = CountSides(count, baseline: baseline)
+        for (unit, column) in watched { add(nil, column, unit, weight: 1, to: &sides) }
+        plain = sides
+    }
+
+    /// Whether the exposure is time.
+    var isInTime: Bool { plain != nil }
+
+    func exposure(_ cell: SignalTable.Cell) -> [Float] {
+        isInTime ? watched[table.units[cell.unit]] ?? [] : cell.weights
+    }
+
+    func ranges(of unit: String) -> Cohorts.Ranges {
+        cohorts.ranges(of: unit, table.signal, table.bins, count: count, batch: batch)
+    }
+
+    /// The events before the upgrade and those of what went over, without any exposure: a cheap look before the others.
+    func events(_ cells: [SignalTable.Cell]) -> (before: Double, after: Double) {
+        var (before, after) = (0.0, 0.0)
+        for cell in cells {
+            for index in ranges(of: table.units[cell.unit]).treated.clamped(to: cell.sums.indices) {
+                after += Double(cell.sums[index])
+            }
+            for index in 0..<min(baseline, cell.sums.count) { before += Double(cell.sums[index]) }
+        }
+        return (before, after)
+    }
+
+    /// The sides of some cells; each unit is weighed by its own rate before, drawn to that of all where there is little
+    /// to know it from.
+    func sides(_ cells: [SignalTable.Cell]) -> CountSides {
+        var all = Tally(seen: plain?.before.seen ?? 0)
+        let own = cells.map { cell -> Tally in
+            let own = Tally(
+                events: cell.sums.prefix(baseline).reduce(0) { $0 + Double($1) },
+                seen: exposure(cell).prefix(baseline).reduce(0) { $0 + Double($1) })
+            all.events += own.events
+            if !isInTime { all.seen += own.seen }
+            return own
+        }
+        func weight(_ own: Tally) -> Double {
+            let prior = CountSorter.priorEvents
+            return all.rate > 0 ? (own.events + prior) / (all.rate * own.seen + prior) : 1
+        }
+        var sides = plain ?? CountSides(count, baseline: baseline)
+        // Units without an event have no cell: all begin with the weight of such a unit.
+        var quiet = 0.0
+        if isInTime {
+            quiet = weight(Tally(seen: all.seen / Double(watched.count)))
+            let scale = { (column: inout [Double]) in for index in column.indices { column[index] *= quiet } }
+            scale(&sides.treatedExposure)
+            scale(&sides.controlExposure)
+            scale(&sides.historyExposure)
+        }
+        for (cell, tally) in zip(cells, own) {
+            let unit = table.units[cell.unit]
+            let begun = isInTime && watched[unit] != nil ? quiet : 0
+            add(cell.sums, exposure(cell), unit, weight: weight(tally) - begun, to: &sides)
+        }
+        return sides
+    }
+
+    private func add(
+        _ events: [Float]?, _ exposure: [Float], _ unit: String, weight: Double, to sides: inout CountSides
+    ) {
+        let ranges = ranges(of: unit)
+        let history = 0..<baseline
+        let waits = cohorts.isStaggered && ranges.controls.upperBound > baseline
+        let controls = waits ? baseline..<ranges.controls.upperBound : 0..<0
+        func add(_ column: [Float], _ factor: Double, _ range: Range<Int>, to target: inout [Double]) {
+            for index in range.clamped(to: column.indices) { target[index] += factor * Double(column[index]) }
+        }
+        add(exposure, weight, history, to: &sides.historyExposure)
+        add(exposure, weight, controls, to: &sides.controlExposure)
+        add(exposure, weight, ranges.treated, to: &sides.treatedExposure)
+        guard let events else { return }
+        add(events, 1, history, to: &sides.history)
+        add(events, 1, controls, to: &sides.controls)
+        add(events, 1, ranges.treated, to: &sides.treated)
+    }
+}
