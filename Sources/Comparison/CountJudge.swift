@@ -71,39 +71,46 @@ struct CountJudge {
     func judge(_ cells: [SignalTable.Cell], level: Double, seeksWorse: Bool = false) -> Outcome {
         var outcome = Outcome()
         outcome.isAmongUnits = cohorts.isStaggered
-        if seeksWorse, !canBeWorse(cells, level: level) {
-            let events = counts.events(cells)
-            outcome.eventsBefore = events.before
-            outcome.after = .init(value: events.after, n: events.after)
-            return outcome
-        }
-        let sides = counts.sides(cells)
-        let (before, after) = (sides.before, sides.after())
-        outcome.eventsBefore = before.events
+        let events = counts.events(cells)
+        outcome.eventsBefore = events.before
+        outcome.after = .init(value: events.after, n: events.after)
+        if seeksWorse, !canBeWorse(cells, level: level) { return outcome }
+        let tamed = counts.tamed(cells)
+        let evidence = counts.sides(tamed)
+        let (before, after) = (evidence.before, evidence.after())
         outcome.exposureAfter = after.seen
-        if before.seen > 0 { outcome.before = side(before) }
-        if after.seen > 0 { outcome.after = side(after) }
         guard before.seen > 0, after.seen > 0 else {
+            outcome.after = nil
             outcome.needs =
                 after.seen > 0 ? "nothing happened before the upgrade to compare with" : "nothing happened since"
             return outcome
         }
-        let noise = Noise(history: dispersion(sides), contrast: contrastDispersion(cells))
-        let test = test(sides, noise, Nulls(signal, before, dispersion: noise.history, level: level))
+        let noise = Noise(history: dispersion(evidence), contrast: contrastDispersion(tamed))
+        let test = test(evidence, noise, Nulls(signal, before, dispersion: noise.history, level: level))
         if seeksWorse, test.worse.logMaximum < -log(level) { return outcome }
-        outcome.effect = effect(sides, test, dispersion: noise.largest)
-        let onset = onset(sides)
+        // What is said of sizes is of the events as they were.
+        let sides = counts.sides(cells)
+        outcome.before = side(sides.before)
+        outcome.after = side(sides.after())
+        outcome.effect = effect(sides, dispersion: max(dispersion(sides), contrastDispersion(cells) ?? 1))
+        let onset = onset(evidence)
         outcome.onsetMs = onset.map { cohorts.onsetMs(ofBin: $0, bins, signal) }
         outcome.timeline = timeline(sides)
-        decide(&outcome, sides, test, onset: onset ?? 0, dispersion: noise.history, level: level)
-        if outcome.status == .worse { localize(&outcome, cells, rate: before.rate) }
+        if isLarge(sides, since: onset ?? 0), isEnough(before, after), test.worse.logMaximum >= -log(level) {
+            outcome.status = .worse
+            localize(&outcome, cells, rate: sides.before.rate)
+        } else if !isLarge(sides, since: 0), isWell(before, after, test, dispersion: noise.history) {
+            outcome.status = .ok
+        } else {
+            outcome.needs = needs(before, after, dispersion: noise.history)
+        }
         return outcome
     }
 
     /// Whether the units that wait had clearly more events than before while they waited.
     func controlsAreWorse(_ cells: [SignalTable.Cell]) -> Bool {
         guard cohorts.isStaggered, signal.direction == .up else { return false }
-        let sides = counts.sides(cells)
+        let sides = counts.sides(counts.tamed(cells))
         let (before, waiting) = (sides.before, sides.waiting)
         guard waiting.events >= signal.minEvents,
             let ratio = RateRatio.interval(
@@ -135,8 +142,6 @@ struct CountJudge {
         var history: Double
         /// Of the shares of two halves of the units; nil where there are no halves.
         var contrast: Double?
-
-        var largest: Double { max(history, contrast ?? 1) }
     }
 
     private var blocks: [Int] { CountJudge.blockMs.map { bins.count(ms: $0) } }
@@ -171,7 +176,9 @@ struct CountJudge {
         /// Ratios, for units beside each other.
         var worseRatio: Double
         var wellRatio: Double
-        /// Rates, against history. The limits of the rate before stand for its own uncertainty: more than the limit is
+        /// Rates, against history.
+        ///
+        /// The limits of the rate before stand for its own uncertainty: more than the limit is
         /// more than before, and more than half of the floors over what it was.
         var worseRate: Double
         var wellRate: Double
@@ -197,14 +204,16 @@ struct CountJudge {
         }
     }
 
-    /// The evidence, and what was compared with units beside.
+    /// The evidence that there is more than half of the floors, and that there is less than the floors.
     private struct Test {
         var worse: CountEProcess
         var well: CountEProcess
-        var ofControls = 0.0
-        var ofTreated = 0.0
-        /// The sum over events of the part of the exposure that was of what went over.
-        var shares = 0.0
+    }
+
+    /// The part of a bin's exposure that is of what went over; nil where too few wait to compare with.
+    private func share(_ sides: CountSides, _ index: Int) -> Double? {
+        let share = sides.treatedExposure[index] / (sides.treatedExposure[index] + sides.controlExposure[index])
+        return share <= 1 - CountJudge.leastShare ? share : nil
     }
 
     private func test(_ sides: CountSides, _ noise: Noise, _ nulls: Nulls) -> Test {
@@ -216,20 +225,16 @@ struct CountJudge {
             well: CountEProcess(nullRatio: nulls.wellRatio, alternative: isUp ? .fewer : .more))
         for index in 0..<counts.count where sides.treatedExposure[index] > 0 {
             let (treated, controls) = (sides.treated[index], sides.controls[index])
-            let exposure = sides.treatedExposure[index]
-            let share = exposure / (exposure + sides.controlExposure[index])
-            if share <= 1 - CountJudge.leastShare {
+            if let share = share(sides, index) {
                 let dispersion = noise.contrast ?? noise.history
                 test.worse.dispersion = dispersion
                 test.well.dispersion = dispersion
                 test.worse.add(treated: treated, controls: controls, share: share)
                 test.well.add(treated: treated, controls: controls, share: share)
-                test.ofControls += controls
-                test.ofTreated += treated
-                test.shares += share * (treated + controls)
             } else {
                 test.worse.dispersion = noise.history
                 test.well.dispersion = noise.history
+                let exposure = sides.treatedExposure[index]
                 test.worse.add(treated: treated, expected: exposure * nulls.worseRate / nulls.worseRatio)
                 test.well.add(treated: treated, expected: exposure * nulls.wellRate / nulls.wellRatio)
             }
@@ -237,35 +242,30 @@ struct CountJudge {
         return test
     }
 
-    private func decide(
-        _ outcome: inout Outcome, _ sides: CountSides, _ test: Test, onset: Int, dispersion: Double, level: Double
-    ) {
-        let (before, after) = (sides.before, sides.after())
-        // What it is since it began: a late change is not thinned by the time before it.
-        let late = max(sides.after(from: onset).rate, after.rate)
-        let isWorse =
-            switch signal.direction {
-            case .up:
-                late >= before.rate * signal.relativeFloor && late - before.rate >= signal.absoluteFloor
-                    && after.events >= signal.minEvents
-            case .down:
-                after.rate <= before.rate / signal.relativeFloor && before.rate - after.rate >= signal.absoluteFloor
-                    && before.events >= signal.minEvents
-            }
-        if isWorse, test.worse.logMaximum >= -log(level) {
-            outcome.status = .worse
-            return
+    /// Whether the difference is as large as the floors ask for.
+    private func isLarge(_ sides: CountSides, since onset: Int) -> Bool {
+        let (before, after) = (sides.before.rate, sides.after().rate)
+        switch signal.direction {
+        case .up:
+            // What it is since it began: a late change is not thinned by the time before it.
+            let late = max(sides.after(from: onset).rate, after)
+            return late >= before * signal.relativeFloor && late - before >= signal.absoluteFloor
+        case .down: return after <= before / signal.relativeFloor && before - after >= signal.absoluteFloor
         }
-        let mostAfter =
+    }
+
+    private func isEnough(_ before: Tally, _ after: Tally) -> Bool {
+        (signal.direction == .up ? after.events : before.events) >= signal.minEvents
+    }
+
+    /// Whether a rate at the margin is rejected.
+    private func isWell(_ before: Tally, _ after: Tally, _ test: Test, dispersion: Double) -> Bool {
+        let most =
             RateRatio.upperLimit(
                 count: after.events / dispersion, exposure: after.seen, confidence: 1 - CountJudge.passLevel)
             * dispersion
-        let isSmall = signal.direction == .up && mostAfter - before.rate < signal.absoluteFloor
-        if test.well.logMaximum >= -log(CountJudge.passLevel) || isSmall {
-            outcome.status = .ok
-            return
-        }
-        outcome.needs = needs(before, after, dispersion: dispersion)
+        let isSmall = signal.direction == .up && most - before.rate < signal.absoluteFloor
+        return isSmall || test.well.logMaximum >= -log(CountJudge.passLevel)
     }
 
     /// How much more data would decide, were the rate the same as before.
@@ -293,15 +293,22 @@ struct CountJudge {
         return "about \(more) more events, which at the rate before take \(wait)"
     }
 
-    private func effect(_ sides: CountSides, _ test: Test, dispersion: Double) -> Effect? {
-        let total = test.ofControls + test.ofTreated
+    private func effect(_ sides: CountSides, dispersion: Double) -> Effect? {
         let (before, after) = (sides.before, sides.after())
+        var (controls, treated, shares) = (0.0, 0.0, 0.0)
+        for index in 0..<counts.count where sides.treatedExposure[index] > 0 {
+            guard let share = share(sides, index) else { continue }
+            controls += sides.controls[index]
+            treated += sides.treated[index]
+            shares += share * (sides.treated[index] + sides.controls[index])
+        }
         // Mostly against controls, with the mean share of their bins; else against history.
+        let share = shares / (controls + treated)
         let interval =
-            test.ofControls >= 1 && test.ofTreated >= after.events / 2
+            controls >= 1 && treated >= after.events / 2
             ? RateRatio.interval(
-                before: test.ofControls, exposureBefore: 1 - test.shares / total, after: test.ofTreated,
-                exposureAfter: test.shares / total, dispersion: dispersion, confidence: Comparison.confidence)
+                before: controls, exposureBefore: 1 - share, after: treated, exposureAfter: share,
+                dispersion: dispersion, confidence: Comparison.confidence)
             : RateRatio.interval(
                 before: before.events, exposureBefore: before.seen, after: after.events, exposureAfter: after.seen,
                 dispersion: dispersion, confidence: Comparison.confidence)

@@ -1,4 +1,4 @@
-import Statistics
+import Foundation
 
 /// Events and their exposure.
 struct Tally {
@@ -55,6 +55,10 @@ struct CountSorter {
 
     /// What a unit's own rate is drawn to that of all by: so many expected events.
     private static let priorEvents = 5.0
+    /// So many times the mean of a bin are still no burst.
+    private static let commonMultiple = 10.0
+    /// So many events more may be due before than there were: after a short time little is known of what is common.
+    private static let doubt = 10.0
 
     init(table: SignalTable, cohorts: Cohorts, time: JudgedTime, watched: [String: [Float]]) {
         self.table = table
@@ -90,6 +94,32 @@ struct CountSorter {
             for index in 0..<min(baseline, cell.sums.count) { before += Double(cell.sums[index]) }
         }
         return (before, after)
+    }
+
+    /// The cells with their bursts tamed: beyond what is common in a bin of a unit only the logarithm counts on.
+    ///
+    /// Events of one unit that come together have one cause: a node that loses all its pods in a minute did not do so
+    /// thirty times. Taken one by one they would make any sum of rare events vary far more than the few of the time
+    /// before can show. Before and after the upgrade the same is done.
+    func tamed(_ cells: [SignalTable.Cell]) -> [SignalTable.Cell] {
+        var before = Tally(seen: plain?.before.seen ?? 0)
+        for cell in cells {
+            for value in cell.sums.prefix(baseline) { before.events += Double(value) }
+            if !isInTime { for value in cell.weights.prefix(baseline) { before.seen += Double(value) } }
+        }
+        let places = Double(max(1, baseline * (isInTime ? watched.count : cells.count)))
+        let mean = (before.events + CountSorter.doubt) / places
+        // What the floor asks for is no burst either.
+        let margin = mean + table.signal.absoluteFloor * before.seen / places
+        let common = Float(max(1, CountSorter.commonMultiple * mean, 2 * margin))
+        return cells.map { cell in
+            guard cell.sums.contains(where: { $0 > common }) else { return cell }
+            var cell = cell
+            for index in cell.sums.indices where cell.sums[index] > common {
+                cell.sums[index] = common * (1 + log(cell.sums[index] / common))
+            }
+            return cell
+        }
     }
 
     /// The sides of some cells; each unit is weighed by its own rate before, drawn to that of all where there is little

@@ -20,8 +20,6 @@ struct LevelJudge {
 
     /// How many standard deviations of its placebos a change must have.
     private static let leastScore = 5.0
-    /// Slopes of hours are seldom looked at anew: fewer will do.
-    private static let leastSlopeScore = 4.0
     /// The half width of intervals, in standard deviations: 99 %.
     private static let width = 2.576
     /// Windows whose means are judged.
@@ -337,7 +335,7 @@ struct LevelJudge {
             }
             let spread = Placebo.spread(placebos, windows: Double(old.count) / Double(length))
             let estimate = observed - RobustSlope.median(placebos)
-            if estimate >= floor, estimate >= LevelJudge.leastSlopeScore * spread,
+            if estimate >= floor, estimate >= LevelJudge.leastScore * spread,
                 estimate - LevelJudge.width * spread >= floor / 2
             {
                 return (true, false)

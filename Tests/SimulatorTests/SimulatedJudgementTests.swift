@@ -178,4 +178,13 @@ private let hour: Int64 = 3_600_000
         var tables = ComparisonTables()
         #expect(try assess(cluster, atMs: cluster.endMs, &tables).verdict == .blind)
     }
+
+    /// Rare events that come in bursts are no rise: these seeds were taken for one while each event counted alone.
+    @Test(arguments: [25, 28] as [UInt64]) func bursts_ofRareEvents_areNoFault(seed: UInt64) throws {
+        let signals = try #require(Self.signals)
+        let quiet = try ScenarioRun(scenario("noise: {dispersion: 6}"), seed: seed, signals: signals)
+        #expect(quiet.judged[ScenarioRun.ours]?.pagesMs == [])
+        let ill = try ScenarioRun(scenario("noise: {dispersion: 6}\n" + Self.exits), seed: seed, signals: signals)
+        #expect(ill.judged[ScenarioRun.ours]?.verdict == .fail)
+    }
 }
