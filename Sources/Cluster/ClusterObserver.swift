@@ -10,6 +10,7 @@ package struct ClusterObserver {
         var bootID: String?
         var runtime: String?
         var address: String
+        var zone: String?
     }
 
     private struct Restarts {
@@ -128,7 +129,8 @@ package struct ClusterObserver {
             version: info?.kubeletVersion ?? "",
             isReady: object.status?.conditions?.first { $0.type == "Ready" }?.status == "True",
             bootID: info?.bootID, runtime: info?.containerRuntimeVersion,
-            address: object.status?.addresses?.first { $0.type == "InternalIP" }?.address ?? "")
+            address: object.status?.addresses?.first { $0.type == "InternalIP" }?.address ?? "",
+            zone: object.metadata.labels?.zone ?? object.metadata.labels?.betaZone)
         if let before = nodes[name] {
             if let boot = node.bootID, let old = before.bootID, boot != old {
                 keeper.nodeChanged(name, .nodeReboot, "node \(name) has the boot ID \(boot)", atMs: atMs)
@@ -291,8 +293,9 @@ package struct ClusterObserver {
         var info: Set<Labels> = []
         for (name, node) in nodes {
             let base: Labels = ["node": name, "job": "kubernetes-objects"]
+            let place: Labels = node.zone.map { ["zone": $0] } ?? Labels()
             info.insert(
-                base.merging([
+                base.merging(place).merging([
                     Labels.metricName: ClusterObserver.nodeInfoMetric, "kubelet_version": node.version,
                     "internal_ip": node.address,
                 ]))

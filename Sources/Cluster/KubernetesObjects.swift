@@ -190,6 +190,21 @@ extension [PodObject.Owner] {
 
 /// The fields of `v1.Node` that are read.
 package struct NodeObject: Decodable, Sendable {
+    package struct Metadata: Decodable, Sendable {
+        package var name: String
+        package var labels: Labels?
+    }
+    /// Where the node is.
+    package struct Labels: Decodable, Sendable {
+        package var zone: String?
+        /// The zone's label before v1.17.
+        package var betaZone: String?
+
+        enum CodingKeys: String, CodingKey {
+            case zone = "topology.kubernetes.io/zone"
+            case betaZone = "failure-domain.beta.kubernetes.io/zone"
+        }
+    }
     package struct Address: Decodable, Sendable {
         package var type: String
         package var address: String
@@ -206,7 +221,7 @@ package struct NodeObject: Decodable, Sendable {
         package var conditions: [ObjectCondition]?
     }
 
-    package var metadata: NameOnly
+    package var metadata: Metadata
     package var spec: Spec?
     package var status: Status?
 }

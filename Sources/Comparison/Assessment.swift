@@ -140,6 +140,8 @@ package struct Finding: Sendable {
     package var isExpected: Bool
     package var cause: FindingCause
     package var evidence: [Evidence]
+    /// What else may have done it, a sentence each.
+    package var caveats: [String] = []
     /// The signal over time, for a chart: one value a bin; empty where there is none.
     package var timeline: [(atMs: Int64, value: Double)] = []
 
@@ -246,6 +248,8 @@ package struct Assessment: Sendable {
     package var reasons: [String]
     package var signals: [SignalResult]
     package var findings: [Finding]
+    /// The findings that are worth a look, folded into what most likely has one cause; the worst first.
+    package var incidents: [Incident] = []
     package var ledger: LedgerSummary
     package var coverage: Coverage
     /// nil: no upgrade was seen, or nobody asked.

@@ -127,6 +127,11 @@ package enum Comparison {
             let (a, b) = (rank(left), rank(right))
             return a == b ? (left.signal, left.summary) < (right.signal, right.summary) : a < b
         }
+        let confounding = try Confounding(input, upgrade: upgrade, windows: windows)
+        for index in assessment.findings.indices {
+            assessment.findings[index].caveats += confounding.caveats(of: assessment.findings[index])
+        }
+        assessment.incidents = Incident.fold(assessment.findings, upgrade)
         decide(&assessment, isWhole: input.batch == nil)
         return assessment
     }

@@ -1,4 +1,5 @@
 import Cluster
+import Foundation
 import PromQL
 import Series
 import Statistics
@@ -43,8 +44,20 @@ extension SignalComparer {
             finding.summary += "; it began before the new version came"
         } else {
             try blame(&finding, signal, split, outcome)
+            finding.caveats += load(signal)
         }
         return finding
+    }
+
+    /// Whether the load changed as well: more of it makes levels higher and errors more.
+    private func load(_ signal: Signal) -> [String] {
+        guard let table = tables.table(of: signal), let lastMs = upgrade.steps.map(\.atMs).max() else { return [] }
+        let bins = table.bins
+        let change = table.loadChange(
+            baseline: bins.complete(atMs: windows.baseline.throughMs), first: bins.firstIndex(from: lastMs),
+            count: bins.complete(atMs: windows.nowMs))
+        guard let change, change >= Confounding.loadRatio || change <= 1 / Confounding.loadRatio else { return [] }
+        return ["the load since the upgrade is \(String(format: "%.2g", change)) times that of before"]
     }
 
     private func summary(_ signal: Signal, _ split: Labels, _ finding: Finding, _ outcome: Outcome) -> String {

@@ -70,6 +70,7 @@ package enum HTMLReport {
                 "<article class=\"\(kind)\"><span class=\"tag\">\(escape(tag))</span><h3>\(escape(finding.summary))</h3>"
             if let onset = finding.onsetMs { out += "<p>Since \(TimeFormat.rfc3339(ms: onset / 1000 * 1000)).</p>" }
             out += "<p>\(escape(finding.cause.explanation))</p>"
+            for caveat in finding.caveats { out += "<p>But \(escape(caveat)).</p>" }
             if index < charts, finding.timeline.count > 1 {
                 out += Chart.svg(finding, upgrade: upgrade, baselineFromMs: assessment.baselineFromMs)
             }

@@ -81,7 +81,16 @@ package struct JSONReport: Encodable, Sendable {
         @Null var onset: String?
         var expected: Bool
         var cause: CausePart
+        var caveats: [String]
         var evidence: [EvidencePart]
+    }
+    struct IncidentPart: Encodable {
+        @Null var onset: String?
+        @Null var batch: Int?
+        @Null var step: Int?
+        var failsUpgrade: Bool
+        var findings: [String]
+        var summary: String
     }
     struct TotalPart: Encodable {
         var total: Int
@@ -159,6 +168,7 @@ package struct JSONReport: Encodable, Sendable {
     let reasons: [String]
     let signals: [SignalPart]
     let findings: [FindingPart]
+    let incidents: [IncidentPart]
     let ledger: LedgerPart
     let coverage: CoveragePart
     @Null var baseline: BaselinePart?
@@ -172,6 +182,11 @@ package struct JSONReport: Encodable, Sendable {
         reasons = assessment.reasons
         signals = assessment.signals.map(JSONReport.signal)
         findings = assessment.findings.map(JSONReport.finding)
+        incidents = assessment.incidents.map { incident in
+            IncidentPart(
+                onset: incident.onsetMs.map { TimeFormat.rfc3339(ms: $0) }, batch: incident.batch, step: incident.step,
+                failsUpgrade: incident.failsUpgrade, findings: incident.findings, summary: incident.summary)
+        }
         ledger = LedgerPart(
             restarts: JSONReport.total(assessment.ledger.restarts),
             evictions: JSONReport.total(assessment.ledger.evictions),
@@ -269,6 +284,7 @@ package struct JSONReport: Encodable, Sendable {
             onset: finding.onsetMs.map { TimeFormat.rfc3339(ms: $0) }, expected: finding.isExpected,
             cause: CausePart(
                 kind: finding.cause.kind.rawValue, step: finding.cause.step, explanation: finding.cause.explanation),
+            caveats: finding.caveats,
             evidence: finding.evidence.map { evidence in
                 EvidencePart(
                     kind: evidence.kind.rawValue, text: evidence.text, count: evidence.count,

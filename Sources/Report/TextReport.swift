@@ -27,6 +27,7 @@ package enum TextReport {
         if assessment.reasons.count > 12 { page.item("and \(assessment.reasons.count - 12) more") }
         if let upgrade = assessment.upgrade {
             steps(upgrade, assessment, &page)
+            incidents(assessment, &page)
             findings(assessment, &page)
             signals(assessment, &page)
             ledger(assessment, &page)
@@ -55,6 +56,19 @@ package enum TextReport {
         }
     }
 
+    private static func incidents(_ assessment: Assessment, _ page: inout Page) {
+        guard assessment.incidents.contains(where: { $0.findings.count > 1 }) else { return }
+        page.heading(2, "Incidents")
+        page.table(
+            ["since (UTC)", "batch", "findings", "the first"],
+            assessment.incidents.map { incident in
+                [
+                    incident.onsetMs.map { TimeFormat.rfc3339(ms: $0 / 1000 * 1000) } ?? "",
+                    incident.batch.map(String.init) ?? "", String(incident.findings.count), incident.summary,
+                ]
+            })
+    }
+
     private static func findings(_ assessment: Assessment, _ page: inout Page) {
         page.heading(2, "Findings")
         if assessment.findings.isEmpty { page.line("None.") }
@@ -71,6 +85,7 @@ package enum TextReport {
             if let onset = finding.onsetMs { page.detail("since", TimeFormat.rfc3339(ms: onset / 1000 * 1000)) }
             if let effect = finding.effect { page.detail("effect", words(effect, finding.unit)) }
             page.detail("cause", finding.cause.explanation)
+            for caveat in finding.caveats { page.detail("but", caveat) }
             for evidence in finding.evidence.prefix(evidenceLines) {
                 let count = evidence.count > 1 ? " (\(evidence.count) times)" : ""
                 page.detail(evidence.kind.rawValue, evidence.text + count)

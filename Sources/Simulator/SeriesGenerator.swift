@@ -305,6 +305,7 @@ final class SeriesGenerator {
         }
         spread("upgrade_watch_pod_evictions_total", .evictions, hourly: 0.2) { _ in ["cause": "taint"] }
         for (index, node) in nodes.enumerated() {
+            gauge("upgrade_watch_node_info", target, ["node": node.name, "zone": "zone-\(node.zone)"]) { _ in 1 }
             var random = random("ready \(node.name)")
             let flaps = effects.changes(.nodeFlaps, node: index)
             var downUntil = Int64.min

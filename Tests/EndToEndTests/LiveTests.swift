@@ -244,7 +244,7 @@ private final class World: Sendable {
                 if path.hasPrefix("/api/v1/pods") { items = pod(3) }
                 if path.hasPrefix("/api/v1/nodes") {
                     items =
-                        #"{"metadata":{"name":"node-1"},"status":{"nodeInfo":{"kubeletVersion":"v1.30.1"},"addresses":[{"type":"InternalIP","address":"10.0.0.9"}]}}"#
+                        #"{"metadata":{"name":"node-1","labels":{"topology.kubernetes.io/zone":"b"}},"status":{"nodeInfo":{"kubeletVersion":"v1.30.1"},"addresses":[{"type":"InternalIP","address":"10.0.0.9"}]}}"#
                 }
                 connection.answer(#"{"metadata":{"resourceVersion":"10"},"items":[\#(items)]}"#)
                 return
@@ -289,6 +289,7 @@ private final class World: Sendable {
         #expect(await wait { last("upgrade_watch_node_info") != nil })
         let node = try #require(last("upgrade_watch_node_info"))
         #expect(node.labels["kubelet_version"] == "v1.30.1" && node.labels["internal_ip"] == "10.0.0.9")
+        #expect(node.labels["zone"] == "b")
         changed.withLock { $0 = true }
         #expect(await wait { last("upgrade_watch_pod_container_restarts_total")?.value == 4 })
         program.send(SIGTERM)

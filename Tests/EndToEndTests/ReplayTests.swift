@@ -116,8 +116,8 @@ import Testing
         let report = try json()
         #expect(
             Set(report.keys) == [
-                "schema", "cluster", "generated_at", "upgrade", "verdict", "reasons", "signals", "findings", "ledger",
-                "coverage", "baseline", "history",
+                "schema", "cluster", "generated_at", "upgrade", "verdict", "reasons", "signals", "findings",
+                "incidents", "ledger", "coverage", "baseline", "history",
             ])
         let baseline = try #require(report["baseline"] as? [String: Any])
         #expect(Set(baseline.keys) == ["from", "to", "scrapes_due", "scrapes_ok", "fired_alerts"])
@@ -133,8 +133,10 @@ import Testing
         #expect(
             Set(finding.keys) == [
                 "id", "signal", "severity", "summary", "scope", "before", "after", "effect", "onset", "expected",
-                "cause", "evidence",
+                "cause", "caveats", "evidence",
             ])
+        let incident = try #require((report["incidents"] as? [[String: Any]])?.first)
+        #expect(Set(incident.keys) == ["onset", "batch", "step", "fails_upgrade", "findings", "summary"])
         let restarts = try #require((report["ledger"] as? [String: Any])?["restarts"] as? [String: Any])
         #expect(Set(restarts.keys) == ["total", "expected", "unexpected", "by_cause"])
         #expect(restarts["expected"] as? Int == 18)

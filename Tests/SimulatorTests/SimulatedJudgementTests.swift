@@ -25,12 +25,12 @@ private let hour: Int64 = 3_600_000
 
     private func assess(
         _ cluster: SimulatedCluster, source: (any SeriesSource)? = nil, atMs: Int64, _ tables: inout ComparisonTables,
-        batch: Int? = nil
+        batch: Int? = nil, ledger: [LedgerEntry] = []
     ) throws -> Assessment {
         try Comparison.assess(
             ComparisonInput(
                 cluster: "small", source: source ?? cluster.source, upgrade: cluster.upgrade(atMs: atMs), nowMs: atMs,
-                baselineMs: 24 * hour, soakMs: 6 * hour, signals: try #require(Self.signals), ledger: [],
+                baselineMs: 24 * hour, soakMs: 6 * hour, signals: try #require(Self.signals), ledger: ledger,
                 accountsForMetrics: false, batch: batch, logEvidence: { _ in [] }), tables: &tables)
     }
 
@@ -186,5 +186,41 @@ private let hour: Int64 = 3_600_000
         #expect(quiet.judged[ScenarioRun.ours]?.pagesMs == [])
         let ill = try ScenarioRun(scenario("noise: {dispersion: 6}\n" + Self.exits), seed: seed, signals: signals)
         #expect(ill.judged[ScenarioRun.ours]?.verdict == .fail)
+    }
+
+    /// Several signals of one fault are one incident, and what else may have done it is said.
+    @Test func correlatedFindings_areOneIncident_andWhatElseItMayBeIsSaid() throws {
+        let both = "faults:\n- {kind: container_exits, add: 20}\n- {kind: evictions, add: 20}"
+        let stratified = SimulatedCluster(try scenario(both), seed: 3)
+        var tables = ComparisonTables()
+        let assessment = try assess(stratified, atMs: stratified.endMs, &tables)
+        let first = try #require(assessment.incidents.first)
+        #expect(first.failsUpgrade && first.findings.count >= 2)
+        #expect(first.findings.first == assessment.findings.first { $0.id == first.findings.first }?.id)
+        #expect(Set(assessment.incidents.flatMap(\.findings)).count == assessment.incidents.flatMap(\.findings).count)
+        #expect(!assessment.findings.contains { $0.caveats.contains { $0.contains("zone") || $0.contains("rolled") } })
+        let ofWorkload = try #require(assessment.findings.first { $0.scope.workload != nil && $0.onsetMs != nil })
+        let rollout = LedgerEntry(
+            kind: .deletion, atMs: try #require(ofWorkload.onsetMs) + 300_000,
+            namespace: ofWorkload.scope.namespace ?? "", pod: "p", podUID: "u", workloadKind: "Deployment",
+            workload: ofWorkload.scope.workload ?? "", cause: .rollout)
+        let rolled = try assess(stratified, atMs: stratified.endMs, &tables, ledger: [rollout])
+        let same = try #require(rolled.findings.first { $0.id == ofWorkload.id })
+        #expect(same.caveats.contains { $0.hasPrefix("Deployment") && $0.contains("was rolled out at") })
+
+        let byZone = try Scenario.load(
+            text: """
+                pre: 24h
+                soak: 6h
+                topology: {nodes: 12, workloads: 4, control_planes: 1, zones: 3}
+                rollout: {batches: [0.33, 0.67, 1], gap: 20m, order: zones}
+                \(Self.exits)
+                """, file: "zones.yaml")
+        let cluster = SimulatedCluster(byZone, seed: 3)
+        var others = ComparisonTables()
+        let zoned = try assess(cluster, atMs: cluster.endMs, &others)
+        let blamed = zoned.findings.filter { $0.failsUpgrade && $0.scope.batch != nil }
+        #expect(!blamed.isEmpty)
+        #expect(blamed.allSatisfy { $0.caveats.contains { $0.hasPrefix("batch") && $0.contains("of zone zone-") } })
     }
 }
