@@ -71,16 +71,12 @@ struct CountJudge {
     func judge(_ cells: [SignalTable.Cell], level: Double, seeksWorse: Bool = false) -> Outcome {
         var outcome = Outcome()
         outcome.isAmongUnits = cohorts.isStaggered
-        let events = counts.events(cells)
-        outcome.eventsBefore = events.before
-        outcome.after = .init(value: events.after, n: events.after)
         if seeksWorse, !canBeWorse(cells, level: level) { return outcome }
         let tamed = counts.tamed(cells)
         let evidence = counts.sides(tamed)
         let (before, after) = (evidence.before, evidence.after())
         outcome.exposureAfter = after.seen
         guard before.seen > 0, after.seen > 0 else {
-            outcome.after = nil
             outcome.needs =
                 after.seen > 0 ? "nothing happened before the upgrade to compare with" : "nothing happened since"
             return outcome
@@ -90,6 +86,7 @@ struct CountJudge {
         if seeksWorse, test.worse.logMaximum < -log(level) { return outcome }
         // What is said of sizes is of the events as they were.
         let sides = counts.sides(cells)
+        outcome.eventsBefore = sides.before.events
         outcome.before = side(sides.before)
         outcome.after = side(sides.after())
         outcome.effect = effect(sides, dispersion: max(dispersion(sides), contrastDispersion(cells) ?? 1))

@@ -143,17 +143,18 @@ struct SignalComparer {
             findings.append(try finding(signal, split, outcome, isPreexisting: isPreexisting, isOld: isOld))
         }
         for (split, cells) in cells.sorted(by: { table.splits[$0.key] < table.splits[$1.key] }) {
-            var outcome = judge.judge(cells, level: level, seeksWorse: true)
+            let events = judge.counts.events(cells)
+            let perHour = events.before / max(1, windows.baseline.seconds / 3600)
+            let isOld = signal.preexistingEvents.map { perHour >= $0 } ?? false
+            if isOld { old.insert(split) }
+            let isOldTrouble = isOld && events.after > 0
+            var outcome = judge.judge(cells, level: level, seeksWorse: !isOldTrouble)
             if outcome.status != .worse,
                 let other = judgeOfAll?.judge(cells, level: level, seeksWorse: true), other.status == .worse
             {
                 outcome = other
             }
-            let after = outcome.after.map(\.value) ?? 0
-            let perHour = outcome.eventsBefore / max(1, windows.baseline.seconds / 3600)
-            let isOld = signal.preexistingEvents.map { perHour >= $0 } ?? false
-            if isOld { old.insert(split) }
-            if outcome.status == .worse || isOld && after > 0 { try tell(table.splits[split], outcome, isOld: isOld) }
+            if outcome.status == .worse || isOldTrouble { try tell(table.splits[split], outcome, isOld: isOld) }
         }
         // All together are judged too: what is spread thin over many splits shows only there. Of requests the mix would
         // show as well.

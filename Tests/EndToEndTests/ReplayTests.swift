@@ -110,6 +110,11 @@ import Testing
         let flaky = findings.filter { ($0["summary"] as? String)?.contains("flaky") == true }
         #expect(flaky.count == 1)
         #expect((flaky.first?["cause"] as? [String: Any])?["kind"] as? String == "preexisting")
+        // Rates, on both sides: some restarts an hour.
+        for side in ["before", "after"] {
+            let value = try #require(flaky.first?[side] as? Double)
+            #expect(value > 1e-5 && value < 0.1)
+        }
     }
 
     @Test func json_hasEveryFieldOfItsSchema() throws {
