@@ -35,6 +35,8 @@ package struct SignalResult: Sendable {
     package var baseline: Side?
     package var soak: Side?
     package var effect: Effect?
+    /// The anytime-valid p-value of the null hypothesis that it is no worse than half of the floors allow; nil for levels.
+    package var pValue: Double?
     /// What is missing for an answer; nil where nothing is.
     package var needs: String?
 
@@ -50,6 +52,7 @@ package struct SignalResult: Sendable {
         baseline = outcome.before
         soak = outcome.after
         effect = outcome.effect
+        pValue = outcome.pValue
         needs = outcome.needs
     }
 }

@@ -19,6 +19,8 @@ struct Outcome {
     var after: SignalResult.Side?
     var effect: Effect?
     var needs: String?
+    /// Of there being no more than half of the floors, however often it was looked at; nil where no test was made.
+    var pValue: Double?
     var onsetMs: Int64?
     /// Whether it began before what is compared went over: then it is none of the upgrade's.
     var beganBefore = false
@@ -86,6 +88,7 @@ struct CountJudge {
         if seeksWorse, test.worse.logMaximum < -log(level) { return outcome }
         // What is said of sizes is of the events as they were.
         let sides = counts.sides(cells)
+        outcome.pValue = test.worse.pValue
         outcome.eventsBefore = sides.before.events
         outcome.before = side(sides.before)
         outcome.after = side(sides.after())

@@ -55,6 +55,7 @@ package struct JSONReport: Encodable, Sendable {
         @Null var baseline: SidePart?
         @Null var soak: SidePart?
         @Null var effect: EffectPart?
+        @Null var pValue: Double?
         @Null var needs: String?
     }
     struct CausePart: Encodable {
@@ -270,7 +271,7 @@ package struct JSONReport: Encodable, Sendable {
             name: result.signal.name, critical: result.signal.isCritical, status: result.status.rawValue,
             scope: ScopePart(component: result.signal.component.isEmpty ? nil : result.signal.component, labels: [:]),
             baseline: result.baseline.map(side), soak: result.soak.map(side), effect: result.effect.map(effect),
-            needs: result.needs)
+            pValue: result.pValue, needs: result.needs)
     }
 
     private static func finding(_ finding: Finding) -> FindingPart {

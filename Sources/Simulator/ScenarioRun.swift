@@ -2,6 +2,7 @@ import Cluster
 import Comparison
 import Foundation
 import Series
+import Statistics
 
 /// What a judge said of a simulated upgrade, look after look.
 package struct JudgedRun: Sendable, Equatable {
@@ -26,6 +27,10 @@ package struct JudgedRun: Sendable, Equatable {
     package var blame: Blame?
     /// The names of failing signals, at any look.
     package var signals: [String] = []
+    /// The p-values of the tests at the last look, for judges that have such.
+    package var pValues: [Double] = []
+    /// Whether each interval of the last look holds no change at all.
+    package var intervalsHoldNone: [Bool] = []
     /// Why the last verdict was not another.
     package var reasons: [String] = []
 
@@ -121,6 +126,13 @@ package struct ScenarioRun: Sendable {
             }
             last = assessment.verdict
             run.reasons = assessment.reasons
+            run.pValues = assessment.signals.compactMap(\.pValue)
+            run.intervalsHoldNone = assessment.signals.compactMap { result in
+                result.effect.map { effect in
+                    let none: Double = effect.kind == .rateRatio ? 1 : 0
+                    return effect.interval.low <= none && none <= effect.interval.high
+                }
+            }
             let isLate = atMs > (cluster.upgrade.finishedMs ?? atMs) + 7_200_000
             // The last look is at the end of the soak.
             let next = atMs + (isLate ? 3 : 1) * scenario.lookMs

@@ -25,6 +25,12 @@ package struct Score: Sendable, Equatable {
     /// Nulls that should pass, and that did in the end.
     package var passDue = 0
     package var passed = 0
+    /// Tests of nulls, and those that reject at the level 0.01.
+    package var nullTests = 0
+    package var nullRejections = 0
+    /// Intervals of nulls, and those that hold no change.
+    package var nullIntervals = 0
+    package var nullIntervalsRight = 0
     /// Of runs whose monitoring went blind: how many there are, and how many were told so.
     package var blindDue = 0
     package var blind = 0
@@ -65,6 +71,10 @@ package struct Score: Sendable, Equatable {
                 falsePositives += 1
             }
             pages += judged.pagesMs.count
+            nullTests += judged.pValues.count
+            nullRejections += judged.pValues.count { $0 <= 0.01 }
+            nullIntervals += judged.intervalsHoldNone.count
+            nullIntervalsRight += judged.intervalsHoldNone.count { $0 }
             nullDays += Double(run.endMs - run.upgradeMs) / 86_400_000
             if run.expectation == .pass {
                 passDue += 1
@@ -84,6 +94,8 @@ package struct Score: Sendable, Equatable {
     package var pagesPerDay: Double? { nullDays > 0 ? Double(pages) / nullDays : nil }
     package var componentTop1: Double? { Score.part(rightComponents, truePositives) }
     package var batchTop1: Double? { Score.part(rightBatches, batchesAsked) }
+    package var typeOneError: Double? { Score.part(nullRejections, nullTests) }
+    package var intervalCoverage: Double? { Score.part(nullIntervalsRight, nullIntervals) }
     package var passAmongNulls: Double? { Score.part(passed, passDue) }
     /// The median; what was not found counts as later than all.
     package var delayMinutes: Double? { Score.median(delays) }

@@ -32,6 +32,8 @@ package struct ScoreReport: Sendable {
         var batchTop1: Double?
         var onsetErrorMinutes: Double?
         var passAmongNulls: Double?
+        var typeOneError: Double?
+        var intervalCoverage: Double?
         var delayMinutes: Double?
         var verdicts: [String: [String: Int]]
 
@@ -47,6 +49,8 @@ package struct ScoreReport: Sendable {
             batchTop1 = score.batchTop1
             onsetErrorMinutes = score.onsetErrorMinutes
             passAmongNulls = score.passAmongNulls
+            typeOneError = score.typeOneError
+            intervalCoverage = score.intervalCoverage
             delayMinutes = score.delayMinutes
             verdicts = score.verdicts
         }
@@ -60,6 +64,8 @@ package struct ScoreReport: Sendable {
             case batchTop1 = "batch_top1"
             case onsetErrorMinutes = "onset_error_minutes"
             case passAmongNulls = "pass_among_nulls"
+            case typeOneError = "type_one_error"
+            case intervalCoverage = "interval_coverage"
             case delayMinutes = "delay_minutes"
         }
 
@@ -77,6 +83,8 @@ package struct ScoreReport: Sendable {
             try container.encode(batchTop1, forKey: .batchTop1)
             try container.encode(onsetErrorMinutes, forKey: .onsetErrorMinutes)
             try container.encode(passAmongNulls, forKey: .passAmongNulls)
+            try container.encode(typeOneError, forKey: .typeOneError)
+            try container.encode(intervalCoverage, forKey: .intervalCoverage)
             try container.encode(delayMinutes, forKey: .delayMinutes)
             try container.encode(verdicts, forKey: .verdicts)
         }

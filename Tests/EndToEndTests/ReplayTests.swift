@@ -133,7 +133,10 @@ import Testing
         #expect(report["schema"] as? String == "upgrade-watch/report/v1")
         #expect(report["verdict"] as? String == "FAIL")
         let signal = try #require((report["signals"] as? [[String: Any]])?.first)
-        #expect(Set(signal.keys) == ["name", "critical", "status", "scope", "baseline", "soak", "effect", "needs"])
+        #expect(
+            Set(signal.keys) == [
+                "name", "critical", "status", "scope", "baseline", "soak", "effect", "p_value", "needs",
+            ])
         let finding = try #require((report["findings"] as? [[String: Any]])?.first)
         #expect(
             Set(finding.keys) == [

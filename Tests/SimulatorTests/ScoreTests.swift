@@ -68,6 +68,17 @@ private let day: Int64 = 86_400_000
         #expect(score.verdicts["any"] == ["FAIL": 1])
     }
 
+    @Test func testsAndIntervals_countOnNullsAlone() {
+        var null = run(.pass, verdict: .pass)
+        null.judged[ScenarioRun.ours]?.pValues = [0.5, 0.01, 1, 0.011]
+        null.judged[ScenarioRun.ours]?.intervalsHoldNone = [true, true, false]
+        var fault = run(.fail, verdict: .fail)
+        fault.judged[ScenarioRun.ours]?.pValues = [0]
+        fault.judged[ScenarioRun.ours]?.intervalsHoldNone = [false]
+        let score = Score([null, fault])
+        #expect(score.typeOneError == 0.25 && score.intervalCoverage == 2.0 / 3)
+    }
+
     /// By `statsmodels.stats.proportion.proportion_confint(count, n, method="wilson")`.
     @Test func wilson_isAsPublished() throws {
         let four = try #require(Score.wilson(4, of: 400))
@@ -84,7 +95,8 @@ private let day: Int64 = 86_400_000
         for object in [json, try #require((json["files"] as? [[String: Any]])?.first)] {
             for field in [
                 "precision", "recall", "false_fail_rate", "pages_per_day", "component_top1", "batch_top1",
-                "onset_error_minutes", "pass_among_nulls", "delay_minutes",
+                "onset_error_minutes", "pass_among_nulls", "delay_minutes", "type_one_error",
+                "interval_coverage",
             ] { #expect(object[field] != nil, "\(field)") }
         }
         #expect(json["recall"] is NSNull)
