@@ -58,6 +58,8 @@ package struct Upgrade: Sendable, Equatable, Codable {
     /// `metrics`, `objects` or `marks`: what told of the first step.
     package var detectedBy: String
     package var rolledBackMs: Int64?
+    /// How much longer than planned it is observed, as said by hand.
+    package var extendedMs: Int64?
 
     package init(
         id: String, from: String, to: String, startedMs: Int64, finishedMs: Int64?, steps: [UpgradeStep],
@@ -85,11 +87,16 @@ package struct Upgrade: Sendable, Equatable, Codable {
     /// The phase at a time, for a soak of a length.
     package func phase(atMs: Int64, soakMs: Int64) -> UpgradePhase {
         if let rolledBackMs, atMs >= rolledBackMs { return isBack(atMs: atMs) ? .rolledBack : .rollingBack }
-        guard let finishedMs, atMs >= finishedMs else {
+        guard let finishedMs, let untilMs = soakUntilMs(soakMs: soakMs), atMs >= finishedMs else {
             let last = steps.last { $0.atMs <= atMs }?.atMs ?? startedMs
             return atMs - last > Upgrade.pauseMs ? .paused : .upgrading
         }
-        return atMs < finishedMs + soakMs ? .soaking : .done
+        return atMs < untilMs ? .soaking : .done
+    }
+
+    /// Until when it is observed, for a soak of a length; nil: the soak has not begun.
+    package func soakUntilMs(soakMs: Int64) -> Int64? {
+        finishedMs.map { $0 + soakMs + (extendedMs ?? 0) }
     }
 
     /// Whether nothing has the new version any more.
@@ -114,10 +121,10 @@ package struct Upgrade: Sendable, Equatable, Codable {
     }
 }
 
-/// A step, start, finish or rollback that was said by hand.
+/// A step, start, finish, rollback or longer observation that was said by hand.
 package struct UpgradeMark: Sendable, Equatable, Codable {
     package enum Kind: String, Sendable, Codable, CaseIterable {
-        case start, step, finish, rollback
+        case start, step, finish, rollback, extend
     }
 
     package var kind: Kind
@@ -127,10 +134,15 @@ package struct UpgradeMark: Sendable, Equatable, Codable {
     package var from: String?
     package var to: String?
     package var note: String?
+    /// By how much an `extend` makes the soak longer.
+    package var byMs: Int64?
+
+    /// By how much a soak may be made longer at once, in milliseconds.
+    package static let extensions: ClosedRange<Int64> = 1...60 * 86_400_000
 
     package init(
         kind: Kind, atMs: Int64, component: String? = nil, node: String? = nil, from: String? = nil, to: String? = nil,
-        note: String? = nil
+        note: String? = nil, byMs: Int64? = nil
     ) {
         self.kind = kind
         self.atMs = atMs
@@ -139,5 +151,6 @@ package struct UpgradeMark: Sendable, Equatable, Codable {
         self.from = from
         self.to = to
         self.note = note
+        self.byMs = byMs
     }
 }

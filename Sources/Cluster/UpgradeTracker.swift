@@ -151,6 +151,10 @@ package struct UpgradeTracker: Sendable, Codable {
             if let last = upgrades.indices.last { upgrades[last].finishedMs = mark.atMs }
         case .rollback:
             if let last = upgrades.indices.last { upgrades[last].rolledBackMs = mark.atMs }
+        case .extend:
+            if let last = upgrades.indices.last {
+                upgrades[last].extendedMs = (upgrades[last].extendedMs ?? 0) + (mark.byMs ?? 0)
+            }
         }
     }
 

@@ -65,7 +65,7 @@ package struct Effect: Sendable, Equatable {
     }
 
     package var kind: Kind
-    /// With 99 % confidence.
+    /// With 99 % confidence: of a ratio of counts at all looks at once, of a difference of levels at this one.
     package var interval: Interval
 }
 

@@ -93,7 +93,7 @@ package enum Comparison {
             upgrade: upgrade, nowMs: min(input.nowMs, max(range.upperBound, upgrade.startedMs)),
             dataFromMs: range.lowerBound, baselineMs: input.baselineMs)
         assessment.phase = upgrade.phase(atMs: input.nowMs, soakMs: input.soakMs)
-        assessment.soakUntilMs = upgrade.finishedMs.map { $0 + input.soakMs }
+        assessment.soakUntilMs = upgrade.soakUntilMs(soakMs: input.soakMs)
         assessment.baselineFromMs = windows.baseline.fromMs
         if input.accountsForMetrics {
             assessment.coverage = try Coverage.measure(

@@ -304,14 +304,18 @@ struct CountJudge {
         }
         // Mostly against controls, with the mean share of their bins; else against history.
         let share = shares / (controls + treated)
+        // As wide as it must be to hold at every look, and narrowest at the soak's end.
+        let confidence = AnytimeInterval.confidenceOfOneLook(
+            count: Double(max(60_000, time.nowMs - (cohorts.lastMs ?? time.nowMs))), tightestAt: Double(time.soakMs),
+            confidence: Comparison.confidence)
         let interval =
             controls >= 1 && treated >= after.events / 2
             ? RateRatio.interval(
                 before: controls, exposureBefore: 1 - share, after: treated, exposureAfter: share,
-                dispersion: dispersion, confidence: Comparison.confidence)
+                dispersion: dispersion, confidence: confidence)
             : RateRatio.interval(
                 before: before.events, exposureBefore: before.seen, after: after.events, exposureAfter: after.seen,
-                dispersion: dispersion, confidence: Comparison.confidence)
+                dispersion: dispersion, confidence: confidence)
         return interval.map { Effect(kind: .rateRatio, interval: $0) }
     }
 

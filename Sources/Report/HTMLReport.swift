@@ -22,7 +22,9 @@ package enum HTMLReport {
         body += "</p><p>\(TimeFormat.rfc3339(ms: assessment.generatedMs / 1000 * 1000))</p></header><main>"
         body += "<ul>" + assessment.reasons.map { "<li>\(escape($0))</li>" }.joined() + "</ul>"
         if let upgrade = assessment.upgrade {
-            body += steps(upgrade) + findings(assessment, upgrade) + signals(assessment) + ledger(assessment.ledger)
+            body +=
+                steps(upgrade) + incidents(assessment) + findings(assessment, upgrade) + signals(assessment)
+                + ledger(assessment.ledger)
         }
         body += coverage(assessment.coverage) + "</main>"
         return "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">"
@@ -54,6 +56,20 @@ package enum HTMLReport {
                     [
                         TimeFormat.rfc3339(ms: step.atMs / 1000 * 1000), step.component,
                         step.node ?? step.instance ?? "", step.from, step.to, String(step.batch),
+                    ]
+                })
+    }
+
+    /// Only where an incident has more than one finding: else the findings tell the same.
+    private static func incidents(_ assessment: Assessment) -> String {
+        guard assessment.incidents.contains(where: { $0.findings.count > 1 }) else { return "" }
+        return "<h2>Incidents</h2>"
+            + table(
+                ["since (UTC)", "batch", "findings", "first of them"],
+                assessment.incidents.map { incident in
+                    [
+                        incident.onsetMs.map { TimeFormat.rfc3339(ms: $0 / 1000 * 1000) } ?? "",
+                        incident.batch.map(String.init) ?? "", String(incident.findings.count), incident.summary,
                     ]
                 })
     }

@@ -130,6 +130,8 @@ package struct Scenario: Sendable {
     package var expectation = Expectation.pass
     /// The components that may be blamed; empty: that of the faults' processes.
     package var components: [String] = []
+    /// With how many seeds it is run where only the first one is asked for.
+    package var seeds = 3
 
     /// - Throws: `YAMLProblems` with the place of every fault.
     package static func load(file: String) throws -> Scenario { try load(YAMLDocument(file: file), file: file) }
@@ -189,6 +191,7 @@ package struct Scenario: Sendable {
             }
         }
         components = fields.stringList("components")
+        seeds = Scenario.count(&fields, "seeds", 1...1_000_000) ?? seeds
     }
 
     private mutating func readRollOut(_ fields: inout YAMLFields) {

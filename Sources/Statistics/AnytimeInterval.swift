@@ -14,12 +14,27 @@ package enum AnytimeInterval {
     package static func mean(
         estimate: Double, standardError: Double, count: Double, tightestAt: Double, confidence: Double
     ) -> Interval {
+        let width = standardError * halfWidth(count: count, tightestAt: tightestAt, confidence: confidence)
+        return Interval(estimate: estimate, low: estimate - width, high: estimate + width)
+    }
+
+    /// The confidence of an interval for one look, in 0...1, that is as wide as one of this sequence with the confidence
+    /// for all of them.
+    ///
+    /// For intervals that are not made of a standard error: of a ratio of counts, which has none when they are few.
+    /// - Parameters: as of ``mean(estimate:standardError:count:tightestAt:confidence:)``.
+    package static func confidenceOfOneLook(count: Double, tightestAt: Double, confidence: Double) -> Double {
+        let width = halfWidth(count: count, tightestAt: tightestAt, confidence: confidence)
+        return SpecialFunctions.incompleteGamma(width * width / 2, shape: 0.5)
+    }
+
+    /// In standard errors.
+    private static func halfWidth(count: Double, tightestAt: Double, confidence: Double) -> Double {
         precondition(count > 0 && tightestAt > 0, "counts are positive")
         let alpha = 1 - confidence
         // Appendix C.2 of the paper: the mixture's variance that is narrowest at a time, by its closed approximation.
         let rho = ((-2 * log(alpha) + log(-2 * log(alpha) + 1)) / tightestAt).squareRoot()
         let scaled = count * rho * rho
-        let width = standardError * ((scaled + 1) / scaled * log((scaled + 1) / (alpha * alpha))).squareRoot()
-        return Interval(estimate: estimate, low: estimate - width, high: estimate + width)
+        return ((scaled + 1) / scaled * log((scaled + 1) / (alpha * alpha))).squareRoot()
     }
 }

@@ -11,6 +11,8 @@ package struct MarkMessage: Codable, Sendable {
     package var from: String?
     package var to: String?
     package var note: String?
+    /// By how much an `extend` makes the soak longer, as Prometheus writes durations.
+    package var by: String?
 
     package init(_ mark: UpgradeMark) {
         kind = mark.kind
@@ -20,15 +22,24 @@ package struct MarkMessage: Codable, Sendable {
         from = mark.from
         to = mark.to
         note = mark.note
+        by = mark.byMs.map { TimeFormat.duration(ms: $0) }
     }
 
-    /// The mark; nil where the time is none.
+    /// The mark; nil where the time or the duration is none.
     package func mark(nowMs: Int64) -> UpgradeMark? {
         var atMs = nowMs
         if let at {
             guard let ms = TimeFormat.milliseconds(rfc3339: at) else { return nil }
             atMs = ms
         }
-        return UpgradeMark(kind: kind, atMs: atMs, component: component, node: node, from: from, to: to, note: note)
+        var byMs: Int64?
+        if kind == .extend {
+            guard let ms = by.flatMap(TimeFormat.durationMs), UpgradeMark.extensions.contains(ms) else {
+                return nil
+            }
+            byMs = ms
+        }
+        return UpgradeMark(
+            kind: kind, atMs: atMs, component: component, node: node, from: from, to: to, note: note, byMs: byMs)
     }
 }

@@ -184,8 +184,9 @@ package enum WebAPI {
                 else {
                     return failure(
                         "bad_data",
-                        "expected a JSON object with kind (start, step, finish or rollback), and where they are known at "
-                            + "(RFC 3339, default now), component, node, from, to and note")
+                        "expected a JSON object with kind (start, step, finish, rollback or extend), and where they are "
+                            + "known at (RFC 3339, default now), component, node, from, to and note; extend has by, as 24h"
+                    )
                 }
                 try context.addMark(mark)
                 return json(QueryJSON.success("null"))

@@ -16,11 +16,12 @@ struct MarkCommand: AsyncParsableCommand {
               upgrade-watch mark start --from v1.32.1 --to v1.33.5
               upgrade-watch mark step --component kube-proxy --node node-7 --to v1.33.5
               upgrade-watch mark finish
+              upgrade-watch mark extend --by 24h
               upgrade-watch mark list
             """)
 
     enum Action: String, ExpressibleByArgument, CaseIterable {
-        case start, step, finish, rollback, list
+        case start, step, finish, rollback, extend, list
     }
 
     @Argument(help: "What happened, or list.")
@@ -47,6 +48,9 @@ struct MarkCommand: AsyncParsableCommand {
     @Option(help: "The version after.")
     var to: String?
 
+    @Option(help: "By how much extend makes the soak longer, as in 24h.")
+    var by: String?
+
     @Option(help: "A word for the reader.")
     var note: String?
 
@@ -56,6 +60,13 @@ struct MarkCommand: AsyncParsableCommand {
             throw ValidationError("\(time) is not a time; write RFC 3339, Unix seconds, now, or -5m")
         }
         if action == .step, component == nil { throw ValidationError("a step needs --component") }
+        if action == .extend, by == nil { throw ValidationError("extend needs --by, as in --by 24h") }
+        if action != .extend, by != nil { throw ValidationError("--by is for extend only") }
+        if let by, byMs == nil { throw ValidationError("--by \(by) is not a duration of at most 60d, as in 24h") }
+    }
+
+    private var byMs: Int64? {
+        by.flatMap(TimeFormat.durationMs).flatMap { UpgradeMark.extensions.contains($0) ? $0 : nil }
     }
 
     func run() async throws {
@@ -64,7 +75,7 @@ struct MarkCommand: AsyncParsableCommand {
             let nowMs = WallClock().nowMs
             let mark = UpgradeMark(
                 kind: kind, atMs: time.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs, component: component,
-                node: node, from: from, to: to, note: note)
+                node: node, from: from, to: to, note: note, byMs: byMs)
             if let url {
                 var request = FetchRequest(url: base(url) + "/api/v1/upgrades/marks")
                 request.method = "POST"
@@ -91,7 +102,8 @@ struct MarkCommand: AsyncParsableCommand {
         }
         for mark in marks {
             let words = [
-                mark.component, mark.node, mark.from.map { "from \($0)" }, mark.to.map { "to \($0)" }, mark.note,
+                mark.component, mark.node, mark.from.map { "from \($0)" }, mark.to.map { "to \($0)" },
+                mark.byMs.map { "by \(TimeFormat.duration(ms: $0))" }, mark.note,
             ]
             Output.text(
                 "\(TimeFormat.rfc3339(ms: mark.atMs))  \(mark.kind.rawValue)  "

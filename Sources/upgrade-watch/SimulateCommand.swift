@@ -21,7 +21,7 @@ struct SimulateCommand: AsyncParsableCommand {
 
     @Argument(help: "The scenario files.") var scenarios: [String]
 
-    @Option(help: "One seed, or a range of them as in 1..20.")
+    @Option(help: "One seed, a range of them as in 1..20, or 1.. for as many from there as each scenario asks for.")
     var seeds = "1"
 
     @Flag(help: "Print how good the verdicts are, over all files and for each.")
@@ -43,18 +43,10 @@ struct SimulateCommand: AsyncParsableCommand {
     var jobs = max(1, ProcessInfo.processInfo.activeProcessorCount)
 
     func validate() throws {
-        guard SimulateCommand.range(seeds) != nil else {
-            throw ValidationError("--seeds \(seeds) is neither a number nor a range, as in 1..20")
+        guard SeedRange(seeds) != nil else {
+            throw ValidationError("--seeds \(seeds) is neither a number nor a range, as in 1..20 or 1..")
         }
         if jobs < 1 { throw ValidationError("--jobs must be at least 1") }
-    }
-
-    private static func range(_ text: String) -> ClosedRange<UInt64>? {
-        let parts = text.components(separatedBy: "..").map { UInt64($0) }
-        guard let first = parts.first ?? nil, let last = parts.last ?? nil, parts.count <= 2, first <= last,
-            last - first < 1_000_000
-        else { return nil }
-        return first...last
     }
 
     func run() async throws {
@@ -64,16 +56,16 @@ struct SimulateCommand: AsyncParsableCommand {
                 try self.signals.map { try Signal.load(file: $0) } ?? Defaults.signals()
             )
         }
-        let seeds = SimulateCommand.range(seeds) ?? 1...1
+        guard let seeds = SeedRange(seeds) else { return }
         if let directory = writeRecording {
             guard let file = files.first else { return }
             try await reporting {
                 guard try RecordingWriter.isFree(directory) else { throw DirectoryInUse(path: directory) }
-                try RecordingWriter.write(SimulatedCluster(file, seed: seeds.lowerBound), to: directory)
+                try RecordingWriter.write(SimulatedCluster(file, seed: seeds.first), to: directory)
             }
             return
         }
-        let work = files.indices.flatMap { file in seeds.map { (file: file, seed: $0) } }
+        let work = files.indices.flatMap { file in seeds.of(files[file]).map { (file: file, seed: $0) } }
         let judges = baselines ? Baseline.allCases : []
         var runs = [ScenarioRun?](repeating: nil, count: work.count)
         try await withThrowingTaskGroup(of: (Int, ScenarioRun).self) { group in
@@ -97,6 +89,27 @@ struct SimulateCommand: AsyncParsableCommand {
         Output.text(
             try json ? report.json(withRuns: !score) : score ? report.table() : report.list())
     }
+}
+
+/// The value of `--seeds`.
+private struct SeedRange {
+    let first: UInt64
+    /// nil: as many as the scenario asks for.
+    let last: UInt64?
+
+    init?(_ text: String) {
+        let parts = text.components(separatedBy: "..")
+        guard parts.count <= 2, let first = UInt64(parts[0]), first < 1 << 63 else { return nil }
+        self.first = first
+        if parts.count == 2, parts[1].isEmpty {
+            last = nil
+        } else {
+            guard let last = UInt64(parts[parts.count - 1]), first <= last, last - first < 1_000_000 else { return nil }
+            self.last = last
+        }
+    }
+
+    func of(_ scenario: Scenario) -> ClosedRange<UInt64> { first...(last ?? first + UInt64(scenario.seeds) - 1) }
 }
 
 /// A directory that would be written over.

@@ -150,6 +150,22 @@ private func sighting(
         #expect(upgrade.phase(atMs: 9 * minute, soakMs: minute) == .rolledBack)
     }
 
+    @Test func extension_makesTheSoakLonger_alsoOnceItIsOver() throws {
+        var tracker = UpgradeTracker()
+        tracker.observe(UpgradeMark(kind: .start, atMs: 0, from: "v1.32.1", to: "v1.33.5"))
+        tracker.observe(UpgradeMark(kind: .finish, atMs: 10 * minute))
+        #expect(tracker.upgrades[0].phase(atMs: 40 * minute, soakMs: 30 * minute) == .done)
+        let mark = UpgradeMark(kind: .extend, atMs: 45 * minute, byMs: 60 * minute)
+        tracker.observe(mark)
+        tracker.observe(mark)
+        #expect(tracker.upgrades[0].phase(atMs: 99 * minute, soakMs: 30 * minute) == .soaking)
+        #expect(tracker.upgrades[0].soakUntilMs(soakMs: 30 * minute) == 100 * minute)
+        // Again at another time: by as much once more.
+        tracker.observe(UpgradeMark(kind: .extend, atMs: 46 * minute, byMs: 60 * minute))
+        #expect(tracker.upgrades[0].phase(atMs: 159 * minute, soakMs: 30 * minute) == .soaking)
+        #expect(tracker.upgrades[0].phase(atMs: 160 * minute, soakMs: 30 * minute) == .done)
+    }
+
     @Test func skew_isToldByThePolicy() {
         let told = { (versions: [(String, String)]) in
             UpgradeTracker.skew(

@@ -293,9 +293,13 @@ import Testing
             ).code == 0)
         #expect(try run("mark", "finish", "--store", store, "--time", "2026-11-23T11:00:00Z").code == 0)
         #expect(
+            try run("mark", "extend", "--by", "12h", "--store", store, "--time", "2026-11-23T12:00:00Z").code == 0)
+        #expect(try run("mark", "extend", "--by", "99y", "--store", store).code == 64)
+        #expect(
             try run("mark", "list", "--store", store).output == """
                 2026-11-23T10:00:00Z  start  from v1.32.0 to v1.33.0
                 2026-11-23T11:00:00Z  finish  
+                2026-11-23T12:00:00Z  extend  by 12h
 
                 """)
     }

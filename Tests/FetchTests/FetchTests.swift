@@ -56,7 +56,7 @@ import Testing
         let failure = await error(request)
         #expect(failure?.code == .timedOut)
         #expect(failure?.url == server.url + "/metrics")
-        #expect(failure?.reason.hasPrefix("Operation timed out after 30") == true)
+        #expect(failure?.reason.hasPrefix("Operation timed out after ") == true)
     }
 
     @Test func bodyOverTheLimit_isCutOff_alsoAfterUnpacking() async {
@@ -137,9 +137,10 @@ import Testing
     }
 
     @Test func cancellation_endsTheTransfer() async {
-        let server = RawServer { _, _ in sleep(5) }
-        let url = server.url
-        let task = Task { await error(FetchRequest(url: url)) }
+        let server = RawServer { _, _ in sleep(120) }
+        var request = FetchRequest(url: server.url)
+        request.timeoutMs = 120_000
+        let task = Task { [request] in await error(request) }
         while server.heads.isEmpty { await Task.yield() }
         task.cancel()
         #expect(await task.value?.code == .cancelled)
@@ -190,7 +191,10 @@ import Testing
         }
         let client = HTTPClient()
         let pipe = BytePipe(limit: 100_000)
-        async let transfer = client.stream(FetchRequest(url: server.url), into: pipe)
+        var request = FetchRequest(url: server.url)
+        // Other tests may keep the machine busy meanwhile.
+        request.timeoutMs = 120_000
+        async let transfer = client.stream(request, into: pipe)
         var splitter = LineSplitter(maxLineBytes: 20_000)
         var lines = 0
         var largest = 0

@@ -234,6 +234,18 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
         #expect(ChangePoint.meanStep(values: [1, 1, 1]) == nil)
     }
 
+    @Test func confidenceOfOneLook_makesAnIntervalAsWide() {
+        for (count, tightestAt) in [(1.0, 24.0), (24, 24), (100, 24), (3, 1000)] {
+            let interval = AnytimeInterval.mean(
+                estimate: 0, standardError: 1, count: count, tightestAt: tightestAt, confidence: 0.99)
+            let confidence = AnytimeInterval.confidenceOfOneLook(
+                count: count, tightestAt: tightestAt, confidence: 0.99)
+            // Far out the normal distribution has no digits left for its quantile.
+            guard interval.high < 7 else { continue }
+            #expect(abs(SpecialFunctions.normalQuantile(0.5 + confidence / 2) / interval.high - 1) < 1e-4)
+        }
+    }
+
     /// Looked at after every value, an interval of 99 % misses the mean in at most 1.2 of 100 series.
     @Test func anytimeInterval_holdsAtAllLooks() {
         let seed: UInt64 = 4
