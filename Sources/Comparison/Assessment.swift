@@ -35,7 +35,8 @@ package struct SignalResult: Sendable {
     package var baseline: Side?
     package var soak: Side?
     package var effect: Effect?
-    /// The anytime-valid p-value of the null hypothesis that it is no worse than half of the floors allow; nil for levels.
+    /// The anytime-valid p-value of the null hypothesis that it is no worse than half of the floors allow; nil for levels,
+    /// and where nodes got ill while they waited.
     package var pValue: Double?
     /// What is missing for an answer; nil where nothing is.
     package var needs: String?

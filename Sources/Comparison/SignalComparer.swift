@@ -161,6 +161,8 @@ struct SignalComparer {
         let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
         let total = judge.judge(SignalComparer.merged(old.isEmpty ? table.cells : quiet), level: all)
         var result = SignalResult(signal: signal, total)
+        // Of what was ill while it waited no test of the upgrade can be made.
+        if wereIll, total.isAmongUnits { result.pValue = nil }
         if total.status == .worse, worst != .worse, signal.kind.isInTime, table.splits.count > 1 {
             try tell(Labels(), total, isOld: false)
         }

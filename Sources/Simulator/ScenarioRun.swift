@@ -27,14 +27,19 @@ package struct JudgedRun: Sendable, Equatable {
     package var blame: Blame?
     /// The names of failing signals, at any look.
     package var signals: [String] = []
-    /// The p-values of the tests at the last look, for judges that have such.
-    package var pValues: [Double] = []
-    /// Whether each interval of the last look holds no change at all.
-    package var intervalsHoldNone: [Bool] = []
+    /// The p-values of the tests at the last look by signal, for judges that have such.
+    package var pValues: [String: Double] = [:]
+    /// Whether each signal's interval at the last look holds no change at all.
+    package var intervalsHoldNone: [String: Bool] = [:]
     /// Why the last verdict was not another.
     package var reasons: [String] = []
 
     package init() {}
+
+    /// The signals whose test rejects at the level 0.01, by name.
+    package var rejected: [String] { pValues.filter { $0.value <= 0.01 }.keys.sorted() }
+    /// The signals whose interval says that something changed, by name.
+    package var changed: [String] { intervalsHoldNone.filter { !$0.value }.keys.sorted() }
 }
 
 /// A scenario with one seed: what was to be found, and what each judge found.
@@ -126,9 +131,9 @@ package struct ScenarioRun: Sendable {
             }
             last = assessment.verdict
             run.reasons = assessment.reasons
-            run.pValues = assessment.signals.compactMap(\.pValue)
-            run.intervalsHoldNone = assessment.signals.compactMap { result in
-                result.effect.map { effect in
+            for result in assessment.signals {
+                run.pValues[result.signal.name] = result.pValue
+                run.intervalsHoldNone[result.signal.name] = result.effect.map { effect in
                     let none: Double = effect.kind == .rateRatio ? 1 : 0
                     return effect.interval.low <= none && none <= effect.interval.high
                 }

@@ -72,9 +72,9 @@ package struct Score: Sendable, Equatable {
             }
             pages += judged.pagesMs.count
             nullTests += judged.pValues.count
-            nullRejections += judged.pValues.count { $0 <= 0.01 }
+            nullRejections += judged.rejected.count
             nullIntervals += judged.intervalsHoldNone.count
-            nullIntervalsRight += judged.intervalsHoldNone.count { $0 }
+            nullIntervalsRight += judged.intervalsHoldNone.count - judged.changed.count
             nullDays += Double(run.endMs - run.upgradeMs) / 86_400_000
             if run.expectation == .pass {
                 passDue += 1

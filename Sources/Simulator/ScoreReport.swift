@@ -101,6 +101,8 @@ package struct ScoreReport: Sendable {
         var batch: Int?
         var onset: String?
         var signals: [String]
+        var rejected: [String]
+        var changed: [String]
         var reasons: [String]
 
         init?(_ run: ScenarioRun) {
@@ -115,6 +117,8 @@ package struct ScoreReport: Sendable {
             batch = judged.blame?.batch
             onset = judged.blame?.onsetMs.map { TimeFormat.rfc3339(ms: $0) }
             signals = judged.signals
+            rejected = judged.rejected
+            changed = judged.changed
             reasons = judged.reasons
         }
     }

@@ -484,9 +484,14 @@ final class SeriesGenerator {
             stepMs: step("kube-controller-manager"))
         let retries = effects.changes(.queueRetries)
         var random = random("retries")
+        var adding = self.random("adds")
         for name in ["deployment", "endpoint_slice"] {
-            counter("workqueue_retries_total", manager, ["name": name]) { tick in
+            let again = (0..<ticks).map { tick in
                 random.bursts(5 * minutes * load[tick] * retries.ratio(timeMs(tick)), dispersion: phi)
+            }
+            counter("workqueue_retries_total", manager, ["name": name]) { again[$0] }
+            counter("workqueue_adds_total", manager, ["name": name]) { tick in
+                again[tick] + adding.poisson(100 * minutes * load[tick])
             }
             gauge("workqueue_depth", manager, ["name": name]) { _ in random.poisson(0.5) }
         }

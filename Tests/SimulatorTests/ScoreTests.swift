@@ -70,11 +70,11 @@ private let day: Int64 = 86_400_000
 
     @Test func testsAndIntervals_countOnNullsAlone() {
         var null = run(.pass, verdict: .pass)
-        null.judged[ScenarioRun.ours]?.pValues = [0.5, 0.01, 1, 0.011]
-        null.judged[ScenarioRun.ours]?.intervalsHoldNone = [true, true, false]
+        null.judged[ScenarioRun.ours]?.pValues = ["a": 0.5, "b": 0.01, "c": 1, "d": 0.011]
+        null.judged[ScenarioRun.ours]?.intervalsHoldNone = ["a": true, "b": true, "c": false]
         var fault = run(.fail, verdict: .fail)
-        fault.judged[ScenarioRun.ours]?.pValues = [0]
-        fault.judged[ScenarioRun.ours]?.intervalsHoldNone = [false]
+        fault.judged[ScenarioRun.ours]?.pValues = ["a": 0]
+        fault.judged[ScenarioRun.ours]?.intervalsHoldNone = ["a": false]
         let score = Score([null, fault])
         #expect(score.typeOneError == 0.25 && score.intervalCoverage == 2.0 / 3)
     }
