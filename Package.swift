@@ -89,7 +89,8 @@ let package = Package(
         .testTarget(name: "StatisticsTests", dependencies: ["Statistics", "TestSupport"]),
         .testTarget(name: "ExpositionTests", dependencies: ["Exposition", "Recording", "Series", "TestSupport"]),
         .testTarget(name: "StorageTests", dependencies: ["Storage", "Series", "TestSupport", grdb]),
-        .testTarget(name: "PromQLTests", dependencies: ["PromQL", "Series", "TestSupport"]),
+        .testTarget(
+            name: "PromQLTests", dependencies: ["PromQL", "Series", "TestSupport"], exclude: ["Scripts"]),
         .testTarget(name: "FetchTests", dependencies: ["Fetch", "TestSupport"]),
         .testTarget(
             name: "ScrapeTests", dependencies: ["Scrape", "Exposition", "Fetch", "Series", "TestSupport", logging]),

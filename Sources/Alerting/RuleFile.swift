@@ -46,16 +46,17 @@ package enum RuleFile {
     ///
     /// - Throws: `YAMLProblems` with every fault: unknown fields, expressions that do not parse, bad templates, groups
     ///   and rules that stand twice.
-    package static func load(file: String) throws -> [RuleGroup] {
-        try load(YAMLDocument(file: file))
+    /// - Parameter features: what expressions may have beside the stable language.
+    package static func load(file: String, features: QueryFeatures = []) throws -> [RuleGroup] {
+        try load(YAMLDocument(file: file), features: features)
     }
 
     /// The groups of a document that was read already.
-    package static func load(_ document: YAMLDocument) throws -> [RuleGroup] {
+    package static func load(_ document: YAMLDocument, features: QueryFeatures = []) throws -> [RuleGroup] {
         var groups: [RuleGroup] = []
         document.root.fields { fields in
             for value in fields.list("groups") {
-                guard let group = value.fields({ group(&$0) }), let group else { continue }
+                guard let group = value.fields({ group(&$0, features) }), let group else { continue }
                 if groups.contains(where: { $0.name == group.name }) {
                     value.report("groupname: \(Labels.quoted(group.name)) is repeated in the same file")
                 }
@@ -66,7 +67,7 @@ package enum RuleFile {
         return groups
     }
 
-    private static func group(_ fields: inout YAMLFields) -> RuleGroup? {
+    private static func group(_ fields: inout YAMLFields, _ features: QueryFeatures) -> RuleGroup? {
         let name = fields.required("name")?.string
         var group = RuleGroup(name: name ?? "", file: fields.value.place.file, rules: [])
         group.intervalMs = fields.durationMs("interval")
@@ -75,7 +76,7 @@ package enum RuleFile {
         let labels = templates(fields.take("labels"), "label")
         var seen: Set<String> = []
         for value in fields.list("rules") {
-            guard var rule = value.fields({ rule(&$0) }) ?? nil else { continue }
+            guard var rule = value.fields({ rule(&$0, features) }) ?? nil else { continue }
             let own = Set(rule.labels.map(\.name))
             rule.labels = labels.filter { !own.contains($0.name) } + rule.labels
             let identity = "\(rule.kind) \(rule.labels.map { "\($0.name)=\($0.template.source)" }.sorted())"
@@ -87,7 +88,7 @@ package enum RuleFile {
         return name == nil ? nil : group
     }
 
-    private static func rule(_ fields: inout YAMLFields) -> Rule? {
+    private static func rule(_ fields: inout YAMLFields, _ features: QueryFeatures) -> Rule? {
         let record = fields.take("record")
         let alert = fields.take("alert")
         let forMs = fields.durationMs("for")
@@ -114,7 +115,7 @@ package enum RuleFile {
             return nil
         }
         do {
-            let expression = try Parser.parse(text)
+            let expression = try Parser.parse(text, features: features)
             guard expression.type == .vector || expression.type == .scalar else {
                 expr?.report("the expression gives a \(expression.type.rawValue); a rule needs a vector or a scalar")
                 return nil

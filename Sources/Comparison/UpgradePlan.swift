@@ -102,7 +102,7 @@ package struct UpgradePlan: Sendable {
     private static func changes(
         of query: Query, _ continuity: MetricContinuity, _ catalogue: VersionCatalogue, _ path: UpgradePath
     ) -> [QueryChange] {
-        guard let expression = try? Parser.parse(query.text) else { return [] }
+        guard let expression = try? Parser.parse(query.text, features: .all) else { return [] }
         var changes: [QueryChange] = []
         expression.eachSelector { selector, labels in
             let name = selector.metricName

@@ -19,11 +19,15 @@ package struct PromQLError: Error, Equatable, CustomStringConvertible {
     init(_ reason: String, at range: Range<Int>, in source: String) {
         kind = .badData
         self.reason = reason
-        let before = source.utf8.prefix(range.lowerBound)
-        line = before.count { $0 == 10 } + 1
-        column =
-            before.count - (before.lastIndex(of: 10).map { before.distance(from: before.startIndex, to: $0) + 1 } ?? 0)
-            + 1
+        let place = PromQLError.place(of: range.lowerBound, in: source)
+        (line, column) = (place.line, place.column)
+    }
+
+    /// Line and column of an offset in bytes, both counted from 1.
+    static func place(of offset: Int, in source: String) -> (line: Int, column: Int) {
+        let before = source.utf8.prefix(offset)
+        let lineStart = before.lastIndex(of: 10).map { before.distance(from: before.startIndex, to: $0) + 1 } ?? 0
+        return (before.count { $0 == 10 } + 1, before.count - lineStart + 1)
     }
 
     package init(_ kind: Kind, _ reason: String) {

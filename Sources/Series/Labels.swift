@@ -116,6 +116,15 @@ extension Labels: CustomStringConvertible {
         return plainName + "{" + parts.joined(separator: ", ") + "}"
     }
 
+    /// The set with the name among the labels: `{__name__="name", label="value", …}`.
+    package var braced: String {
+        "{"
+            + pairs.map { label in
+                (Labels.isLabelName(label.name) ? label.name : Labels.quoted(label.name))
+                    + "=\(Labels.quoted(label.value))"
+            }.joined(separator: ", ") + "}"
+    }
+
     /// A string in double quotes, with `\`, `"` and line breaks escaped.
     package static func quoted(_ text: String) -> String {
         var out = "\""

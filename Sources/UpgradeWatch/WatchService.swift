@@ -43,7 +43,7 @@ package struct WatchService: Sendable {
         let store = try Store(directory: config.storage.path)
         let state = try StateDatabase(directory: config.storage.path, readOnly: false)
         let client = HTTPClient()
-        let control = Control(file: configFile, logger: logger)
+        let control = Control(file: configFile, features: config.features, logger: logger)
         // The signals are taken from the beginning to the end: between two rounds none is lost.
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
         let listener = Task {
@@ -100,7 +100,7 @@ package struct WatchService: Sendable {
         let metrics = SelfMetrics(
             store: store, board: board, watcher: watcher, alerts: state.alerts, objects: objectBoard)
         let context = WebContext(
-            source: store, engine: QueryEngine(), time: time, targets: { board.statuses },
+            source: store, engine: QueryEngine(features: config.features), time: time, targets: { board.statuses },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
             upgrades: { await watcher.upgrades },
             assess: { [time] id, batch in
@@ -160,11 +160,13 @@ final class Control: Sendable {
     }
 
     private let file: String
+    private let features: QueryFeatures
     private let logger: Logger
     private let state = Mutex(State())
 
-    init(file: String, logger: Logger) {
+    init(file: String, features: QueryFeatures, logger: Logger) {
         self.file = file
+        self.features = features
         self.logger = logger
     }
 
@@ -200,7 +202,7 @@ final class Control: Sendable {
     ///
     /// - Throws: what is wrong with it; the service goes on with the old one.
     func reload() throws {
-        let config = try Config.load(file: file)
+        let config = try Config.load(file: file, features: features)
         state.withLock { state in
             state.accepted = config
             return state.round

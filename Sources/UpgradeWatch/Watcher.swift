@@ -45,7 +45,9 @@ package actor Watcher {
         tally.restore(counters: stored.counters, evidence: stored.evidence)
         observer = ClusterObserver(startMs: try state.setting("watched_since").flatMap { Int64($0) })
         tracker = try Watcher.storedTracker(state) ?? UpgradeTracker(batchGapMs: config.upgrade.batchGapMs)
-        rules = RuleEvaluator(groups: config.ruleGroups, externalLabels: config.externalLabels)
+        rules = RuleEvaluator(
+            groups: config.ruleGroups, engine: QueryEngine(features: config.features),
+            externalLabels: config.externalLabels)
         rules.restore(try state.alerts.states())
         if let route = config.route {
             var dispatcher = Dispatcher(route: route)

@@ -29,9 +29,11 @@ struct CheckConfig: AsyncParsableCommand {
 
     @Argument(help: "The files.") var files: [String]
 
+    @OptionGroup var language: FeatureOptions
+
     func run() async throws {
         try check(files) { file in
-            let config = try Config.load(file: file)
+            let config = try Config.load(file: file, features: language.features)
             return
                 "\(config.targets.count) targets, \(config.logSources.count) log sources, \(config.signals.count) signals, "
                 + "\(config.ruleGroups.reduce(0) { $0 + $1.rules.count }) rules"
@@ -46,9 +48,11 @@ struct CheckRules: AsyncParsableCommand {
 
     @Argument(help: "The files.") var files: [String]
 
+    @OptionGroup var language: FeatureOptions
+
     func run() async throws {
         try check(files) { file in
-            let groups = try RuleFile.load(file: file)
+            let groups = try RuleFile.load(file: file, features: language.features)
             return "\(groups.reduce(0) { $0 + $1.rules.count }) rules found"
         }
     }

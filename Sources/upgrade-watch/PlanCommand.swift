@@ -4,6 +4,7 @@ import Cluster
 import Comparison
 import Foundation
 import LogWatch
+import PromQL
 import Report
 import Series
 import Storage
@@ -154,7 +155,7 @@ enum PlanInput {
             }
             return expressions(json, title: "").map { .init(file: file, name: $0.title, text: $0.text) }
         }
-        return try RuleFile.load(file: file).flatMap { group in
+        return try RuleFile.load(file: file, features: .all).flatMap { group in
             group.rules.map { .init(file: file, name: $0.name, text: $0.text) }
         }
     }

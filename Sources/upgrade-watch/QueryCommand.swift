@@ -48,6 +48,8 @@ struct QueryCommand: AsyncParsableCommand {
     @Option(help: "The form of the answer.")
     var format = Format.table
 
+    @OptionGroup var language: FeatureOptions
+
     func validate() throws {
         if store != nil, url != nil { throw ValidationError("--store and --url exclude each other") }
         if start != nil, step == nil { throw ValidationError("a range needs --step, as in --step 1m") }
@@ -67,7 +69,7 @@ struct QueryCommand: AsyncParsableCommand {
     private func local() throws -> String {
         let store = try Store(directory: self.store ?? "./data", readOnly: true)
         let nowMs = try store.timeRange()?.upperBound ?? 0
-        let engine = QueryEngine()
+        let engine = QueryEngine(features: language.features)
         let result: QueryResult
         if let start, let step, let stepMs = TimeFormat.durationMs(step) {
             result = try engine.range(

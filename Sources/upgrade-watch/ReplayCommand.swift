@@ -33,6 +33,8 @@ struct ReplayCommand: AsyncParsableCommand {
     @Option(help: "Stop after this much of the recording, as in 12m.")
     var until: String?
 
+    @OptionGroup var language: FeatureOptions
+
     func validate() throws {
         if let until, TimeFormat.durationMs(until) == nil {
             throw ValidationError("--until \(until) is not a duration; write a number with a unit, as in 12m")
@@ -42,7 +44,9 @@ struct ReplayCommand: AsyncParsableCommand {
     func run() async throws {
         var logger = Logger(label: "upgrade-watch", factory: { StreamLogHandler.standardError(label: $0) })
         logger.logLevel = .warning
-        let loaded = try await reporting(yaml: .configuration) { try config.map { try Config.load(file: $0) } }
+        let loaded = try await reporting(yaml: .configuration) {
+            try config.map { try Config.load(file: $0, features: language.features) }
+        }
         let outcome = try await reporting {
             let replay = try Replay(recording: recording, config: loaded, logger: logger)
             let manifest = try RecordingManifest.load(directory: recording)

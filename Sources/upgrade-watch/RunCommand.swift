@@ -22,6 +22,8 @@ struct RunCommand: AsyncParsableCommand {
         help: "The least important messages that are logged: trace, debug, info, notice, warning, error or critical.")
     var logLevel: String = "info"
 
+    @OptionGroup var language: FeatureOptions
+
     func validate() throws {
         if Logger.Level(rawValue: logLevel) == nil { throw ValidationError("unknown log level \(logLevel)") }
     }
@@ -29,7 +31,9 @@ struct RunCommand: AsyncParsableCommand {
     func run() async throws {
         var logger = Logger(label: "upgrade-watch", factory: { StreamLogHandler.standardError(label: $0) })
         logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
-        let loaded = try await reporting(yaml: .configuration) { try Config.load(file: config) }
+        let loaded = try await reporting(yaml: .configuration) {
+            try Config.load(file: config, features: language.features)
+        }
         try await reporting {
             try await WatchService(
                 configFile: config, config: loaded, time: WallClock(),

@@ -12,7 +12,7 @@ extension Evaluator {
         var q: [Double] = []
         if aggregate.operator == .quantile, let parameter = aggregate.parameter {
             q = try scalar(parameter)
-            noteQuantile(q)
+            noteQuantile(q, at: parameter)
         }
         return groups(aggregate, columns).map { labels, members in
             var values = [Double](repeating: .absent, count: steps.count)
@@ -26,7 +26,7 @@ extension Evaluator {
                 guard !present.isEmpty else { continue }
                 values[step] = Evaluator.aggregate(aggregate.operator, present, q: q.isEmpty ? 0 : q[step])
             }
-            return Column(labels: labels, values: values)
+            return Column(labels: labels, values: values, dropsName: columns[members[0]].dropsName)
         }
     }
 
@@ -72,7 +72,10 @@ extension Evaluator {
         guard let parameter = aggregate.parameter else { return [] }
         let parameters = try scalar(parameter)
         for value in parameters {
-            if value.isNaN { throw PromQLError(.execution, "Parameter value is NaN") }
+            if value.isNaN {
+                let what = aggregate.operator == .limitRatio ? "Ratio" : "Parameter"
+                throw PromQLError(.execution, "\(what) value is NaN")
+            }
             if aggregate.operator != .limitRatio {
                 if value <= -0x1p63 {
                     throw PromQLError(.execution, "Scalar value \(GoFloat.text(value)) underflows int64")
@@ -84,10 +87,13 @@ extension Evaluator {
                 note(
                     .warning,
                     "PromQL warning: ratio value should be between -1 and 1, got \(GoFloat.text(value)), "
-                        + "capping to \(value < 0 ? "-1" : "1")")
+                        + "capping to \(value < 0 ? "-1" : "1")", at: parameter)
             }
         }
-        var kept = columns.map { Column(labels: $0.labels, values: [Double](repeating: .absent, count: steps.count)) }
+        var kept = columns.map {
+            Column(
+                labels: $0.labels, values: [Double](repeating: .absent, count: steps.count), dropsName: $0.dropsName)
+        }
         var order: [Int] = []
         for (_, members) in groups(aggregate, columns) {
             for step in 0..<steps.count {
@@ -134,7 +140,9 @@ extension Evaluator {
     private mutating func countValues(_ aggregate: Aggregate, _ columns: [Column]) throws -> [Column] {
         guard let parameter = aggregate.parameter else { return [] }
         let label = try string(parameter)
-        guard !label.isEmpty else { throw PromQLError(.execution, "invalid label name \(Labels.quoted(label))") }
+        guard Evaluator.isLabelName(label) else {
+            throw PromQLError(.execution, "invalid label name \(Labels.quoted(label))")
+        }
         var index: [Labels: Int] = [:]
         var out: [Column] = []
         for column in columns {

@@ -60,7 +60,9 @@ extension Evaluator {
                     any = true
                 }
                 guard any else { return nil }
-                return Column(labels: filters ? column.labels : column.labels.withoutName, values: values)
+                return filters
+                    ? Column(labels: column.labels, values: values, dropsName: column.dropsName)
+                    : nameless(column, values)
             })
     }
 
@@ -84,7 +86,8 @@ extension Evaluator {
         func masked(_ column: Column, _ keep: (Int) -> Bool) -> Column? {
             var values = column.values
             for step in values.indices where !values[step].isAbsent && !keep(step) { values[step] = .absent }
-            return values.contains { !$0.isAbsent } ? Column(labels: column.labels, values: values) : nil
+            return values.contains { !$0.isAbsent }
+                ? Column(labels: column.labels, values: values, dropsName: column.dropsName) : nil
         }
         switch binary.operator {
         case .and:
@@ -128,10 +131,11 @@ extension Evaluator {
                 var partner: Int?
                 for member in members where !one[member].values[step].isAbsent {
                     if let first = partner {
+                        let both = [one[member].labels, one[first].labels].sorted().map(\.braced)
                         throw PromQLError(
                             .execution,
-                            "found duplicate series for the match group \(key) on the \(oneSide) hand-side of the "
-                                + "operation: [\(one[member].labels), \(one[first].labels)];many-to-many matching not "
+                            "found duplicate series for the match group \(key.braced) on the \(oneSide) hand-side of the "
+                                + "operation: [\(both[0]), \(both[1])];many-to-many matching not "
                                 + "allowed: matching labels must be unique on one side")
                     }
                     partner = member

@@ -18,8 +18,12 @@ struct Evaluator {
         self.queryEndMs = queryEndMs
     }
 
-    mutating func note(_ level: Annotation.Level, _ text: String) {
-        let annotation = Annotation(level: level, text: text)
+    /// - Parameter expression: what the remark is about.
+    mutating func note(_ level: Annotation.Level, _ text: String, at expression: Expression) {
+        note(Annotation(level: level, text: text, offset: expression.range.lowerBound))
+    }
+
+    private mutating func note(_ annotation: Annotation) {
         // A remark a series would drown the rest.
         if annotations.count < 20, !annotations.contains(annotation) { annotations.append(annotation) }
     }
@@ -34,7 +38,7 @@ struct Evaluator {
         case .negate(let inner): return try negate(inner)
         case .binary(let binary): return try evaluate(binary)
         case .aggregate(let aggregate): return .vector(try evaluate(aggregate))
-        case .call(let function, let arguments): return try call(function, arguments)
+        case .call(let function, let arguments): return try call(expression, function, arguments)
         case .rangeSelector, .subquery:
             throw PromQLError(.execution, "a range vector can't be evaluated without a function")
         }
@@ -61,9 +65,7 @@ struct Evaluator {
         case .vector(let columns):
             return .vector(
                 try unique(
-                    columns.map {
-                        Column(labels: $0.labels.withoutName, values: $0.values.map { $0.isAbsent ? $0 : -$0 })
-                    }))
+                    columns.map { nameless($0, $0.values.map { $0.isAbsent ? $0 : -$0 }) }))
         case .string(let text): return .string(text)
         }
     }
@@ -172,9 +174,23 @@ struct Evaluator {
         case .scalar(let values): columns = [Column(labels: Labels(), values: values)]
         case .string: columns = []
         }
-        for annotation in evaluator.annotations { note(annotation.level, annotation.text) }
+        for annotation in evaluator.annotations { note(annotation) }
         try hold(evaluator.samplesHeld - samplesHeld + columns.count * inner.count)
-        return Windows(series: columns.map { $0.samples(inner) }, times: times, rangeMs: subquery.rangeMs)
+        return Windows(series: try named(columns).map { $0.samples(inner) }, times: times, rangeMs: subquery.rangeMs)
+    }
+
+    /// A column that a function made of another: without its name, now or at the query's end.
+    func nameless(_ column: Column, _ values: [Double]) -> Column {
+        engine.features.contains(.delayedNameRemoval)
+            ? Column(labels: column.labels, values: values, dropsName: true)
+            : Column(labels: column.labels.withoutName, values: values)
+    }
+
+    /// The columns without the names that were to go.
+    func named(_ columns: [Column]) throws -> [Column] {
+        guard columns.contains(where: \.dropsName) else { return columns }
+        return try unique(
+            columns.map { $0.dropsName ? Column(labels: $0.labels.withoutName, values: $0.values) : $0 })
     }
 
     /// Joins columns that came to have the same labels.

@@ -5,7 +5,7 @@ extension Evaluator {
     /// Evaluates a call.
     ///
     /// The parser has held number and types of the arguments to the function's signature.
-    mutating func call(_ function: Function, _ arguments: [Expression]) throws -> Columns {
+    mutating func call(_ expression: Expression, _ function: Function, _ arguments: [Expression]) throws -> Columns {
         let name = function.name
         if let body = Evaluator.elementwise[name] { return .vector(try map(arguments[0], body)) }
         if let part = Evaluator.dateParts[name] { return .vector(try datePart(arguments.first, part)) }
@@ -34,16 +34,17 @@ extension Evaluator {
             return .vector(absent(arguments[0], try rangeFunction(name, arguments[0]) { _, _ in 1 }))
         case "clamp", "clamp_min", "clamp_max": return .vector(try clamp(name, arguments))
         case "round": return .vector(try round(arguments))
-        case "sort", "sort_desc": return .vector(try sort(arguments[0], descending: name == "sort_desc"))
+        case "sort", "sort_desc": return .vector(try sort(expression, arguments[0], descending: name == "sort_desc"))
         case "sort_by_label", "sort_by_label_desc":
-            return .vector(try sortByLabel(arguments, descending: name == "sort_by_label_desc"))
+            return .vector(try sortByLabel(expression, arguments, descending: name == "sort_by_label_desc"))
         case "label_replace": return .vector(try labelReplace(arguments))
         case "label_join": return .vector(try labelJoin(arguments))
         case "histogram_quantile": return .vector(try histogramQuantile(arguments))
+        case "histogram_quantiles": return .vector(try histogramQuantiles(arguments))
         case "histogram_fraction": return .vector(try histogramFraction(arguments))
         case "quantile_over_time":
             let q = try scalar(arguments[0])
-            noteQuantile(q)
+            noteQuantile(q, at: arguments[0])
             return .vector(
                 try rangeFunction(name, arguments[1]) { window, step in
                     Quantile.of(q[step], Array(window.values))
@@ -75,7 +76,7 @@ extension Evaluator {
     private mutating func map(_ argument: Expression, _ body: (Double) -> Double) throws -> [Column] {
         try unique(
             try vector(argument).map { column in
-                Column(labels: column.labels.withoutName, values: column.values.map { $0.isAbsent ? $0 : body($0) })
+                nameless(column, column.values.map { $0.isAbsent ? $0 : body($0) })
             })
     }
 
@@ -126,7 +127,7 @@ extension Evaluator {
                         values[step] = Swift.max(low, Swift.min(high, value))
                     }
                 }
-                return Column(labels: column.labels.withoutName, values: values)
+                return nameless(column, values)
             })
     }
 
@@ -140,7 +141,7 @@ extension Evaluator {
                     let inverse = 1 / nearest[step]
                     values[step] = floor(values[step] * inverse + 0.5) / inverse
                 }
-                return Column(labels: column.labels.withoutName, values: values)
+                return nameless(column, values)
             })
     }
 
@@ -157,9 +158,7 @@ extension Evaluator {
         while case .parentheses(let expression) = inner.kind { inner = expression }
         if case .selector(let selector) = inner.kind {
             return try unique(
-                try instantVector(selector, timestamps: true).map {
-                    Column(labels: $0.labels.withoutName, values: $0.values)
-                })
+                try instantVector(selector, timestamps: true).map { nameless($0, $0.values) })
         }
         return try unique(
             try vector(argument).map { column in
@@ -167,7 +166,7 @@ extension Evaluator {
                 for step in values.indices where !values[step].isAbsent {
                     values[step] = Double(steps.timeMs(step)) / 1000
                 }
-                return Column(labels: column.labels.withoutName, values: values)
+                return nameless(column, values)
             })
     }
 
@@ -191,13 +190,14 @@ extension Evaluator {
 
     // MARK: Order
 
-    private mutating func sort(_ argument: Expression, descending: Bool) throws -> [Column] {
+    private mutating func sort(_ call: Expression, _ argument: Expression, descending: Bool) throws -> [Column] {
         let columns = try vector(argument)
         // Only an instant result has an order; a range is sorted by labels in the end.
         guard steps.count == 1 else {
             note(
                 .warning,
-                "PromQL warning: sort is ineffective for range queries since results are always ordered by labels")
+                "PromQL warning: sort is ineffective for range queries since results are always ordered by labels",
+                at: call)
             return columns
         }
         return columns.sorted { left, right in
@@ -207,15 +207,17 @@ extension Evaluator {
         }
     }
 
-    private mutating func sortByLabel(_ arguments: [Expression], descending: Bool) throws -> [Column] {
+    private mutating func sortByLabel(_ call: Expression, _ arguments: [Expression], descending: Bool) throws
+        -> [Column]
+    {
         let columns = try vector(arguments[0])
         var names: [String] = []
         for argument in arguments.dropFirst() { names.append(try string(argument)) }
         if steps.count > 1 {
             note(
                 .warning,
-                "PromQL warning: sort_by_label is ineffective for range queries since results are always ordered by labels"
-            )
+                "PromQL warning: sort is ineffective for range queries since results are always ordered by labels",
+                at: call)
         }
         return columns.sorted { left, right in
             for name in names {
@@ -233,7 +235,7 @@ extension Evaluator {
         let replacement = try string(arguments[2])
         let sourceLabel = try string(arguments[3])
         let expression = try string(arguments[4])
-        guard !destination.isEmpty else {
+        guard Evaluator.isLabelName(destination) else {
             throw PromQLError(.execution, "invalid destination label name in label_replace(): \(destination)")
         }
         let pattern: Pattern
@@ -247,23 +249,32 @@ extension Evaluator {
                 guard let groups = pattern.groups(in: column.labels[sourceLabel] ?? "") else { return column }
                 var labels = column.labels
                 labels[destination] = pattern.expand(replacement, groups: groups)
-                return Column(labels: labels, values: column.values)
+                return Column(
+                    labels: labels, values: column.values,
+                    dropsName: column.dropsName && destination != Labels.metricName)
             })
     }
+
+    /// Whether a label may have a name: any text that is UTF-8.
+    ///
+    /// What was none in the query has its replacement.
+    static func isLabelName(_ name: String) -> Bool { !name.isEmpty && !name.contains("\u{FFFD}") }
 
     private mutating func labelJoin(_ arguments: [Expression]) throws -> [Column] {
         let destination = try string(arguments[1])
         let separator = try string(arguments[2])
         var sources: [String] = []
         for argument in arguments.dropFirst(3) { sources.append(try string(argument)) }
-        guard !destination.isEmpty else {
+        guard Evaluator.isLabelName(destination) else {
             throw PromQLError(.execution, "invalid destination label name in label_join(): \(destination)")
         }
         return try unique(
             try vector(arguments[0]).map { column in
                 var labels = column.labels
                 labels[destination] = sources.map { column.labels[$0] ?? "" }.joined(separator: separator)
-                return Column(labels: labels, values: column.values)
+                return Column(
+                    labels: labels, values: column.values,
+                    dropsName: column.dropsName && destination != Labels.metricName)
             })
     }
 
@@ -281,9 +292,11 @@ extension Evaluator {
         }
     }
 
-    mutating func noteQuantile(_ q: [Double]) {
+    mutating func noteQuantile(_ q: [Double], at expression: Expression) {
         for value in q where value.isNaN || value < 0 || value > 1 {
-            note(.warning, "PromQL warning: quantile value should be between 0 and 1, got \(GoFloat.text(value))")
+            note(
+                .warning, "PromQL warning: quantile value should be between 0 and 1, got \(GoFloat.text(value))",
+                at: expression)
         }
     }
 }
@@ -315,6 +328,11 @@ enum NaturalOrder {
 
 /// Numbers as Go prints them, and with it Prometheus.
 package enum GoFloat {
+    /// As OpenMetrics has numbers in labels: with a point or an exponent, `1.0` for one.
+    static func openMetrics(_ value: Double) -> String {
+        value.isFinite ? "\(value)" : text(value)
+    }
+
     /// Go's `strconv.FormatFloat(value, 'f', -1, 64)`: the shortest decimal that reads back the same, without an
     /// exponent; `+Inf`, `-Inf`, `NaN`.
     package static func text(_ value: Double) -> String {

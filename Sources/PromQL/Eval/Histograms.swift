@@ -4,25 +4,67 @@ import Series
 extension Evaluator {
     mutating func histogramQuantile(_ arguments: [Expression]) throws -> [Column] {
         let q = try scalar(arguments[0])
-        noteQuantile(q)
-        return try overHistograms(arguments[1]) { buckets, step in
+        noteQuantile(q, at: arguments[0])
+        return try overHistograms(arguments[1], count: 1) { buckets, step, _ in
             let result = ClassicHistogram.quantile(q[step], buckets)
             return (result.value, result.forcedMonotonic)
+        }[0]
+    }
+
+    /// Several quantiles of the same histograms: each a series with the quantile as a label.
+    mutating func histogramQuantiles(_ arguments: [Expression]) throws -> [Column] {
+        let label = try string(arguments[1])
+        guard Evaluator.isLabelName(label) else {
+            throw PromQLError(.execution, "invalid label name in histogram_quantiles(): \(label)")
         }
+        var quantiles: [[Double]] = []
+        for argument in arguments.dropFirst(2) {
+            quantiles.append(try scalar(argument))
+            noteQuantile(quantiles[quantiles.count - 1], at: argument)
+        }
+        let lists = try overHistograms(arguments[0], count: quantiles.count) { buckets, step, index in
+            let result = ClassicHistogram.quantile(quantiles[index][step], buckets)
+            return (result.value, result.forcedMonotonic)
+        }
+        var out: [Column] = []
+        for (quantile, columns) in zip(quantiles, lists) {
+            // The same number at all steps, but for one that is computed from the time.
+            let isOne = quantile.allSatisfy { $0 == quantile[0] }
+            let names = isOne ? [GoFloat.openMetrics(quantile[0])] : quantile.map { GoFloat.openMetrics($0) }
+            for name in Set(names).sorted() {
+                for column in columns {
+                    guard column.labels[label] == nil else {
+                        throw PromQLError(.execution, "the label \(label) is there already, in \(column.labels)")
+                    }
+                    var labelled = column
+                    labelled.labels[label] = name
+                    if !isOne {
+                        for step in names.indices where names[step] != name { labelled.values[step] = .absent }
+                    }
+                    out.append(labelled)
+                }
+            }
+        }
+        return try unique(out)
     }
 
     mutating func histogramFraction(_ arguments: [Expression]) throws -> [Column] {
         let low = try scalar(arguments[0])
         let high = try scalar(arguments[1])
-        return try overHistograms(arguments[2]) { buckets, step in
+        return try overHistograms(arguments[2], count: 1) { buckets, step, _ in
             (ClassicHistogram.fraction(from: low[step], to: high[step], buckets), false)
-        }
+        }[0]
     }
 
     /// Gathers the buckets of each histogram at each step: series whose labels differ in `le` alone.
+    ///
+    /// - Parameters:
+    ///   - count: how many figures are made of each.
+    ///   - body: makes the figure with a number of the buckets at a step.
+    /// - Returns: the columns of each figure.
     private mutating func overHistograms(
-        _ argument: Expression, _ body: (inout [ClassicHistogram.Bucket], Int) -> (Double?, Bool)
-    ) throws -> [Column] {
+        _ argument: Expression, count: Int, _ body: ([ClassicHistogram.Bucket], Int, Int) -> (Double?, Bool)
+    ) throws -> [[Column]] {
         let columns = try vector(argument)
         var order: [Labels] = []
         var groups: [Labels: [(upper: Double, column: Int)]] = [:]
@@ -31,17 +73,19 @@ extension Evaluator {
                 note(
                     .warning,
                     "PromQL warning: bucket label \"le\" is missing or has a malformed value of "
-                        + Labels.quoted(column.labels["le"] ?? ""))
+                        + Labels.quoted(column.labels["le"] ?? "") + Evaluator.ofMetric(column.labels),
+                    at: argument)
                 continue
             }
-            let key = column.labels.removing(["le", Labels.metricName])
+            let isLate = engine.features.contains(.delayedNameRemoval)
+            let key = column.labels.removing(isLate ? ["le"] : ["le", Labels.metricName])
             if groups[key] == nil { order.append(key) }
             groups[key, default: []].append((upper, index))
         }
-        var out: [Column] = []
+        var out = [[Column]](repeating: [], count: count)
         for key in order {
             let members = (groups[key] ?? []).sorted { $0.upper < $1.upper }
-            var values = [Double](repeating: .absent, count: steps.count)
+            var values = [[Double]](repeating: [Double](repeating: .absent, count: steps.count), count: count)
             var forced = false
             for step in 0..<steps.count {
                 var buckets: [ClassicHistogram.Bucket] = []
@@ -49,19 +93,28 @@ extension Evaluator {
                     buckets.append(.init(upper: member.upper, count: columns[member.column].values[step]))
                 }
                 guard !buckets.isEmpty else { continue }
-                let (value, wasForced) = body(&buckets, step)
-                if let value { values[step] = value }
-                forced = forced || wasForced
+                for index in 0..<count {
+                    let (value, wasForced) = body(buckets, step, index)
+                    if let value { values[index][step] = value }
+                    forced = forced || wasForced
+                }
             }
             if forced {
                 note(
                     .info,
                     "PromQL info: input to histogram_quantile needed to be fixed for monotonicity "
-                        + "(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)")
+                        + "(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
+                        + Evaluator.ofMetric(key), at: argument)
             }
-            out.append(Column(labels: key, values: values))
+            for index in 0..<count {
+                out[index].append(nameless(Column(labels: key, values: []), values[index]))
+            }
         }
         return out
+    }
+
+    private static func ofMetric(_ labels: Labels) -> String {
+        labels.name.isEmpty ? "" : " for metric name \(Labels.quoted(labels.name))"
     }
 }
 

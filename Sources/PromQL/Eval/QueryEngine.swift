@@ -23,6 +23,44 @@ package struct Annotation: Sendable, Hashable {
 
     package var level: Level
     package var text: String
+    /// What it is about: an offset in bytes from the expression's start.
+    var offset: Int
+
+    /// With the place at its end, as Prometheus writes it.
+    func placed(in source: String) -> Annotation {
+        let place = PromQLError.place(of: offset, in: source)
+        return Annotation(level: level, text: "\(text) (\(place.line):\(place.column))", offset: offset)
+    }
+}
+
+/// What is only read and evaluated when it is asked for, by the names of Prometheus' `--enable-feature`
+/// (prometheus.io/docs/prometheus/latest/feature_flags).
+package struct QueryFeatures: OptionSet, Sendable {
+    package let rawValue: Int
+
+    package init(rawValue: Int) { self.rawValue = rawValue }
+
+    /// `promql-experimental-functions`.
+    package static let experimentalFunctions = QueryFeatures(rawValue: 1)
+    /// `promql-duration-expr`: arithmetic where a duration stands.
+    package static let durationExpressions = QueryFeatures(rawValue: 2)
+    /// `promql-delayed-name-removal`: names that a function drops are there until the query's end.
+    package static let delayedNameRemoval = QueryFeatures(rawValue: 4)
+    package static let all: QueryFeatures = [.experimentalFunctions, .durationExpressions, .delayedNameRemoval]
+
+    private static let names: [(String, QueryFeatures)] = [
+        ("promql-experimental-functions", .experimentalFunctions), ("promql-duration-expr", .durationExpressions),
+        ("promql-delayed-name-removal", .delayedNameRemoval),
+    ]
+
+    /// The names that are known.
+    package static var known: [String] { names.map(\.0) }
+
+    /// - Returns: nil for a name that is none.
+    package init?(name: String) {
+        guard let feature = QueryFeatures.names.first(where: { $0.0 == name }) else { return nil }
+        self = feature.1
+    }
 }
 
 /// Evaluates expressions over a source of series.
@@ -38,14 +76,17 @@ package struct QueryEngine: Sendable {
     package static let maxSteps = 11_000
     /// The step of a subquery that names none (Prometheus: the global evaluation interval).
     package var defaultSubqueryStepMs: Int64 = 60_000
+    package var features: QueryFeatures = []
 
-    package init() {}
+    package init(features: QueryFeatures = []) { self.features = features }
 
     /// Evaluates an expression at one time.
     ///
     /// - Throws: ``PromQLError``, or the source's error.
     package func instant(_ text: String, atMs: Int64, source: any SeriesSource) throws -> QueryResult {
-        try instant(try Parser.parse(text), atMs: atMs, source: source)
+        var result = try instant(try Parser.parse(text, features: features), atMs: atMs, source: source)
+        result.annotations = result.annotations.map { $0.placed(in: text) }
+        return result
     }
 
     /// Evaluates a parsed expression at one time.
@@ -60,7 +101,8 @@ package struct QueryEngine: Sendable {
             switch try evaluator.evaluate(expression) {
             case .scalar(let column): value = .scalar(column[0])
             case .string(let text): value = .string(text)
-            case .vector(let columns):
+            case .vector(let vector):
+                let columns = try evaluator.named(vector)
                 value = .vector(columns.filter { !$0.values[0].isAbsent }.map { ($0.labels, $0.values[0]) })
             }
         }
@@ -74,7 +116,7 @@ package struct QueryEngine: Sendable {
     package func range(
         _ text: String, startMs: Int64, endMs: Int64, stepMs: Int64, source: any SeriesSource
     ) throws -> QueryResult {
-        let expression = try Parser.parse(text)
+        let expression = try Parser.parse(text, features: features, stepMs: stepMs, rangeMs: endMs - startMs)
         guard expression.type == .vector || expression.type == .scalar else {
             throw PromQLError(
                 .badData,
@@ -98,7 +140,7 @@ package struct QueryEngine: Sendable {
         let columns: [Column]
         switch try evaluator.evaluate(expression) {
         case .scalar(let values): columns = [Column(labels: Labels(), values: values)]
-        case .vector(let vector): columns = vector
+        case .vector(let vector): columns = try evaluator.named(vector)
         case .string: columns = []
         }
         let matrix = columns.compactMap { column -> SeriesSamples? in
@@ -107,7 +149,7 @@ package struct QueryEngine: Sendable {
         }
         return QueryResult(
             value: .matrix(matrix.sorted { $0.labels < $1.labels }), timestampMs: endMs,
-            annotations: evaluator.annotations)
+            annotations: evaluator.annotations.map { $0.placed(in: text) })
     }
 }
 
@@ -134,6 +176,8 @@ extension Double {
 struct Column {
     var labels: Labels
     var values: [Double]
+    /// Whether the name is to go at the query's end; it stands in the labels until then.
+    var dropsName = false
 
     func samples(_ steps: Steps) -> SeriesSamples {
         var samples = SeriesSamples(labels: labels)

@@ -35,7 +35,8 @@ extension Evaluator {
                 }
             }
             if any {
-                columns.append(Column(labels: keepName ? series.labels : series.labels.withoutName, values: values))
+                let column = Column(labels: series.labels, values: values)
+                columns.append(keepName ? column : nameless(column, values))
             }
         }
         try hold(columns.count * steps.count)
@@ -103,6 +104,7 @@ extension Evaluator {
             return try rangeFunction(name, matrix) { window, _ in CompensatedSum.variance(window.values) }
         case "mad_over_time":
             return try rangeFunction(name, matrix) { window, _ in
+                if window.values.contains(where: \.isNaN) { return .nan }
                 let median = Quantile.of(0.5, Array(window.values))
                 return Quantile.of(0.5, window.values.map { abs($0 - median) })
             }
@@ -117,7 +119,7 @@ extension Evaluator {
         note(
             .info,
             "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "
-                + Labels.quoted(selector.metricName))
+                + Labels.quoted(selector.metricName), at: matrix)
     }
 }
 

@@ -166,6 +166,9 @@ package enum AggregateOperator: String, Sendable, CaseIterable {
     case countValues = "count_values"
     case limitRatio = "limit_ratio"
 
+    /// Whether it is only there with `promql-experimental-functions`.
+    var isExperimental: Bool { self == .limitk || self == .limitRatio }
+
     /// What the parameter must be, nil where there is none.
     var parameter: ValueType? {
         switch self {

@@ -5,13 +5,24 @@ package struct Function: Sendable {
     /// How many of the last arguments may be left out; -1: the last one may be repeated or left out.
     let optional: Int
     let result: ValueType
+    /// Whether it is only there with `promql-experimental-functions`.
+    let isExperimental: Bool
+
+    private static let experimental: Set<String> = [
+        "double_exponential_smoothing", "end", "first_over_time", "histogram_quantiles", "info", "mad_over_time",
+        "max_of",
+        "min_of", "range", "sort_by_label", "sort_by_label_desc", "start", "step", "ts_of_first_over_time",
+        "ts_of_last_over_time", "ts_of_max_over_time", "ts_of_min_over_time",
+    ]
 
     /// The functions by name, as listed in prometheus.io/docs/prometheus/latest/querying/functions.
     package static let all: [String: Function] = {
         var table: [String: Function] = [:]
         func add(_ names: String, _ arguments: [ValueType], optional: Int = 0, _ result: ValueType = .vector) {
             for name in names.split(separator: " ").map(String.init) {
-                table[name] = Function(name: name, arguments: arguments, optional: optional, result: result)
+                table[name] = Function(
+                    name: name, arguments: arguments, optional: optional, result: result,
+                    isExperimental: experimental.contains(name))
             }
         }
         add(
@@ -31,6 +42,7 @@ package struct Function: Sendable {
         add("clamp_max clamp_min", [.vector, .scalar])
         add("double_exponential_smoothing", [.matrix, .scalar, .scalar])
         add("histogram_quantile", [.scalar, .vector])
+        add("histogram_quantiles", [.vector, .string, .scalar, .scalar], optional: -1)
         add("histogram_fraction", [.scalar, .scalar, .vector])
         add("label_join", [.vector, .string, .string, .string], optional: -1)
         add("label_replace", [.vector, .string, .string, .string, .string])

@@ -7,15 +7,26 @@ package struct Parser {
     private let tokens: [Token]
     private var at = 0
     private var depth = 0
+    private let features: QueryFeatures
+    private var stepMs: Int64 = 0
+    private var rangeMs: Int64 = 0
 
     /// The deepest nesting that is read: what a person or a dashboard writes stays far below, and the stack holds it.
     private static let maxDepth = 200
 
     /// Parses a whole expression.
     ///
+    /// - Parameters:
+    ///   - features: what is read beside the stable language.
+    ///   - stepMs: of the query, for `step()` in durations; 0 for an instant query.
+    ///   - rangeMs: from the query's start to its end, for `range()` in durations.
     /// - Throws: ``PromQLError`` with line and column.
-    package static func parse(_ source: String) throws(PromQLError) -> Expression {
-        var parser = Parser(source: source, tokens: try Lexer.tokens(of: source))
+    package static func parse(
+        _ source: String, features: QueryFeatures = [], stepMs: Int64 = 0, rangeMs: Int64 = 0
+    ) throws(PromQLError) -> Expression {
+        var parser = Parser(source: source, tokens: try Lexer.tokens(of: source), features: features)
+        parser.stepMs = stepMs
+        parser.rangeMs = rangeMs
         if parser.peek == .end {
             throw PromQLError("no expression found in input", at: 0..<0, in: source)
         }
@@ -33,9 +44,10 @@ package struct Parser {
         return selector.matchers
     }
 
-    private init(source: String, tokens: [Token]) {
+    private init(source: String, tokens: [Token], features: QueryFeatures) {
         self.source = source
         self.tokens = tokens
+        self.features = features
     }
 
     // MARK: Tokens
@@ -306,6 +318,11 @@ package struct Parser {
     }
 
     private mutating func signedDuration(_ context: String) throws(PromQLError) -> Int64 {
+        // Without parentheses an operator that follows is the expression's, not the duration's.
+        let start = tokens[at].range.lowerBound
+        if features.contains(.durationExpressions) {
+            return try milliseconds(try durationOperand(context), from: start)
+        }
         let negative = take("-")
         if !negative { _ = take("+") }
         let ms = try duration(context)
@@ -314,6 +331,10 @@ package struct Parser {
 
     /// A duration in milliseconds; a plain number is seconds.
     private mutating func duration(_ context: String) throws(PromQLError) -> Int64 {
+        if features.contains(.durationExpressions) {
+            let start = tokens[at].range.lowerBound
+            return try milliseconds(try durationExpression(0, context), from: start)
+        }
         let token = advance()
         switch token.kind {
         case .duration(let ms): return ms
@@ -324,6 +345,80 @@ package struct Parser {
             at = max(0, at - (token.kind == .end ? 0 : 1))
             throw unexpected(context, expected: "number or duration")
         }
+    }
+
+    // MARK: Durations that are computed
+
+    private func milliseconds(_ seconds: Double, from start: Int) throws(PromQLError) -> Int64 {
+        guard seconds.isFinite, abs(seconds) < 9e12 else {
+            throw PromQLError("duration out of range", at: start..<tokens[at].range.lowerBound, in: source)
+        }
+        return Int64((seconds * 1000).rounded())
+    }
+
+    /// Seconds: operators by precedence, as those of the language.
+    private mutating func durationExpression(_ minimum: Int, _ context: String) throws(PromQLError) -> Double {
+        depth += 1
+        defer { depth -= 1 }
+        guard depth <= Parser.maxDepth else {
+            throw PromQLError("the expression is nested too deeply", at: tokens[at].range, in: source)
+        }
+        var left = try durationOperand(context)
+        while let op = binaryOperator(), op.precedence > minimum {
+            let place = tokens[at].range
+            at += 1
+            let right = try durationExpression(op == .power ? op.precedence - 1 : op.precedence, context)
+            switch op {
+            case .add: left += right
+            case .subtract: left -= right
+            case .multiply: left *= right
+            case .power: left = pow(left, right)
+            case .divide, .modulo:
+                guard right != 0 else {
+                    throw PromQLError(op == .divide ? "division by zero" : "modulo by zero", at: place, in: source)
+                }
+                left = op == .divide ? left / right : fmod(left, right)
+            default: throw PromQLError("unexpected operator in a duration", at: place, in: source)
+            }
+        }
+        return left
+    }
+
+    private mutating func durationOperand(_ context: String) throws(PromQLError) -> Double {
+        if take("-") { return -(try durationExpression(BinaryOperator.multiply.precedence, context)) }
+        if take("+") { return try durationExpression(BinaryOperator.multiply.precedence, context) }
+        if take("(") {
+            let inner = try durationExpression(0, context)
+            try expect(")", context)
+            return inner
+        }
+        let token = tokens[at]
+        switch token.kind {
+        case .duration(let ms):
+            at += 1
+            return Double(ms) / 1000
+        case .number(let seconds):
+            at += 1
+            return seconds
+        case .identifier(let name):
+            at += 1
+            switch name.lowercased() {
+            case "step", "range":
+                try expect("(", context)
+                try expect(")", context)
+                return Double(name.lowercased() == "step" ? stepMs : rangeMs) / 1000
+            case "min", "max", "min_of", "max_of":
+                try expect("(", context)
+                let first = try durationExpression(0, context)
+                try expect(",", context)
+                let second = try durationExpression(0, context)
+                try expect(")", context)
+                return name.lowercased().hasPrefix("min") ? min(first, second) : max(first, second)
+            default: at -= 1
+            }
+        default: break
+        }
+        throw unexpected(context, expected: "number, duration, step(), or range()")
     }
 
     // MARK: Primary expressions
@@ -364,12 +459,22 @@ package struct Parser {
         if let op = AggregateOperator(rawValue: word),
             next == .symbol("(") || keyword(next) == "by" || keyword(next) == "without"
         {
+            if op.isExperimental, !features.contains(.experimentalFunctions) {
+                throw PromQLError(
+                    "\(word)() is experimental and must be enabled with "
+                        + "--enable-feature=promql-experimental-functions", at: tokens[at].range, in: source)
+            }
             at += 1
             return try aggregate(op, from: start)
         }
         if next == .symbol("(") {
             guard let function = Function.all[name] else {
                 throw PromQLError("unknown function with name \"\(name)\"", at: tokens[at].range, in: source)
+            }
+            if function.isExperimental, !features.contains(.experimentalFunctions) {
+                throw PromQLError(
+                    "function \"\(name)\" is not enabled; start with --enable-feature=promql-experimental-functions",
+                    at: tokens[at].range, in: source)
             }
             at += 1
             return try call(function, from: start)

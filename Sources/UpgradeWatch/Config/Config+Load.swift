@@ -3,6 +3,7 @@ import Comparison
 import Fetch
 import Foundation
 import LogWatch
+import PromQL
 import Scrape
 import Series
 import StrictYAML
@@ -11,9 +12,9 @@ extension Config {
     /// Reads a configuration file and the files that it names.
     ///
     /// - Throws: `YAMLProblems` with all faults of all files at once.
-    package static func load(file: String) throws -> Config {
+    package static func load(file: String, features: QueryFeatures = []) throws -> Config {
         let folder = (file as NSString).deletingLastPathComponent
-        var loader = ConfigLoader(folder: folder.isEmpty ? "." : folder)
+        var loader = ConfigLoader(folder: folder.isEmpty ? "." : folder, features: features)
         return try loader.load(YAMLDocument(file: file))
     }
 
@@ -54,13 +55,18 @@ package enum Defaults {
 /// Reads the parts of a configuration, gathering what is wrong with any of them.
 private struct ConfigLoader {
     let folder: String
+    let features: QueryFeatures
     var others: [YAMLProblem] = []
     var global = GlobalConfig()
 
-    init(folder: String) { self.folder = folder }
+    init(folder: String, features: QueryFeatures) {
+        self.folder = folder
+        self.features = features
+    }
 
     mutating func load(_ document: YAMLDocument) throws -> Config {
         var config = Config(cluster: "")
+        config.features = features
         document.root.fields { fields in
             config.cluster = fields.required("cluster")?.string ?? ""
             storage(fields.take("storage"), &config)
@@ -222,7 +228,10 @@ private struct ConfigLoader {
 
     private mutating func ruleFiles(_ value: YAMLValue?, _ config: inout Config) {
         guard let value else { return }
-        for file in files(value) { gather { config.ruleGroups += try RuleFile.load(file: file) } }
+        let features = config.features
+        for file in files(value) {
+            gather { config.ruleGroups += try RuleFile.load(file: file, features: features) }
+        }
     }
 
     // MARK: Alerting

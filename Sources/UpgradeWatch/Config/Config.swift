@@ -3,6 +3,7 @@ import Cluster
 import Comparison
 import Foundation
 import LogWatch
+import PromQL
 import Scrape
 import Series
 
@@ -25,6 +26,8 @@ package struct Config: Sendable {
     /// The text of the signals' files: a report made from the store reads it from there.
     package var signalsText = ""
     package var ruleGroups: [RuleGroup] = []
+    /// What expressions may have beside the stable language; said on the command line, as to Prometheus.
+    package var features: QueryFeatures = []
     package var receivers: [Receiver] = []
     /// nil: alerts are kept and shown, and nobody is told.
     package var route: Route?

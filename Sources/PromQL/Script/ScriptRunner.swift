@@ -1,24 +1,30 @@
 import Foundation
-import PromQL
 import Series
 
-/// Runs scripts in the format of Prometheus' promqltest: `load`, `clear`, `eval instant`, `eval range`, `expect`.
+/// Runs scripts in the format of Prometheus' promqltest (its README in github.com/prometheus/prometheus): `load`, `clear`,
+/// `eval instant`, `eval range`, `expect`, and the older `eval_fail`, `eval_warn`, `eval_info`, `eval_ordered`.
 ///
 /// Blocks about native histograms are skipped and counted, never passed.
-struct ScriptRunner {
-    struct Outcome {
-        var passed = 0
-        var skipped = 0
+package struct ScriptRunner {
+    package struct Outcome: Sendable {
+        package var passed = 0
+        package var skipped = 0
         /// One entry a block that failed: where, and what was wrong.
-        var failures: [String] = []
+        package var failures: [String] = []
+
+        package init() {}
     }
 
     private var store = MemorySeries()
-    private var hasNativeHistograms = false
+    /// The metrics with native histograms; these are not loaded.
+    private var nativeNames: Set<String> = []
     private var loads = 0
-    private(set) var outcome = Outcome()
+    private var outcome = Outcome()
 
-    static func run(_ text: String, name: String) -> Outcome {
+    /// Runs one script.
+    ///
+    /// - Parameter name: what failures call it.
+    package static func run(_ text: String, name: String) -> Outcome {
         var runner = ScriptRunner()
         var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)[...]
         while let line = lines.popFirst() {
@@ -43,7 +49,7 @@ struct ScriptRunner {
         switch words[0] {
         case "clear":
             store = MemorySeries()
-            hasNativeHistograms = false
+            nativeNames = []
         case "load", "load_with_nhcb":
             load(words, body, at: place)
         default:
@@ -51,13 +57,12 @@ struct ScriptRunner {
                 outcome.failures.append("\(place): unknown command \(words[0])")
                 return
             }
-            if body.contains(where: { $0.contains("{{") }) || (hasNativeHistograms && command.contains("native")) {
+            if body.contains(where: { $0.contains("{{") }) {
                 outcome.skipped += 1
                 return
             }
             if let problem = evaluate(words, body) {
-                // A store that holds native histograms answers only half of what the script expects.
-                if hasNativeHistograms {
+                if isAboutNativeHistograms(command) {
                     outcome.skipped += 1
                 } else {
                     outcome.failures.append("\(place): \(command): \(problem)")
@@ -68,6 +73,14 @@ struct ScriptRunner {
         }
     }
 
+    /// Whether an expression selects metrics that are there as native histograms: by their names, or by none.
+    private func isAboutNativeHistograms(_ command: String) -> Bool {
+        guard !nativeNames.isEmpty else { return false }
+        let words = command.split { !($0.isLetter || $0.isNumber || $0 == "_" || $0 == ":") }.map(String.init)
+        return words.contains { nativeNames.contains($0) || $0 == Labels.metricName } || command.contains("({")
+            || command.contains(" {")
+    }
+
     // MARK: load
 
     private mutating func load(_ words: [String], _ body: [String], at place: String) {
@@ -76,16 +89,23 @@ struct ScriptRunner {
             return
         }
         // The classic buckets are loaded as native histograms as well.
-        if words[0] == "load_with_nhcb" { hasNativeHistograms = true }
+        // Of two lines for one series the last one counts.
+        var loaded: [Labels: [Double?]] = [:]
         for line in body {
             if line.contains("{{") {
-                hasNativeHistograms = true
+                nativeNames.insert(String(line.prefix { $0 != "{" && !$0.isWhitespace }))
                 continue
             }
             guard let (labels, values) = ScriptRunner.series(line) else {
                 outcome.failures.append("\(place): bad series \(line)")
                 continue
             }
+            loaded[labels] = values
+            if words[0] == "load_with_nhcb", labels.name.hasSuffix("_bucket") {
+                nativeNames.insert(String(labels.name.dropLast("_bucket".count)))
+            }
+        }
+        for (labels, values) in loaded.sorted(by: { $0.key < $1.key }) {
             var batch = SampleBatch()
             let id = store.ids(for: [labels])[0]
             for (index, value) in values.enumerated() {
@@ -96,7 +116,7 @@ struct ScriptRunner {
     }
 
     /// `name{labels} 1 2+3x4 _x2 stale`: the labels and a value a step, nil where there is none.
-    static func series(_ line: String) -> (Labels, [Double?])? {
+    private static func series(_ line: String) -> (Labels, [Double?])? {
         var depth = 0
         var quote: Character?
         var end = line.endIndex
@@ -134,7 +154,7 @@ struct ScriptRunner {
         if item == "stale" { return [staleMarker] }
         var base = item
         var count: Int?
-        if let x = item.lastIndex(of: "x"), !item.hasPrefix("0x"), let number = Int(item[item.index(after: x)...]) {
+        if let x = item.lastIndex(of: "x"), let number = Int(item[item.index(after: x)...]) {
             count = number
             base = String(item[..<x])
         }
@@ -166,44 +186,107 @@ struct ScriptRunner {
 
     // MARK: eval
 
+    /// What a block says of its answer beside the values.
+    private struct Expectations {
+        /// Of the error, the warnings and the infos: a pattern each; nil where none is given.
+        var fail: [Pattern?] = []
+        var warn: [Pattern?] = []
+        var info: [Pattern?] = []
+        var mustNotWarn = false
+        var mustNotInform = false
+        var isOrdered = false
+        var string: String?
+        var rangeVector: Steps?
+        /// The lines with series.
+        var values: [String] = []
+
+        /// - Returns: nil where a line can't be read.
+        init?(_ command: String, _ body: [String]) {
+            switch command {
+            case "eval_fail": fail.append(nil)
+            case "eval_warn": warn.append(nil)
+            case "eval_info": info.append(nil)
+            case "eval_ordered": isOrdered = true
+            default: break
+            }
+            for line in body where !read(line) { return nil }
+        }
+
+        private mutating func read(_ line: String) -> Bool {
+            for (old, isPattern) in [("expected_fail_message", false), ("expected_fail_regexp", true)]
+            where line.hasPrefix(old) {
+                let text = line.dropFirst(old.count).trimmingCharacters(in: .whitespaces)
+                fail = [isPattern ? Expectations.holding(text) : Expectations.only(text)]
+                return true
+            }
+            guard line.hasPrefix("expect ") else {
+                values.append(line)
+                return true
+            }
+            let rest = line.dropFirst("expect ".count).trimmingCharacters(in: .whitespaces)
+            let word = rest.prefix { !$0.isWhitespace }
+            let tail = rest.dropFirst(word.count).trimmingCharacters(in: .whitespaces)
+            switch word {
+            case "ordered": isOrdered = true
+            case "no_warn": mustNotWarn = true
+            case "no_info": mustNotInform = true
+            case "string":
+                string = ScriptRunner.literal(tail)
+                return string != nil
+            case "range":
+                rangeVector = ScriptRunner.steps(rest.split(separator: " ").map(String.init))
+                return rangeVector != nil
+            case "fail", "warn", "info":
+                var pattern: Pattern?
+                if tail.hasPrefix("msg:") {
+                    pattern = Expectations.only(tail.dropFirst(4).trimmingCharacters(in: .whitespaces))
+                } else if tail.hasPrefix("regex:") {
+                    pattern = Expectations.holding(tail.dropFirst(6).trimmingCharacters(in: .whitespaces))
+                }
+                guard tail.isEmpty || pattern != nil else { return false }
+                if word == "fail" { fail.append(pattern) }
+                if word == "warn" { warn.append(pattern) }
+                if word == "info" { info.append(pattern) }
+            default: return false
+            }
+            return true
+        }
+
+        /// A pattern that only a text itself matches.
+        private static func only(_ text: String) -> Pattern? {
+            var escaped = ""
+            for character in text {
+                if "\\.+*?()|[]{}^$".contains(character) { escaped.append("\\") }
+                escaped.append(character)
+            }
+            return try? Pattern(escaped, mode: .anchored)
+        }
+
+        /// A pattern that all texts match which hold a match of an expression.
+        private static func holding(_ expression: String) -> Pattern? {
+            try? Pattern(".*(?:\(expression)).*", mode: .anchored)
+        }
+
+        /// What is wrong with the texts of one kind; nil where nothing is.
+        static func problem(_ texts: [String], _ patterns: [Pattern?], mustNot: Bool, _ kind: String) -> String? {
+            if mustNot, let text = texts.first { return "unexpected \(kind): \(text)" }
+            if !patterns.isEmpty, texts.isEmpty { return "no \(kind)" }
+            let stated = patterns.compactMap(\.self)
+            if !stated.isEmpty, let text = texts.first(where: { text in !stated.contains { $0.matches(text) } }) {
+                return "another \(kind): \(text)"
+            }
+            if stated.contains(where: { pattern in !texts.contains { pattern.matches($0) } }) {
+                return "a \(kind) is missing; there is \(texts)"
+            }
+            return nil
+        }
+    }
+
     private mutating func evaluate(_ words: [String], _ body: [String]) -> String? {
         var engine = QueryEngine()
         engine.defaultSubqueryStepMs = 60_000
-        var shouldFail = words[0] == "eval_fail"
-        var isOrdered = words[0] == "eval_ordered"
-        var wantsWarning: Bool? = words[0] == "eval_warn" ? true : nil
-        var wantsInfo: Bool? = words[0] == "eval_info" ? true : nil
-        var expectedString: String?
-        var rangeVector: Steps?
-        var expected: [String] = []
-        for line in body {
-            if line.hasPrefix("expect ") {
-                let rest = line.dropFirst("expect ".count).trimmingCharacters(in: .whitespaces)
-                if rest.hasPrefix("fail") {
-                    shouldFail = true
-                } else if rest.hasPrefix("ordered") {
-                    isOrdered = true
-                } else if rest.hasPrefix("warn") {
-                    wantsWarning = true
-                } else if rest.hasPrefix("info") {
-                    wantsInfo = true
-                } else if rest.hasPrefix("no_warn") {
-                    wantsWarning = false
-                } else if rest.hasPrefix("no_info") {
-                    wantsInfo = false
-                } else if rest.hasPrefix("string ") {
-                    expectedString = ScriptRunner.literal(String(rest.dropFirst(7)))
-                } else if rest.hasPrefix("range vector ") {
-                    rangeVector = ScriptRunner.steps(rest.split(separator: " ").map(String.init))
-                } else {
-                    return "unknown expectation \(line)"
-                }
-            } else if line.hasPrefix("expected_fail") {
-                continue
-            } else {
-                expected.append(line)
-            }
-        }
+        engine.features = .all
+        guard let expected = Expectations(words[0], body) else { return "an expectation can't be read: \(body)" }
         let result: QueryResult
         var steps: Steps?
         do {
@@ -218,18 +301,24 @@ struct ScriptRunner {
                     stepMs: range.stepMs, source: store)
             }
         } catch {
-            return shouldFail ? nil : "error: \(error)"
+            guard !expected.fail.isEmpty else { return "error: \(error)" }
+            let reason = (error as? PromQLError)?.reason ?? "\(error)"
+            return expected.fail.allSatisfy { $0?.matches(reason) ?? true } ? nil : "another error: \(reason)"
         }
-        if shouldFail { return "should have failed" }
-        let warned = result.annotations.contains { $0.level == .warning }
-        let informed = result.annotations.contains { $0.level == .info }
-        if let wantsWarning, wantsWarning != warned { return "warnings: \(result.annotations)" }
-        if let wantsInfo, wantsInfo != informed { return "infos: \(result.annotations)" }
+        if !expected.fail.isEmpty { return "should have failed" }
+        for (kind, level, patterns, mustNot) in [
+            ("warning", Annotation.Level.warning, expected.warn, expected.mustNotWarn),
+            ("info", .info, expected.info, expected.mustNotInform),
+        ] {
+            let texts = result.annotations.filter { $0.level == level }.map(\.text)
+            if let problem = Expectations.problem(texts, patterns, mustNot: mustNot, kind) { return problem }
+        }
         return ScriptRunner.compare(
-            result.value, expected: expected, string: expectedString, steps: steps ?? rangeVector, ordered: isOrdered)
+            result.value, expected: expected.values, string: expected.string, steps: steps ?? expected.rangeVector,
+            ordered: expected.isOrdered)
     }
 
-    struct Steps {
+    private struct Steps {
         var startMs: Int64
         var endMs: Int64
         var stepMs: Int64
