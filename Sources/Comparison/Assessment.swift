@@ -41,7 +41,7 @@ package struct SignalResult: Sendable {
     /// What is missing for an answer; nil where nothing is.
     package var needs: String?
 
-    init(signal: Signal, status: Status, needs: String? = nil) {
+    package init(signal: Signal, status: Status, needs: String? = nil) {
         self.signal = signal
         self.status = status
         self.needs = needs
@@ -254,6 +254,8 @@ package struct Assessment: Sendable {
     package var findings: [Finding]
     /// The findings that are worth a look, folded into what most likely has one cause; the worst first.
     package var incidents: [Incident] = []
+    /// Signals that most likely got worse by more than half of what a finding asks for, and are none: by name.
+    package var advisories: [String] = []
     package var ledger: LedgerSummary
     package var coverage: Coverage
     /// nil: no upgrade was seen, or nobody asked.

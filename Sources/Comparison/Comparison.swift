@@ -1,4 +1,5 @@
 import Cluster
+import Foundation
 import PromQL
 import Series
 import Statistics
@@ -132,9 +133,24 @@ package enum Comparison {
             assessment.findings[index].caveats += confounding.caveats(of: assessment.findings[index])
         }
         assessment.incidents = Incident.fold(assessment.findings, upgrade)
+        assessment.advisories = advisories(assessment.signals, told: Set(assessment.findings.map(\.signal)))
         decide(&assessment, isWhole: input.batch == nil)
         return assessment
     }
+
+    /// Signals whose test says more than half of the floors without their being told as findings.
+    ///
+    /// A list for people, not a verdict: of all that is told in it at most a part of ``discoveryRate`` is told wrongly,
+    /// however the signals depend on each other (e-BH, ``EValues/discoveries(_:level:)``).
+    package static func advisories(_ results: [SignalResult], told: Set<String>) -> [String] {
+        let tested = results.filter { $0.pValue != nil }
+        let values = tested.map { EValues.adjusted(logMaximum: -log(max($0.pValue ?? 1, .leastNormalMagnitude))) }
+        return EValues.discoveries(values, level: discoveryRate).map { tested[$0] }
+            .filter { $0.status != .worse && !told.contains($0.signal.name) }.map(\.signal.name)
+    }
+
+    /// The false discovery rate of advisories.
+    private static let discoveryRate = 0.05
 
     /// The findings without those that a failing one tells already: of the same requests, by the code of their errors.
     private static func folded(_ findings: [Finding]) -> [Finding] {

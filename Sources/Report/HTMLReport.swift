@@ -23,7 +23,8 @@ package enum HTMLReport {
         body += "<ul>" + assessment.reasons.map { "<li>\(escape($0))</li>" }.joined() + "</ul>"
         if let upgrade = assessment.upgrade {
             body +=
-                steps(upgrade) + incidents(assessment) + findings(assessment, upgrade) + signals(assessment)
+                steps(upgrade) + incidents(assessment) + findings(assessment, upgrade) + advisories(assessment)
+                + signals(assessment)
                 + ledger(assessment.ledger)
         }
         body += coverage(assessment.coverage) + "</main>"
@@ -101,6 +102,12 @@ package enum HTMLReport {
             out += "</article>"
         }
         return out
+    }
+
+    private static func advisories(_ assessment: Assessment) -> String {
+        assessment.advisories.isEmpty
+            ? ""
+            : "<p>Worth a look, too small for a finding: \(escape(assessment.advisories.joined(separator: ", "))).</p>"
     }
 
     private static func signals(_ assessment: Assessment) -> String {

@@ -170,6 +170,7 @@ package struct JSONReport: Encodable, Sendable {
     let signals: [SignalPart]
     let findings: [FindingPart]
     let incidents: [IncidentPart]
+    let advisories: [String]
     let ledger: LedgerPart
     let coverage: CoveragePart
     @Null var baseline: BaselinePart?
@@ -188,6 +189,7 @@ package struct JSONReport: Encodable, Sendable {
                 onset: incident.onsetMs.map { TimeFormat.rfc3339(ms: $0) }, batch: incident.batch, step: incident.step,
                 failsUpgrade: incident.failsUpgrade, findings: incident.findings, summary: incident.summary)
         }
+        advisories = assessment.advisories
         ledger = LedgerPart(
             restarts: JSONReport.total(assessment.ledger.restarts),
             evictions: JSONReport.total(assessment.ledger.evictions),

@@ -29,6 +29,7 @@ package enum TextReport {
             steps(upgrade, assessment, &page)
             incidents(assessment, &page)
             findings(assessment, &page)
+            advisories(assessment, &page)
             signals(assessment, &page)
             ledger(assessment, &page)
         }
@@ -67,6 +68,11 @@ package enum TextReport {
                     incident.batch.map(String.init) ?? "", String(incident.findings.count), incident.summary,
                 ]
             })
+    }
+
+    private static func advisories(_ assessment: Assessment, _ page: inout Page) {
+        guard !assessment.advisories.isEmpty else { return }
+        page.line("Worth a look, too small for a finding: " + assessment.advisories.joined(separator: ", ") + ".")
     }
 
     private static func findings(_ assessment: Assessment, _ page: inout Page) {

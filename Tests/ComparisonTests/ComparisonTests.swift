@@ -215,6 +215,25 @@ private struct Lab {
         #expect(abs((assessment.signals[1].effect?.interval.estimate ?? 0) - 205.0 / 105) < 0.03)
     }
 
+    @Test func whatGotWorseByLittle_isAdvised_withFewFalseDiscoveries() throws {
+        let signals = try Signal.load(file: Shared.root + "/config/signals.yaml")
+        func result(_ index: Int, _ pValue: Double?, _ status: SignalResult.Status = .ok) -> SignalResult {
+            var result = SignalResult(signal: signals[index], status: status)
+            result.pValue = pValue
+            return result
+        }
+        let quiet = (5..<25).map { result($0, 0.4) }
+        let name = { (index: Int) in signals[index].name }
+        // One small value among twenty may be chance; several are not.
+        #expect(Comparison.advisories([result(0, 1e-4)] + quiet, told: []).isEmpty)
+        #expect(Comparison.advisories([result(0, 1e-7)] + quiet, told: []) == [name(0)])
+        let several = [result(0, 1e-5), result(1, 2e-5), result(2, 1e-5), result(3, nil)] + quiet
+        #expect(Comparison.advisories(several, told: []) == [name(0), name(1), name(2)])
+        #expect(Comparison.advisories(several, told: [name(1)]) == [name(0), name(2)])
+        #expect(Comparison.advisories([result(0, 1e-9, .worse)] + quiet, told: []).isEmpty)
+        #expect(Comparison.advisories([], told: []).isEmpty)
+    }
+
     @Test func noUpgrade_saysSo() throws {
         let lab = Lab()
         lab.up()

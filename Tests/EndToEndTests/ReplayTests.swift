@@ -122,7 +122,7 @@ import Testing
         #expect(
             Set(report.keys) == [
                 "schema", "cluster", "generated_at", "upgrade", "verdict", "reasons", "signals", "findings",
-                "incidents", "ledger", "coverage", "baseline", "history",
+                "incidents", "advisories", "ledger", "coverage", "baseline", "history",
             ])
         let baseline = try #require(report["baseline"] as? [String: Any])
         #expect(Set(baseline.keys) == ["from", "to", "scrapes_due", "scrapes_ok", "fired_alerts"])
