@@ -113,8 +113,7 @@ package enum Comparison {
         try tables.follow(compared, upgrade: upgrade, windows: windows)
         let comparer = SignalComparer(
             input: compared, upgrade: upgrade, windows: windows, continuity: continuity, tables: tables)
-        for signal in input.signals {
-            let (result, findings) = try comparer.compare(signal)
+        for (result, findings) in try input.signals.concurrentMap({ try comparer.compare($0) }) {
             assessment.signals.append(result)
             assessment.findings += findings
         }

@@ -61,8 +61,8 @@ package struct ComparisonTables: Sendable {
         guard windows.nowMs > readThroughMs ?? .min else { return }
         readThroughMs = windows.nowMs
         try watched.ingest(input.source, fromMs: fromMs, throughMs: windows.nowMs)
-        for index in tables.indices {
-            try tables[index].ingest(input.source, watched: watched, fromMs: fromMs, throughMs: windows.nowMs)
+        try tables.mutateConcurrently { [watched] table in
+            try table.ingest(input.source, watched: watched, fromMs: fromMs, throughMs: windows.nowMs)
         }
     }
 
