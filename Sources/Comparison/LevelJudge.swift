@@ -25,7 +25,9 @@ struct LevelJudge {
     /// Windows whose means are judged.
     private static let windowMs: [Int64] = [1_800_000, 3_600_000, 7_200_000, 14_400_000]
     /// Windows whose slopes are, and the width of the blocks that they are made of.
-    private static let slopeWindowMs: [Int64] = [10_800_000, 16_200_000, 21_600_000, 43_200_000]
+    private static let slopeWindowMs: [Int64] = [
+        10_800_000, 13_500_000, 16_200_000, 18_900_000, 21_600_000, 43_200_000,
+    ]
     private static let slopeBlockMs: Int64 = 900_000
     /// How many windows there must be before the upgrade for a placebo.
     private static let leastPlacebos = 8
