@@ -120,11 +120,11 @@ struct LevelJudge {
             return cells.first { table.units[$0.unit].isEmpty }.map(means) ?? []
         }
         return (0..<count).map { index in
-            let list = buckets.map {
+            var list = buckets.map {
                 ClassicHistogram.Bucket(upper: $0.bound, count: index < $0.sums.count ? Double($0.sums[index]) : 0)
             }
             guard let total = list.last?.count, total >= max(1, signal.minEvents) else { return .nan }
-            return scaled(ClassicHistogram.quantile(q, list).value)
+            return scaled(ClassicHistogram.quantile(q, &list).value)
         }
     }
 

@@ -113,6 +113,9 @@ package protocol SeriesSource: Sendable {
     /// - Throws: an error of the store that can't be read.
     func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples]
 
+    /// The same series, to be read one after another.
+    func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection
+
     /// The labels of the series that all matchers accept and that may have samples in the range.
     func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels]
 
@@ -121,4 +124,11 @@ package protocol SeriesSource: Sendable {
 
     /// The times of the oldest and the newest sample; nil for an empty store.
     func timeRange() throws -> ClosedRange<Int64>?
+}
+
+extension SeriesSource {
+    /// For sources whose series are in memory when they are selected.
+    package func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection {
+        SeriesSelection(try select(matchers, fromMs: fromMs, throughMs: throughMs))
+    }
 }

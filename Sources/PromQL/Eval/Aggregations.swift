@@ -3,47 +3,65 @@ import Series
 
 extension Evaluator {
     mutating func evaluate(_ aggregate: Aggregate) throws -> [Column] {
-        let columns = try vector(aggregate.inner)
         switch aggregate.operator {
-        case .topk, .bottomk, .limitk, .limitRatio: return try choose(aggregate, columns)
-        case .countValues: return try countValues(aggregate, columns)
+        case .topk, .bottomk: return try ranked(aggregate)
+        case .limitk, .limitRatio: return try limited(aggregate)
+        case .countValues: return try countValues(aggregate, try vector(aggregate.inner))
+        case .quantile: return try quantile(aggregate)
         default: break
         }
-        var q: [Double] = []
-        if aggregate.operator == .quantile, let parameter = aggregate.parameter {
-            q = try scalar(parameter)
-            noteQuantile(q, at: parameter)
+        let stream = try stream(aggregate.inner)
+        let groups = groups(aggregate, stream.heads)
+        let (op, count) = (aggregate.operator, steps.count)
+        let columns = try stream.fold(
+            groups.map(\.members), splits: true, start: { _ in Tally(op, steps: count) },
+            add: { $0.add($2) }, merge: { $0.merge($1) }, finish: { $1.column() })
+        if op == .avg, columns.contains(where: { $0.result == nil }) {
+            // A sum overflowed: the mean is made of all values, by steps.
+            let all = try gathered(stream, groups) { values, _ in CompensatedSum.mean(values) }
+            return all
         }
-        return groups(aggregate, columns).map { labels, members in
-            var values = [Double](repeating: .absent, count: steps.count)
-            var present: [Double] = []
-            for step in 0..<steps.count {
-                present.removeAll(keepingCapacity: true)
-                for member in members {
-                    let value = columns[member].values[step]
-                    if !value.isAbsent { present.append(value) }
-                }
-                guard !present.isEmpty else { continue }
-                values[step] = Evaluator.aggregate(aggregate.operator, present, q: q.isEmpty ? 0 : q[step])
-            }
-            return Column(labels: labels, values: values, dropsName: columns[members[0]].dropsName)
+        return columns.compactMap { group, values in
+            guard let values, values.contains(where: { !$0.isAbsent }) else { return nil }
+            return Column(
+                labels: groups[group].labels, values: values,
+                dropsName: stream.heads[groups[group].members[0]].dropsName)
         }
     }
 
-    private static func aggregate(_ op: AggregateOperator, _ values: [Double], q: Double) -> Double {
-        switch op {
-        case .sum: return CompensatedSum.sum(values)
-        case .avg: return CompensatedSum.mean(values)
-        case .count: return Double(values.count)
-        case .group: return 1
-        case .min: return values.dropFirst().reduce(values[0]) { $1 < $0 || $0.isNaN ? $1 : $0 }
-        case .max: return values.dropFirst().reduce(values[0]) { $1 > $0 || $0.isNaN ? $1 : $0 }
-        case .stddev: return CompensatedSum.variance(values).squareRoot()
-        case .stdvar: return CompensatedSum.variance(values)
-        case .quantile: return Quantile.of(q, values)
-        case .topk, .bottomk, .limitk, .limitRatio, .countValues:
-            preconditionFailure("these choose or count, and are evaluated elsewhere")
-        }
+    private mutating func quantile(_ aggregate: Aggregate) throws -> [Column] {
+        guard let parameter = aggregate.parameter else { return [] }
+        let q = try scalar(parameter)
+        noteQuantile(q, at: parameter)
+        let stream = try stream(aggregate.inner)
+        return try gathered(stream, groups(aggregate, stream.heads)) { values, step in Quantile.of(q[step], values) }
+    }
+
+    /// What a function makes of all values of each group at each step.
+    private func gathered(
+        _ stream: ColumnStream, _ groups: [(labels: Labels, members: [Int])],
+        _ body: @escaping @Sendable ([Double], Int) -> Double
+    ) throws -> [Column] {
+        let (control, most, count) = (control, engine.maxSamples, steps.count)
+        return try stream.fold(
+            groups.map(\.members), splits: false, start: { _ in [[Double]]() },
+            add: { columns, _, values in
+                try control.hold(count, most: most)
+                columns.append(Array(values))
+            }, merge: { $0 += $1 },
+            finish: { group, columns in
+                var values = [Double](repeating: .absent, count: count)
+                var present: [Double] = []
+                for step in 0..<count {
+                    present.removeAll(keepingCapacity: true)
+                    for column in columns where !column[step].isAbsent { present.append(column[step]) }
+                    if !present.isEmpty { values[step] = body(present, step) }
+                }
+                return Column(
+                    labels: groups[group].labels, values: values,
+                    dropsName: stream.heads[groups[group].members[0]].dropsName)
+            }
+        ).map(\.result).filter { $0.values.contains { !$0.isAbsent } }
     }
 
     private func groupLabels(_ aggregate: Aggregate, _ labels: Labels) -> Labels {
@@ -51,14 +69,14 @@ extension Evaluator {
             ? labels.removing(aggregate.grouping + [Labels.metricName]) : labels.keeping(aggregate.grouping)
     }
 
-    /// The columns of each group by their indices, in the order in which the groups are met.
-    private func groups(_ aggregate: Aggregate, _ columns: [Column]) -> [(Labels, [Int])] {
+    /// The places of each group's series, in the order in which the groups are met.
+    private func groups(_ aggregate: Aggregate, _ heads: [ColumnHead]) -> [(labels: Labels, members: [Int])] {
         var index: [Labels: Int] = [:]
-        var groups: [(Labels, [Int])] = []
-        for (number, column) in columns.enumerated() {
-            let labels = groupLabels(aggregate, column.labels)
+        var groups: [(labels: Labels, members: [Int])] = []
+        for (number, head) in heads.enumerated() {
+            let labels = groupLabels(aggregate, head.labels)
             if let known = index[labels] {
-                groups[known].1.append(number)
+                groups[known].members.append(number)
             } else {
                 index[labels] = groups.count
                 groups.append((labels, [number]))
@@ -67,63 +85,111 @@ extension Evaluator {
         return groups
     }
 
-    /// `topk`, `bottomk`, `limitk` and `limit_ratio`: keep some of the series of each group, as they are.
-    private mutating func choose(_ aggregate: Aggregate, _ columns: [Column]) throws -> [Column] {
+    // MARK: Series as they are
+
+    /// How many series of a group are kept at each step.
+    private mutating func limits(_ parameter: Expression) throws -> [Int] {
+        try scalar(parameter).map { value in
+            if value.isNaN { throw PromQLError(.execution, "Parameter value is NaN") }
+            if value <= -0x1p63 {
+                throw PromQLError(.execution, "Scalar value \(GoFloat.text(value)) underflows int64")
+            }
+            if value >= 0x1p63 { throw PromQLError(.execution, "Scalar value \(GoFloat.text(value)) overflows int64") }
+            return max(0, Int(value))
+        }
+    }
+
+    /// `topk` and `bottomk`: the series with the largest or smallest values of each group, at each step its own.
+    private mutating func ranked(_ aggregate: Aggregate) throws -> [Column] {
         guard let parameter = aggregate.parameter else { return [] }
-        let parameters = try scalar(parameter)
-        for value in parameters {
-            if value.isNaN {
-                let what = aggregate.operator == .limitRatio ? "Ratio" : "Parameter"
-                throw PromQLError(.execution, "\(what) value is NaN")
-            }
-            if aggregate.operator != .limitRatio {
-                if value <= -0x1p63 {
-                    throw PromQLError(.execution, "Scalar value \(GoFloat.text(value)) underflows int64")
-                }
-                if value >= 0x1p63 {
-                    throw PromQLError(.execution, "Scalar value \(GoFloat.text(value)) overflows int64")
-                }
-            } else if value < -1 || value > 1 {
-                note(
-                    .warning,
-                    "PromQL warning: ratio value should be between -1 and 1, got \(GoFloat.text(value)), "
-                        + "capping to \(value < 0 ? "-1" : "1")", at: parameter)
-            }
-        }
-        var kept = columns.map {
-            Column(
-                labels: $0.labels, values: [Double](repeating: .absent, count: steps.count), dropsName: $0.dropsName)
-        }
+        let limits = try limits(parameter)
+        let stream = try stream(aggregate.inner)
+        let groups = groups(aggregate, stream.heads)
+        let descending = aggregate.operator == .topk
+        let (control, most) = (control, engine.maxSamples)
+        let best = try stream.fold(
+            groups.map(\.members), splits: true, start: { _ in Ranking(limits: limits, descending: descending) },
+            add: { ranking, place, values in
+                try control.hold(ranking.add(place, values), most: most)
+            }, merge: { $0.merge($1) }, finish: { $1 })
+        var kept: [Int: Column] = [:]
         var order: [Int] = []
-        for (_, members) in groups(aggregate, columns) {
+        for (_, ranking) in best {
             for step in 0..<steps.count {
-                let present = members.filter { !columns[$0].values[step].isAbsent }
-                let chosen: [Int]
-                switch aggregate.operator {
-                case .limitRatio:
-                    chosen = present.filter { Evaluator.ratioAccepts(parameters[step], columns[$0].labels) }
-                case .limitk:
-                    chosen = Array(present.prefix(max(0, Int(parameters[step]))))
-                default:
-                    let descending = aggregate.operator == .topk
-                    let sorted = present.sorted { left, right in
-                        let (a, b) = (columns[left].values[step], columns[right].values[step])
-                        if a.isNaN || b.isNaN { return !a.isNaN && b.isNaN }
-                        return a == b ? left < right : descending ? a > b : a < b
+                for entry in ranking.entries(step) {
+                    if kept[entry.place] == nil {
+                        order.append(entry.place)
+                        kept[entry.place] = Column(
+                            labels: stream.heads[entry.place].labels,
+                            values: [Double](repeating: .absent, count: steps.count),
+                            dropsName: stream.heads[entry.place].dropsName)
                     }
-                    chosen = Array(sorted.prefix(max(0, Int(parameters[step]))))
+                    kept[entry.place]?.values[step] = entry.value
                 }
-                for member in chosen { kept[member].values[step] = columns[member].values[step] }
-                if steps.count == 1 { order += chosen }
             }
         }
-        if steps.count == 1 { return order.map { kept[$0] } }
-        return kept.filter { $0.values.contains { !$0.isAbsent } }
+        return order.compactMap { kept[$0] }
+    }
+
+    /// `limitk` and `limit_ratio`: some series of each group.
+    private mutating func limited(_ aggregate: Aggregate) throws -> [Column] {
+        guard let parameter = aggregate.parameter else { return [] }
+        if aggregate.operator == .limitRatio {
+            let ratios = try scalar(parameter)
+            for value in ratios {
+                if value.isNaN { throw PromQLError(.execution, "Ratio value is NaN") }
+                if value < -1 || value > 1 {
+                    note(
+                        .warning,
+                        "PromQL warning: ratio value should be between -1 and 1, got \(GoFloat.text(value)), "
+                            + "capping to \(value < 0 ? "-1" : "1")", at: parameter)
+                }
+            }
+            let stream = try stream(aggregate.inner)
+            let positions = stream.heads.map { Evaluator.ratioPosition($0.labels) }
+            let chosen = ColumnStream(heads: stream.heads) { places, body in
+                try stream.make(places) { place, values in
+                    for step in values.indices where !Evaluator.accepts(ratios[step], positions[place]) {
+                        values[step] = .absent
+                    }
+                    try body(place, values)
+                }
+            }
+            return try collect(chosen)
+        }
+        let limits = try limits(parameter)
+        let stream = try stream(aggregate.inner)
+        let groups = groups(aggregate, stream.heads)
+        let count = steps.count
+        let (control, most) = (control, engine.maxSamples)
+        return try stream.fold(
+            groups.map(\.members), splits: false,
+            start: { _ in (left: limits, columns: [Column]()) },
+            add: { state, place, values in
+                var column = Column(
+                    labels: stream.heads[place].labels, values: [Double](repeating: .absent, count: count),
+                    dropsName: stream.heads[place].dropsName)
+                var any = false
+                for step in 0..<count where !values[step].isAbsent && state.left[step] > 0 {
+                    state.left[step] -= 1
+                    column.values[step] = values[step]
+                    any = true
+                }
+                if any {
+                    try control.hold(count, most: most)
+                    state.columns.append(column)
+                }
+            }, merge: { $0.columns += $1.columns }, finish: { $1.columns }
+        ).flatMap(\.result)
     }
 
     /// Whether a series belongs to the sample of a ratio: by a hash of its labels, so that the samples of r and
     /// r - 1 complete each other.
-    private static func ratioAccepts(_ ratio: Double, _ labels: Labels) -> Bool {
+    private static func accepts(_ ratio: Double, _ position: Double) -> Bool {
+        ratio >= 0 ? position < ratio : position >= 1 + ratio
+    }
+
+    private static func ratioPosition(_ labels: Labels) -> Double {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for label in labels.pairs {
             for byte in Array(label.name.utf8) + [0xff] + Array(label.value.utf8) + [0xff] {
@@ -133,8 +199,7 @@ extension Evaluator {
         // FNV's high bits change little with the last bytes: mix before use.
         hash = (hash ^ (hash >> 33)) &* 0xff51_afd7_ed55_8ccd
         hash ^= hash >> 33
-        let position = Double(hash) / Double(UInt64.max)
-        return ratio >= 0 ? position < ratio : position >= 1 + ratio
+        return Double(hash) / Double(UInt64.max)
     }
 
     private mutating func countValues(_ aggregate: Aggregate, _ columns: [Column]) throws -> [Column] {

@@ -1,27 +1,11 @@
 import Foundation
 import Series
 
-extension Evaluator {
-    mutating func evaluate(_ binary: Binary) throws -> Columns {
-        let left = try evaluate(binary.left)
-        let right = try evaluate(binary.right)
-        switch (left, right) {
-        case (.scalar(let a), .scalar(let b)):
-            return .scalar(zip(a, b).map { Evaluator.apply(binary.operator, $0, $1) })
-        case (.vector(let columns), .scalar(let scalar)):
-            return .vector(try withScalar(binary, columns, scalar, scalarOnLeft: false))
-        case (.scalar(let scalar), .vector(let columns)):
-            return .vector(try withScalar(binary, columns, scalar, scalarOnLeft: true))
-        case (.vector(let a), .vector(let b)):
-            if binary.operator.isSet { return .vector(setOperation(binary, a, b)) }
-            return .vector(try matched(binary, a, b))
-        default:
-            throw PromQLError(.execution, "a string has no operators")
-        }
-    }
-
+/// Operators on values and on columns.
+enum BinaryMath {
     /// The value of an operator; comparisons give 1 or 0.
-    private static func apply(_ op: BinaryOperator, _ a: Double, _ b: Double) -> Double {
+    @inline(__always)
+    static func apply(_ op: BinaryOperator, _ a: Double, _ b: Double) -> Double {
         switch op {
         case .add: a + b
         case .subtract: a - b
@@ -40,30 +24,36 @@ extension Evaluator {
         }
     }
 
-    private func withScalar(
-        _ binary: Binary, _ columns: [Column], _ scalar: [Double], scalarOnLeft: Bool
-    ) throws -> [Column] {
-        let filters = binary.operator.isComparison && !binary.returnsBool
-        return try unique(
-            columns.compactMap { column in
-                var values = column.values
-                var any = false
+    static func columns(_ op: BinaryOperator, _ left: [Double], _ right: [Double]) -> [Double] {
+        zip(left, right).map { apply(op, $0, $1) }
+    }
+}
+
+extension Evaluator {
+    func withScalar(
+        _ binary: Binary, _ stream: ColumnStream, _ scalar: [Double], scalarOnLeft: Bool
+    ) throws -> ColumnStream {
+        let op = binary.operator
+        guard op.isComparison, !binary.returnsBool else {
+            return try nameless(stream) { values in
                 for step in values.indices where !values[step].isAbsent {
                     let (a, b) = scalarOnLeft ? (scalar[step], values[step]) : (values[step], scalar[step])
-                    let result = Evaluator.apply(binary.operator, a, b)
-                    if !filters {
-                        values[step] = result
-                    } else if result == 0 {
-                        values[step] = .absent
-                        continue
-                    }
-                    any = true
+                    values[step] = BinaryMath.apply(op, a, b)
                 }
-                guard any else { return nil }
-                return filters
-                    ? Column(labels: column.labels, values: values, dropsName: column.dropsName)
-                    : nameless(column, values)
-            })
+            }
+        }
+        return stream.map { values in
+            for step in values.indices where !values[step].isAbsent {
+                let (a, b) = scalarOnLeft ? (scalar[step], values[step]) : (values[step], scalar[step])
+                if BinaryMath.apply(op, a, b) == 0 { values[step] = .absent }
+            }
+        }
+    }
+
+    mutating func matched(_ binary: Binary) throws -> [Column] {
+        let left = try vector(binary.left)
+        let right = try vector(binary.right)
+        return binary.operator.isSet ? setOperation(binary, left, right) : try matched(binary, left, right)
     }
 
     private func signature(_ matching: VectorMatching, _ labels: Labels) -> Labels {
@@ -79,33 +69,33 @@ extension Evaluator {
     }
 
     private func setOperation(_ binary: Binary, _ left: [Column], _ right: [Column]) -> [Column] {
-        let rightGroups = bySignature(binary.matching, right)
-        func isPresent(_ columns: [Column], _ members: [Int]?, _ step: Int) -> Bool {
-            (members ?? []).contains { !columns[$0].values[step].isAbsent }
+        /// At which steps any series of each group is there.
+        func presence(_ columns: [Column]) -> [Labels: [Bool]] {
+            var present: [Labels: [Bool]] = [:]
+            for column in columns {
+                let key = signature(binary.matching, column.labels)
+                for step in column.values.indices where !column.values[step].isAbsent {
+                    present[key, default: [Bool](repeating: false, count: steps.count)][step] = true
+                }
+            }
+            return present
         }
-        func masked(_ column: Column, _ keep: (Int) -> Bool) -> Column? {
-            var values = column.values
-            for step in values.indices where !values[step].isAbsent && !keep(step) { values[step] = .absent }
-            return values.contains { !$0.isAbsent }
-                ? Column(labels: column.labels, values: values, dropsName: column.dropsName) : nil
+        /// The columns where the other side is there, or where it is not.
+        func masked(_ columns: [Column], by present: [Labels: [Bool]], whereThere: Bool) -> [Column] {
+            columns.compactMap { column in
+                guard let mask = present[signature(binary.matching, column.labels)] else {
+                    return whereThere ? nil : column
+                }
+                var masked = column
+                for step in mask.indices where mask[step] != whereThere { masked.values[step] = .absent }
+                return masked.values.contains { !$0.isAbsent } ? masked : nil
+            }
         }
         switch binary.operator {
-        case .and:
-            return left.compactMap { column in
-                let members = rightGroups[signature(binary.matching, column.labels)]
-                return masked(column) { isPresent(right, members, $0) }
-            }
-        case .unless:
-            return left.compactMap { column in
-                let members = rightGroups[signature(binary.matching, column.labels)]
-                return masked(column) { !isPresent(right, members, $0) }
-            }
+        case .and: return masked(left, by: presence(right), whereThere: true)
+        case .unless: return masked(left, by: presence(right), whereThere: false)
         default:
-            let leftGroups = bySignature(binary.matching, left)
-            let added = right.compactMap { column in
-                let members = leftGroups[signature(binary.matching, column.labels)]
-                return masked(column) { !isPresent(left, members, $0) }
-            }
+            let added = masked(right, by: presence(left), whereThere: false)
             // A series may come from the left at one step and from the right at another.
             return (try? unique(left + added)) ?? left + added
         }
@@ -117,60 +107,66 @@ extension Evaluator {
         let swapped = matching.cardinality == .oneToMany
         let many = swapped ? right : left
         let one = swapped ? left : right
-        let oneSide = swapped ? "left" : "right"
         let oneGroups = bySignature(matching, one)
+        let filters = binary.operator.isComparison && !binary.returnsBool
         var claimed: [Labels: [Bool]] = [:]
         var out: [Column] = []
         for column in many {
+            try control.check()
             let key = signature(matching, column.labels)
             guard let members = oneGroups[key] else { continue }
+            try holdOne(members, of: one, at: column, key, side: swapped ? "left" : "right")
+            var isTaken = claimed[key] ?? [Bool](repeating: false, count: steps.count)
             // A result's labels depend on which series of the one side is there at a step.
-            var results: [Labels: [Double]] = [:]
-            var order: [Labels] = []
-            for step in 0..<steps.count where !column.values[step].isAbsent {
-                var partner: Int?
-                for member in members where !one[member].values[step].isAbsent {
-                    if let first = partner {
-                        let both = [one[member].labels, one[first].labels].sorted().map(\.braced)
-                        throw PromQLError(
-                            .execution,
-                            "found duplicate series for the match group \(key.braced) on the \(oneSide) hand-side of the "
-                                + "operation: [\(both[0]), \(both[1])];many-to-many matching not "
-                                + "allowed: matching labels must be unique on one side")
+            for member in members {
+                let partner = one[member]
+                var values = [Double](repeating: .absent, count: steps.count)
+                var any = false
+                for step in 0..<steps.count {
+                    let (mine, other) = (column.values[step], partner.values[step])
+                    guard !mine.isAbsent, !other.isAbsent else { continue }
+                    if matching.cardinality == .oneToOne {
+                        guard !isTaken[step] else {
+                            throw PromQLError(
+                                .execution,
+                                "multiple matches for labels: many-to-one matching must be explicit "
+                                    + "(group_left/group_right)")
+                        }
+                        isTaken[step] = true
                     }
-                    partner = member
+                    let value = BinaryMath.apply(binary.operator, swapped ? other : mine, swapped ? mine : other)
+                    if filters, value == 0 { continue }
+                    values[step] = !filters ? value : swapped ? other : mine
+                    any = true
                 }
-                guard let partner else { continue }
-                if matching.cardinality == .oneToOne {
-                    if claimed[key]?[step] ?? false {
-                        throw PromQLError(
-                            .execution,
-                            "multiple matches for labels: many-to-one matching must be explicit "
-                                + "(group_left/group_right)")
-                    }
-                    claimed[key, default: [Bool](repeating: false, count: steps.count)][step] = true
+                if any {
+                    out.append(Column(labels: resultLabels(binary, column.labels, partner.labels), values: values))
                 }
-                let mine = column.values[step]
-                let other = one[partner].values[step]
-                var value = Evaluator.apply(binary.operator, swapped ? other : mine, swapped ? mine : other)
-                if binary.operator.isComparison, !binary.returnsBool {
-                    if value == 0 { continue }
-                    value = swapped ? other : mine
-                }
-                let labels = resultLabels(binary, column.labels, one[partner].labels)
-                if results[labels] == nil {
-                    results[labels] = [Double](repeating: .absent, count: steps.count)
-                    order.append(labels)
-                }
-                results[labels]?[step] = value
             }
-            out += order.map { Column(labels: $0, values: results[$0] ?? []) }
+            if matching.cardinality == .oneToOne { claimed[key] = isTaken }
         }
         do {
             return try unique(out)
         } catch {
             throw PromQLError(
                 .execution, "multiple matches for labels: grouping labels must ensure unique matches")
+        }
+    }
+
+    /// Sees to it that at each step at most one of the series that a column may meet is there.
+    private func holdOne(
+        _ members: [Int], of one: [Column], at column: Column, _ key: Labels, side: String
+    ) throws {
+        guard members.count > 1 else { return }
+        for step in 0..<steps.count where !column.values[step].isAbsent {
+            let present = members.filter { !one[$0].values[step].isAbsent }
+            guard present.count > 1 else { continue }
+            let both = [one[present[1]].labels, one[present[0]].labels].sorted().map(\.braced)
+            throw PromQLError(
+                .execution,
+                "found duplicate series for the match group \(key.braced) on the \(side) hand-side of the "
+                    + "operation: [\(both[0]), \(both[1])];many-to-many matching not "
+                    + "allowed: matching labels must be unique on one side")
         }
     }
 

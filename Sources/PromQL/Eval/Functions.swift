@@ -2,62 +2,80 @@ import Foundation
 import Series
 
 extension Evaluator {
-    /// Evaluates a call.
+    /// Whether a function makes each of its series of one other, so that they can be made one after another.
+    static func streams(_ function: Function) -> Bool {
+        if function.arguments.first == .matrix { return function.name != "absent_over_time" }
+        return elementwise[function.name] != nil || dateParts[function.name] != nil || streamed.contains(function.name)
+    }
+
+    private static let streamed: Set<String> = [
+        "clamp", "clamp_max", "clamp_min", "label_join", "label_replace", "quantile_over_time", "round", "timestamp",
+    ]
+
+    /// Evaluates a call of such a function.
     ///
     /// The parser has held number and types of the arguments to the function's signature.
-    mutating func call(_ expression: Expression, _ function: Function, _ arguments: [Expression]) throws -> Columns {
+    mutating func streamedCall(_ function: Function, _ arguments: [Expression]) throws -> ColumnStream {
         let name = function.name
-        if let body = Evaluator.elementwise[name] { return .vector(try map(arguments[0], body)) }
-        if let part = Evaluator.dateParts[name] { return .vector(try datePart(arguments.first, part)) }
-        if function.arguments == [.matrix], let columns = try simpleRangeFunction(name, arguments[0]) {
-            return .vector(columns)
-        }
+        if let body = Evaluator.elementwise[name] { return try map(arguments[0], body) }
+        if let part = Evaluator.dateParts[name] { return try datePart(arguments.first, part) }
         switch name {
-        case "time": return .scalar((0..<steps.count).map { Double(steps.timeMs($0)) / 1000 })
-        case "start": return .scalar([Double](repeating: Double(queryStartMs) / 1000, count: steps.count))
-        case "end": return .scalar([Double](repeating: Double(queryEndMs) / 1000, count: steps.count))
-        case "range":
-            return .scalar([Double](repeating: Double(queryEndMs - queryStartMs) / 1000, count: steps.count))
-        case "step":
-            // An instant query has no step.
-            let ms = queryStartMs == queryEndMs ? 0 : steps.stepMs
-            return .scalar([Double](repeating: Double(ms) / 1000, count: steps.count))
-        case "min_of", "max_of":
-            let pairs = zip(try scalar(arguments[0]), try scalar(arguments[1]))
-            return .scalar(pairs.map { a, b in a.isNaN || b.isNaN ? .nan : name == "min_of" ? min(a, b) : max(a, b) })
-        case "pi": return .scalar([Double](repeating: .pi, count: steps.count))
-        case "scalar": return .scalar(try toScalar(arguments[0]))
-        case "vector": return .vector([Column(labels: Labels(), values: try scalar(arguments[0]))])
-        case "timestamp": return .vector(try timestamp(arguments[0]))
-        case "absent": return .vector(absent(arguments[0], try vector(arguments[0])))
-        case "absent_over_time":
-            return .vector(absent(arguments[0], try rangeFunction(name, arguments[0]) { _, _ in 1 }))
-        case "clamp", "clamp_min", "clamp_max": return .vector(try clamp(name, arguments))
-        case "round": return .vector(try round(arguments))
-        case "sort", "sort_desc": return .vector(try sort(expression, arguments[0], descending: name == "sort_desc"))
-        case "sort_by_label", "sort_by_label_desc":
-            return .vector(try sortByLabel(expression, arguments, descending: name == "sort_by_label_desc"))
-        case "label_replace": return .vector(try labelReplace(arguments))
-        case "label_join": return .vector(try labelJoin(arguments))
-        case "histogram_quantile": return .vector(try histogramQuantile(arguments))
-        case "histogram_quantiles": return .vector(try histogramQuantiles(arguments))
-        case "histogram_fraction": return .vector(try histogramFraction(arguments))
+        case "timestamp": return try timestamp(arguments[0])
+        case "clamp", "clamp_min", "clamp_max": return try clamp(name, arguments)
+        case "round": return try round(arguments)
+        case "label_replace": return try labelReplace(arguments)
+        case "label_join": return try labelJoin(arguments)
         case "quantile_over_time":
             let q = try scalar(arguments[0])
             noteQuantile(q, at: arguments[0])
-            return .vector(
-                try rangeFunction(name, arguments[1]) { window, step in
-                    Quantile.of(q[step], Array(window.values))
-                })
+            return try overWindows(arguments[1]) { window, step in Quantile.of(q[step], Array(window.values)) }
         case "predict_linear":
             let ahead = try scalar(arguments[1])
-            return .vector(
-                try rangeFunction(name, arguments[0]) { window, step in
-                    guard window.count >= 2 else { return nil }
-                    let line = RangeMath.regression(window, aroundMs: window.stepMs)
-                    return line.slope * ahead[step] + line.intercept
-                })
-        case "double_exponential_smoothing": return .vector(try smoothing(arguments))
+            return try overWindows(arguments[0]) { window, step in
+                guard window.count >= 2 else { return nil }
+                let line = RangeMath.regression(window, aroundMs: window.stepMs)
+                return line.slope * ahead[step] + line.intercept
+            }
+        case "double_exponential_smoothing": return try smoothing(arguments)
+        default: return try rangeFunction(name, arguments[0])
+        }
+    }
+
+    /// Evaluates a call that gives a number a step.
+    mutating func scalarCall(_ function: Function, _ arguments: [Expression]) throws -> [Double] {
+        let count = steps.count
+        switch function.name {
+        case "time": return (0..<count).map { Double(steps.timeMs($0)) / 1000 }
+        case "start": return [Double](repeating: Double(queryStartMs) / 1000, count: count)
+        case "end": return [Double](repeating: Double(queryEndMs) / 1000, count: count)
+        case "range": return [Double](repeating: Double(queryEndMs - queryStartMs) / 1000, count: count)
+        case "step":
+            // An instant query has no step.
+            let ms = queryStartMs == queryEndMs ? 0 : steps.stepMs
+            return [Double](repeating: Double(ms) / 1000, count: count)
+        case "min_of", "max_of":
+            let isMin = function.name == "min_of"
+            let pairs = zip(try scalar(arguments[0]), try scalar(arguments[1]))
+            return pairs.map { a, b in a.isNaN || b.isNaN ? .nan : isMin ? min(a, b) : max(a, b) }
+        case "pi": return [Double](repeating: .pi, count: count)
+        case "scalar": return try toScalar(arguments[0])
+        default: throw PromQLError(.execution, "the function \(function.name) is not built yet")
+        }
+    }
+
+    /// Evaluates a call that needs all of its series at once.
+    mutating func call(_ expression: Expression, _ function: Function, _ arguments: [Expression]) throws -> [Column] {
+        let name = function.name
+        switch name {
+        case "vector": return [Column(labels: Labels(), values: try scalar(arguments[0]))]
+        case "absent": return try absent(arguments[0], try stream(arguments[0]))
+        case "absent_over_time": return try absent(arguments[0], try overWindows(arguments[0]) { _, _ in 1 })
+        case "sort", "sort_desc": return try sort(expression, arguments[0], descending: name == "sort_desc")
+        case "sort_by_label", "sort_by_label_desc":
+            return try sortByLabel(expression, arguments, descending: name == "sort_by_label_desc")
+        case "histogram_quantile": return try histogramQuantile(arguments)
+        case "histogram_quantiles": return try histogramQuantiles(arguments)
+        case "histogram_fraction": return try histogramFraction(arguments)
         default: throw PromQLError(.execution, "the function \(name) is not built yet")
         }
     }
@@ -73,11 +91,12 @@ extension Evaluator {
         "sgn": { $0 < 0 ? -1 : $0 > 0 ? 1 : $0 },
     ]
 
-    private mutating func map(_ argument: Expression, _ body: (Double) -> Double) throws -> [Column] {
-        try unique(
-            try vector(argument).map { column in
-                nameless(column, column.values.map { $0.isAbsent ? $0 : body($0) })
-            })
+    private mutating func map(_ argument: Expression, _ body: @escaping @Sendable (Double) -> Double) throws
+        -> ColumnStream
+    {
+        try nameless(try stream(argument)) { values in
+            for step in values.indices where !values[step].isAbsent { values[step] = body(values[step]) }
+        }
     }
 
     private static let dateParts: [String: @Sendable (Int64) -> Int64] = [
@@ -102,47 +121,43 @@ extension Evaluator {
     private static func floorDiv(_ value: Int64, _ by: Int64) -> Int64 { (value - floorMod(value, by)) / by }
     private static func floorMod(_ value: Int64, _ by: Int64) -> Int64 { (value % by + by) % by }
 
-    private mutating func datePart(_ argument: Expression?, _ part: @escaping (Int64) -> Int64) throws -> [Column] {
-        let of = { (value: Double) in abs(value) < 9e15 ? Double(part(Int64(value))) : .nan }
+    private mutating func datePart(_ argument: Expression?, _ part: @escaping @Sendable (Int64) -> Int64) throws -> ColumnStream {
+        let of = { @Sendable (value: Double) in abs(value) < 9e15 ? Double(part(Int64(value))) : .nan }
         if let argument { return try map(argument, of) }
-        return [Column(labels: Labels(), values: (0..<steps.count).map { of(Double(steps.timeMs($0)) / 1000) })]
+        return ColumnStream([
+            Column(labels: Labels(), values: (0..<steps.count).map { of(Double(steps.timeMs($0)) / 1000) })
+        ])
     }
 
-    private mutating func clamp(_ name: String, _ arguments: [Expression]) throws -> [Column] {
+    private mutating func clamp(_ name: String, _ arguments: [Expression]) throws -> ColumnStream {
         let count = steps.count
         let low = name == "clamp_max" ? [Double](repeating: -.infinity, count: count) : try scalar(arguments[1])
         let high =
             name == "clamp_min"
             ? [Double](repeating: .infinity, count: count) : try scalar(arguments[name == "clamp" ? 2 : 1])
-        return try unique(
-            try vector(arguments[0]).map { column in
-                var values = column.values
-                for step in values.indices where !values[step].isAbsent {
-                    let (low, high, value) = (low[step], high[step], values[step])
-                    if low > high {
-                        values[step] = .absent
-                    } else if low.isNaN || high.isNaN || value.isNaN {
-                        values[step] = .nan
-                    } else {
-                        values[step] = Swift.max(low, Swift.min(high, value))
-                    }
+        return try nameless(try stream(arguments[0])) { values in
+            for step in values.indices where !values[step].isAbsent {
+                let (low, high, value) = (low[step], high[step], values[step])
+                if low > high {
+                    values[step] = .absent
+                } else if low.isNaN || high.isNaN || value.isNaN {
+                    values[step] = .nan
+                } else {
+                    values[step] = Swift.max(low, Swift.min(high, value))
                 }
-                return nameless(column, values)
-            })
+            }
+        }
     }
 
-    private mutating func round(_ arguments: [Expression]) throws -> [Column] {
+    private mutating func round(_ arguments: [Expression]) throws -> ColumnStream {
         let nearest = arguments.count > 1 ? try scalar(arguments[1]) : [Double](repeating: 1, count: steps.count)
-        return try unique(
-            try vector(arguments[0]).map { column in
-                var values = column.values
-                for step in values.indices where !values[step].isAbsent {
-                    // By the inverse, as Prometheus does: 1 / 0.1 is exact where 0.1 is not.
-                    let inverse = 1 / nearest[step]
-                    values[step] = floor(values[step] * inverse + 0.5) / inverse
-                }
-                return nameless(column, values)
-            })
+        return try nameless(try stream(arguments[0])) { values in
+            for step in values.indices where !values[step].isAbsent {
+                // By the inverse, as Prometheus does: 1 / 0.1 is exact where 0.1 is not.
+                let inverse = 1 / nearest[step]
+                values[step] = floor(values[step] * inverse + 0.5) / inverse
+            }
+        }
     }
 
     private mutating func toScalar(_ argument: Expression) throws -> [Double] {
@@ -153,25 +168,22 @@ extension Evaluator {
         }
     }
 
-    private mutating func timestamp(_ argument: Expression) throws -> [Column] {
+    private mutating func timestamp(_ argument: Expression) throws -> ColumnStream {
         var inner = argument
         while case .parentheses(let expression) = inner.kind { inner = expression }
         if case .selector(let selector) = inner.kind {
-            return try unique(
-                try instantVector(selector, timestamps: true).map { nameless($0, $0.values) })
+            return try nameless(try instantStream(selector, timestamps: true))
         }
-        return try unique(
-            try vector(argument).map { column in
-                var values = column.values
-                for step in values.indices where !values[step].isAbsent {
-                    values[step] = Double(steps.timeMs(step)) / 1000
-                }
-                return nameless(column, values)
-            })
+        let steps = steps
+        return try nameless(try stream(argument)) { values in
+            for step in values.indices where !values[step].isAbsent {
+                values[step] = Double(steps.timeMs(step)) / 1000
+            }
+        }
     }
 
     /// 1 with the labels that the selector names by equality, at the steps at which no series has a value.
-    private func absent(_ argument: Expression, _ columns: [Column]) -> [Column] {
+    private func absent(_ argument: Expression, _ stream: ColumnStream) throws -> [Column] {
         var inner = argument
         while case .parentheses(let expression) = inner.kind { inner = expression }
         var matchers: [LabelMatcher] = []
@@ -182,9 +194,17 @@ extension Evaluator {
                 matcher.operator == .equal && matcher.name != Labels.metricName
                     && matchers.count { $0.name == matcher.name } == 1
             }.map { Label($0.name, $0.value) })
-        let values = (0..<steps.count).map { step in
-            columns.contains { !$0.values[step].isAbsent } ? Double.absent : 1
-        }
+        let count = steps.count
+        let absent = [Double](repeating: 1, count: count)
+        let values = try stream.fold(
+            [Array(stream.heads.indices)], splits: true, start: { _ in absent },
+            add: { state, _, values in
+                for step in 0..<count where !values[step].isAbsent { state[step] = .absent }
+            },
+            merge: { state, other in
+                for step in 0..<count where other[step].isAbsent { state[step] = .absent }
+            }, finish: { $1 }
+        ).first?.result ?? absent
         return values.contains { !$0.isAbsent } ? [Column(labels: labels, values: values)] : []
     }
 
@@ -230,7 +250,7 @@ extension Evaluator {
 
     // MARK: Labels
 
-    private mutating func labelReplace(_ arguments: [Expression]) throws -> [Column] {
+    private mutating func labelReplace(_ arguments: [Expression]) throws -> ColumnStream {
         let destination = try string(arguments[1])
         let replacement = try string(arguments[2])
         let sourceLabel = try string(arguments[3])
@@ -244,14 +264,15 @@ extension Evaluator {
         } catch {
             throw PromQLError(.execution, "invalid regular expression in label_replace(): \(expression)")
         }
-        return try unique(
-            try vector(arguments[0]).map { column in
-                guard let groups = pattern.groups(in: column.labels[sourceLabel] ?? "") else { return column }
-                var labels = column.labels
-                labels[destination] = pattern.expand(replacement, groups: groups)
-                return Column(
-                    labels: labels, values: column.values,
-                    dropsName: column.dropsName && destination != Labels.metricName)
+        let stream = try stream(arguments[0])
+        return try renamed(
+            stream,
+            stream.heads.map { head in
+                guard let groups = pattern.groups(in: head.labels[sourceLabel] ?? "") else { return head }
+                var head = head
+                head.labels[destination] = pattern.expand(replacement, groups: groups)
+                if destination == Labels.metricName { head.dropsName = false }
+                return head
             })
     }
 
@@ -260,7 +281,7 @@ extension Evaluator {
     /// What was none in the query has its replacement.
     static func isLabelName(_ name: String) -> Bool { !name.isEmpty && !name.contains("\u{FFFD}") }
 
-    private mutating func labelJoin(_ arguments: [Expression]) throws -> [Column] {
+    private mutating func labelJoin(_ arguments: [Expression]) throws -> ColumnStream {
         let destination = try string(arguments[1])
         let separator = try string(arguments[2])
         var sources: [String] = []
@@ -268,17 +289,18 @@ extension Evaluator {
         guard Evaluator.isLabelName(destination) else {
             throw PromQLError(.execution, "invalid destination label name in label_join(): \(destination)")
         }
-        return try unique(
-            try vector(arguments[0]).map { column in
-                var labels = column.labels
-                labels[destination] = sources.map { column.labels[$0] ?? "" }.joined(separator: separator)
-                return Column(
-                    labels: labels, values: column.values,
-                    dropsName: column.dropsName && destination != Labels.metricName)
+        let stream = try stream(arguments[0])
+        return try renamed(
+            stream,
+            stream.heads.map { head in
+                var head = head
+                head.labels[destination] = sources.map { head.labels[$0] ?? "" }.joined(separator: separator)
+                if destination == Labels.metricName { head.dropsName = false }
+                return head
             })
     }
 
-    private mutating func smoothing(_ arguments: [Expression]) throws -> [Column] {
+    private mutating func smoothing(_ arguments: [Expression]) throws -> ColumnStream {
         let level = try scalar(arguments[1])
         let trend = try scalar(arguments[2])
         if let bad = level.first(where: { !($0 > 0 && $0 < 1) }) {
@@ -287,7 +309,7 @@ extension Evaluator {
         if let bad = trend.first(where: { !($0 > 0 && $0 < 1) }) {
             throw PromQLError(.execution, "invalid trend factor. Expected: 0 < tf < 1, got: \(bad)")
         }
-        return try rangeFunction("double_exponential_smoothing", arguments[0]) { window, step in
+        return try overWindows(arguments[0]) { window, step in
             RangeMath.smoothed(window, level: level[step], trend: trend[step])
         }
     }

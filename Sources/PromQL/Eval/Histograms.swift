@@ -6,7 +6,7 @@ extension Evaluator {
         let q = try scalar(arguments[0])
         noteQuantile(q, at: arguments[0])
         return try overHistograms(arguments[1], count: 1) { buckets, step, _ in
-            let result = ClassicHistogram.quantile(q[step], buckets)
+            let result = ClassicHistogram.quantile(q[step], &buckets)
             return (result.value, result.forcedMonotonic)
         }[0]
     }
@@ -22,8 +22,8 @@ extension Evaluator {
             quantiles.append(try scalar(argument))
             noteQuantile(quantiles[quantiles.count - 1], at: argument)
         }
-        let lists = try overHistograms(arguments[0], count: quantiles.count) { buckets, step, index in
-            let result = ClassicHistogram.quantile(quantiles[index][step], buckets)
+        let lists = try overHistograms(arguments[0], count: quantiles.count) { [quantiles] buckets, step, index in
+            let result = ClassicHistogram.quantile(quantiles[index][step], &buckets)
             return (result.value, result.forcedMonotonic)
         }
         var out: [Column] = []
@@ -52,7 +52,7 @@ extension Evaluator {
         let low = try scalar(arguments[0])
         let high = try scalar(arguments[1])
         return try overHistograms(arguments[2], count: 1) { buckets, step, _ in
-            (ClassicHistogram.fraction(from: low[step], to: high[step], buckets), false)
+            (ClassicHistogram.fraction(from: low[step], to: high[step], &buckets), false)
         }[0]
     }
 
@@ -63,51 +63,71 @@ extension Evaluator {
     ///   - body: makes the figure with a number of the buckets at a step.
     /// - Returns: the columns of each figure.
     private mutating func overHistograms(
-        _ argument: Expression, count: Int, _ body: ([ClassicHistogram.Bucket], Int, Int) -> (Double?, Bool)
+        _ argument: Expression, count: Int,
+        _ body: @escaping @Sendable (inout [ClassicHistogram.Bucket], Int, Int) -> (Double?, Bool)
     ) throws -> [[Column]] {
-        let columns = try vector(argument)
-        var order: [Labels] = []
-        var groups: [Labels: [(upper: Double, column: Int)]] = [:]
-        for (index, column) in columns.enumerated() {
-            guard let le = column.labels["le"], let upper = ClassicHistogram.bound(le) else {
+        let stream = try stream(argument)
+        let isLate = engine.features.contains(.delayedNameRemoval)
+        var index: [Labels: Int] = [:]
+        var groups: [(labels: Labels, members: [Int])] = []
+        var bounds = [Double](repeating: .nan, count: stream.heads.count)
+        for (place, head) in stream.heads.enumerated() {
+            guard let le = head.labels["le"], let upper = ClassicHistogram.bound(le) else {
                 note(
                     .warning,
                     "PromQL warning: bucket label \"le\" is missing or has a malformed value of "
-                        + Labels.quoted(column.labels["le"] ?? "") + Evaluator.ofMetric(column.labels),
+                        + Labels.quoted(head.labels["le"] ?? "") + Evaluator.ofMetric(head.labels),
                     at: argument)
                 continue
             }
-            let isLate = engine.features.contains(.delayedNameRemoval)
-            let key = column.labels.removing(isLate ? ["le"] : ["le", Labels.metricName])
-            if groups[key] == nil { order.append(key) }
-            groups[key, default: []].append((upper, index))
+            bounds[place] = upper
+            let key = head.labels.removing(isLate ? ["le"] : ["le", Labels.metricName])
+            let group =
+                index[key]
+                ?? {
+                    groups.append((key, []))
+                    index[key] = groups.count - 1
+                    return groups.count - 1
+                }()
+            groups[group].members.append(place)
         }
-        var out = [[Column]](repeating: [], count: count)
-        for key in order {
-            let members = (groups[key] ?? []).sorted { $0.upper < $1.upper }
-            var values = [[Double]](repeating: [Double](repeating: .absent, count: steps.count), count: count)
-            var forced = false
-            for step in 0..<steps.count {
+        for group in groups.indices { groups[group].members.sort { bounds[$0] < bounds[$1] } }
+        let (stepCount, uppers) = (steps.count, bounds)
+        let results = try stream.fold(
+            groups.map(\.members), splits: false, start: { _ in [(upper: Double, values: [Double])]() },
+            add: { $0.append((uppers[$1], Array($2))) }, merge: { $0 += $1 },
+            finish: { _, columns in
+                var figures = [[Double]](repeating: [Double](repeating: .absent, count: stepCount), count: count)
+                var isForced = false
                 var buckets: [ClassicHistogram.Bucket] = []
-                for member in members where !columns[member.column].values[step].isAbsent {
-                    buckets.append(.init(upper: member.upper, count: columns[member.column].values[step]))
+                for step in 0..<stepCount {
+                    for index in 0..<count {
+                        buckets.removeAll(keepingCapacity: true)
+                        for column in columns where !column.values[step].isAbsent {
+                            buckets.append(.init(upper: column.upper, count: column.values[step]))
+                        }
+                        guard !buckets.isEmpty else { break }
+                        let (value, wasForced) = body(&buckets, step, index)
+                        if let value { figures[index][step] = value }
+                        isForced = isForced || wasForced
+                    }
                 }
-                guard !buckets.isEmpty else { continue }
-                for index in 0..<count {
-                    let (value, wasForced) = body(buckets, step, index)
-                    if let value { values[index][step] = value }
-                    forced = forced || wasForced
-                }
-            }
-            if forced {
+                return (figures: figures, isForced: isForced)
+            })
+        var out = [[Column]](repeating: [], count: count)
+        for (group, result) in results {
+            let key = groups[group].labels
+            if result.isForced {
                 note(
                     .info,
                     "PromQL info: input to histogram_quantile needed to be fixed for monotonicity "
                         + "(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
                         + Evaluator.ofMetric(key), at: argument)
             }
-            for index in 0..<count {
-                out[index].append(nameless(Column(labels: key, values: []), values[index]))
+            for index in 0..<count where result.figures[index].contains(where: { !$0.isAbsent }) {
+                out[index].append(
+                    Column(
+                        labels: isLate ? key : key.withoutName, values: result.figures[index], dropsName: isLate))
             }
         }
         return out
@@ -144,31 +164,32 @@ package enum ClassicHistogram {
     ///
     /// - Returns: Whether a lift went beyond rounding.
     private static func prepare(_ buckets: inout [Bucket]) -> Bool {
-        var joined: [Bucket] = []
-        for bucket in buckets {
-            if let last = joined.last, last.upper == bucket.upper {
-                joined[joined.count - 1].count += bucket.count
+        var kept = 0
+        for index in buckets.indices.dropFirst() {
+            if buckets[kept].upper == buckets[index].upper {
+                buckets[kept].count += buckets[index].count
             } else {
-                joined.append(bucket)
+                kept += 1
+                buckets[kept] = buckets[index]
             }
         }
+        buckets.removeLast(max(0, buckets.count - kept - 1))
         var forced = false
-        for index in joined.indices.dropFirst() where !(joined[index].count >= joined[index - 1].count) {
-            let difference = joined[index - 1].count - joined[index].count
-            let scale = max(abs(joined[index - 1].count), abs(joined[index].count))
+        for index in buckets.indices.dropFirst() where !(buckets[index].count >= buckets[index - 1].count) {
+            let difference = buckets[index - 1].count - buckets[index].count
+            let scale = max(abs(buckets[index - 1].count), abs(buckets[index].count))
             if difference > 1e-12 * scale { forced = true }
-            joined[index].count = joined[index - 1].count
+            buckets[index].count = buckets[index - 1].count
         }
-        buckets = joined
         return forced
     }
 
     /// The quantile, interpolated within its bucket, by the rules of Prometheus' `histogram_quantile`.
     ///
-    /// - Parameter buckets: in ascending order of their bounds.
+    /// - Parameter buckets: in ascending order of their bounds; buckets of the same bound are joined, and those that hold
+    ///   less than a smaller one lifted.
     /// - Returns: NaN where the last bucket is not `+Inf` or nothing was observed.
-    package static func quantile(_ q: Double, _ input: [Bucket]) -> (value: Double, forcedMonotonic: Bool) {
-        var buckets = input
+    package static func quantile(_ q: Double, _ buckets: inout [Bucket]) -> (value: Double, forcedMonotonic: Bool) {
         if q.isNaN { return (.nan, false) }
         if q < 0 { return (-.infinity, false) }
         if q > 1 { return (.infinity, false) }
@@ -188,8 +209,7 @@ package enum ClassicHistogram {
     }
 
     /// The share of observations between two values, interpolated within buckets.
-    static func fraction(from low: Double, to high: Double, _ input: [Bucket]) -> Double? {
-        var buckets = input
+    static func fraction(from low: Double, to high: Double, _ buckets: inout [Bucket]) -> Double? {
         guard buckets.last?.upper == .infinity else { return .nan }
         _ = prepare(&buckets)
         guard let total = buckets.last?.count, total != 0, !low.isNaN, !high.isNaN else { return .nan }

@@ -83,27 +83,32 @@ package struct QueryEngine: Sendable {
     /// Evaluates an expression at one time.
     ///
     /// - Throws: ``PromQLError``, or the source's error.
-    package func instant(_ text: String, atMs: Int64, source: any SeriesSource) throws -> QueryResult {
-        var result = try instant(try Parser.parse(text, features: features), atMs: atMs, source: source)
+    package func instant(
+        _ text: String, atMs: Int64, source: any SeriesSource, control: QueryControl = QueryControl()
+    ) throws -> QueryResult {
+        var result = try instant(
+            try Parser.parse(text, features: features), atMs: atMs, source: source, control: control)
         result.annotations = result.annotations.map { $0.placed(in: text) }
         return result
     }
 
     /// Evaluates a parsed expression at one time.
-    package func instant(_ expression: Expression, atMs: Int64, source: any SeriesSource) throws -> QueryResult {
+    package func instant(
+        _ expression: Expression, atMs: Int64, source: any SeriesSource, control: QueryControl = QueryControl()
+    ) throws -> QueryResult {
         var evaluator = Evaluator(
             engine: self, source: source, steps: Steps(startMs: atMs, endMs: atMs, stepMs: 1), queryStartMs: atMs,
-            queryEndMs: atMs)
+            queryEndMs: atMs, control: control)
         let value: QueryResult.Value
         if expression.type == .matrix {
-            value = .matrix(try evaluator.windows(of: expression).samplesAtFirstStep())
+            value = .matrix(try evaluator.ranges(expression).samplesAtFirstStep())
         } else {
             switch try evaluator.evaluate(expression) {
             case .scalar(let column): value = .scalar(column[0])
             case .string(let text): value = .string(text)
             case .vector(let vector):
-                let columns = try evaluator.named(vector)
-                value = .vector(columns.filter { !$0.values[0].isAbsent }.map { ($0.labels, $0.values[0]) })
+                let columns = try evaluator.collect(evaluator.named(ColumnStream(vector)))
+                value = .vector(columns.map { ($0.labels, $0.values[0]) })
             }
         }
         return QueryResult(value: value, timestampMs: atMs, annotations: evaluator.annotations)
@@ -114,7 +119,8 @@ package struct QueryEngine: Sendable {
     /// - Throws: ``PromQLError`` for a range of too many steps or an expression that is neither scalar nor vector;
     ///   the source's error.
     package func range(
-        _ text: String, startMs: Int64, endMs: Int64, stepMs: Int64, source: any SeriesSource
+        _ text: String, startMs: Int64, endMs: Int64, stepMs: Int64, source: any SeriesSource,
+        control: QueryControl = QueryControl()
     ) throws -> QueryResult {
         let expression = try Parser.parse(text, features: features, stepMs: stepMs, rangeMs: endMs - startMs)
         guard expression.type == .vector || expression.type == .scalar else {
@@ -136,11 +142,13 @@ package struct QueryEngine: Sendable {
         }
         let steps = Steps(startMs: startMs, endMs: endMs, stepMs: stepMs)
         var evaluator = Evaluator(
-            engine: self, source: source, steps: steps, queryStartMs: startMs, queryEndMs: endMs)
+            engine: self, source: source, steps: steps, queryStartMs: startMs, queryEndMs: endMs, control: control)
         let columns: [Column]
         switch try evaluator.evaluate(expression) {
         case .scalar(let values): columns = [Column(labels: Labels(), values: values)]
-        case .vector(let vector): columns = try evaluator.named(vector)
+        case .vector(let vector):
+            columns = vector.contains(where: \.dropsName)
+                ? try evaluator.collect(evaluator.named(ColumnStream(vector))) : vector
         case .string: columns = []
         }
         let matrix = columns.compactMap { column -> SeriesSamples? in

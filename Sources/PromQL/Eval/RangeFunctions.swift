@@ -2,61 +2,41 @@ import Foundation
 import Series
 
 extension Evaluator {
-    /// Evaluates a function of one range vector: for each series a value a step.
-    mutating func rangeFunction(
-        _ name: String, _ matrix: Expression, keepName: Bool = false,
-        _ body: (Window, Int) -> Double?
-    ) throws -> [Column] {
-        let windows = try windows(of: matrix)
-        var columns: [Column] = []
-        columns.reserveCapacity(windows.series.count)
-        for series in windows.series {
-            var values = [Double](repeating: .absent, count: steps.count)
-            var any = false
-            series.timestampsMs.withUnsafeBufferPointer { times in
-                series.values.withUnsafeBufferPointer { samples in
-                    var low = 0
-                    var high = 0
-                    for step in 0..<steps.count {
-                        let endMs = windows.times[step]
-                        let startMs = endMs - windows.rangeMs
-                        while high < times.count, times[high] <= endMs { high += 1 }
-                        while low < high, times[low] <= startMs { low += 1 }
-                        guard low < high else { continue }
-                        let window = Window(
-                            timestampsMs: UnsafeBufferPointer(rebasing: times[low..<high]),
-                            values: UnsafeBufferPointer(rebasing: samples[low..<high]), startMs: startMs, endMs: endMs,
-                            stepMs: steps.timeMs(step))
-                        if let value = body(window, step) {
-                            values[step] = value
-                            any = true
-                        }
-                    }
-                }
-            }
-            if any {
-                let column = Column(labels: series.labels, values: values)
-                columns.append(keepName ? column : nameless(column, values))
+    /// A function of one range vector: for each series a value a step, from the samples in its window.
+    mutating func overWindows(
+        _ matrix: Expression, keepsName: Bool = false, _ body: @escaping @Sendable (Window, Int) -> Double?
+    ) throws -> ColumnStream {
+        try overSeries(matrix, keepsName: keepsName) { windows, column in
+            windows.forEach { step, range in
+                if let value = body(windows.window(step, range), step) { column[step] = value }
             }
         }
-        try hold(columns.count * steps.count)
-        return try unique(columns)
     }
 
-    /// The functions of the language that take one range vector and nothing else; nil for a name that is none.
-    mutating func simpleRangeFunction(_ name: String, _ matrix: Expression) throws -> [Column]? {
+    /// A function of one range vector that sees all windows of a series at once.
+    private mutating func overSeries(
+        _ matrix: Expression, keepsName: Bool = false, _ kernel: @escaping RangeKernel
+    ) throws -> ColumnStream {
+        let ranges = try ranges(matrix)
+        let stream = ranges.columns(heads: ranges.heads, kernel)
+        return keepsName ? stream : try nameless(stream)
+    }
+
+    /// The functions of the language that take one range vector and nothing else.
+    mutating func rangeFunction(_ name: String, _ matrix: Expression) throws -> ColumnStream {
         switch name {
         case "rate", "increase", "delta":
             noteUnlessCounter(name, matrix)
-            return try rangeFunction(name, matrix) { window, _ in
-                RangeMath.extrapolated(window, isCounter: name != "delta", isRate: name == "rate")
+            let (isCounter, isRate) = (name != "delta", name == "rate")
+            return try overSeries(matrix) { windows, column in
+                RangeMath.extrapolated(windows, isCounter: isCounter, isRate: isRate, into: column)
             }
         case "irate":
             noteUnlessCounter(name, matrix)
-            return try rangeFunction(name, matrix) { window, _ in RangeMath.instant(window, isRate: true) }
-        case "idelta": return try rangeFunction(name, matrix) { window, _ in RangeMath.instant(window, isRate: false) }
+            return try overWindows(matrix) { window, _ in RangeMath.instant(window, isRate: true) }
+        case "idelta": return try overWindows(matrix) { window, _ in RangeMath.instant(window, isRate: false) }
         case "changes":
-            return try rangeFunction(name, matrix) { window, _ in
+            return try overWindows(matrix) { window, _ in
                 Double(
                     (1..<max(1, window.count)).count {
                         window.values[$0] != window.values[$0 - 1]
@@ -64,51 +44,47 @@ extension Evaluator {
                     })
             }
         case "resets":
-            return try rangeFunction(name, matrix) { window, _ in
+            return try overWindows(matrix) { window, _ in
                 Double((1..<max(1, window.count)).count { window.values[$0] < window.values[$0 - 1] })
             }
         case "deriv":
-            return try rangeFunction(name, matrix) { window, _ in
+            return try overWindows(matrix) { window, _ in
                 guard window.count >= 2 else { return nil }
                 return RangeMath.regression(window, aroundMs: window.timestampsMs[0]).slope
             }
-        case "sum_over_time": return try rangeFunction(name, matrix) { window, _ in CompensatedSum.sum(window.values) }
-        case "avg_over_time": return try rangeFunction(name, matrix) { window, _ in CompensatedSum.mean(window.values) }
-        case "count_over_time": return try rangeFunction(name, matrix) { window, _ in Double(window.count) }
-        case "present_over_time": return try rangeFunction(name, matrix) { _, _ in 1 }
-        case "last_over_time": return try rangeFunction(name, matrix, keepName: true) { window, _ in window.last }
-        case "first_over_time": return try rangeFunction(name, matrix, keepName: true) { window, _ in window.first }
+        case "sum_over_time": return try overWindows(matrix) { window, _ in CompensatedSum.sum(window.values) }
+        case "avg_over_time": return try overWindows(matrix) { window, _ in CompensatedSum.mean(window.values) }
+        case "count_over_time": return try overWindows(matrix) { window, _ in Double(window.count) }
+        case "present_over_time": return try overWindows(matrix) { _, _ in 1 }
+        case "last_over_time": return try overWindows(matrix, keepsName: true) { window, _ in window.last }
+        case "first_over_time": return try overWindows(matrix, keepsName: true) { window, _ in window.first }
         case "min_over_time":
-            return try rangeFunction(name, matrix) { window, _ in
-                window.values[RangeMath.extreme(window, <, last: false)]
-            }
+            return try overWindows(matrix) { window, _ in window.values[RangeMath.extreme(window, <, last: false)] }
         case "max_over_time":
-            return try rangeFunction(name, matrix) { window, _ in
-                window.values[RangeMath.extreme(window, >, last: false)]
-            }
+            return try overWindows(matrix) { window, _ in window.values[RangeMath.extreme(window, >, last: false)] }
         case "ts_of_first_over_time":
-            return try rangeFunction(name, matrix) { window, _ in Double(window.timestampsMs[0]) / 1000 }
+            return try overWindows(matrix) { window, _ in Double(window.timestampsMs[0]) / 1000 }
         case "ts_of_last_over_time":
-            return try rangeFunction(name, matrix) { window, _ in Double(window.timestampsMs[window.count - 1]) / 1000 }
+            return try overWindows(matrix) { window, _ in Double(window.timestampsMs[window.count - 1]) / 1000 }
         case "ts_of_min_over_time":
-            return try rangeFunction(name, matrix) { window, _ in
+            return try overWindows(matrix) { window, _ in
                 Double(window.timestampsMs[RangeMath.extreme(window, <, last: true)]) / 1000
             }
         case "ts_of_max_over_time":
-            return try rangeFunction(name, matrix) { window, _ in
+            return try overWindows(matrix) { window, _ in
                 Double(window.timestampsMs[RangeMath.extreme(window, >, last: true)]) / 1000
             }
         case "stddev_over_time":
-            return try rangeFunction(name, matrix) { window, _ in CompensatedSum.variance(window.values).squareRoot() }
+            return try overWindows(matrix) { window, _ in CompensatedSum.variance(window.values).squareRoot() }
         case "stdvar_over_time":
-            return try rangeFunction(name, matrix) { window, _ in CompensatedSum.variance(window.values) }
+            return try overWindows(matrix) { window, _ in CompensatedSum.variance(window.values) }
         case "mad_over_time":
-            return try rangeFunction(name, matrix) { window, _ in
+            return try overWindows(matrix) { window, _ in
                 if window.values.contains(where: \.isNaN) { return .nan }
                 let median = Quantile.of(0.5, Array(window.values))
                 return Quantile.of(0.5, window.values.map { abs($0 - median) })
             }
-        default: return nil
+        default: throw PromQLError(.execution, "the function \(name) is not built yet")
         }
     }
 
@@ -128,28 +104,43 @@ enum RangeMath {
     /// The increase over the window, extrapolated to its ends (Prometheus' `extrapolatedRate`, promql/functions.go):
     /// up to the window's end where the samples come close to it, else by half a scrape interval, and never to a
     /// time at which a counter would have been below zero.
-    static func extrapolated(_ window: Window, isCounter: Bool, isRate: Bool) -> Double? {
-        guard window.count >= 2 else { return nil }
-        var increase = window.last - window.first
+    ///
+    /// The samples before each reset are found once for the whole series, not once a window.
+    static func extrapolated(
+        _ windows: SeriesWindows, isCounter: Bool, isRate: Bool, into column: UnsafeMutableBufferPointer<Double>
+    ) {
+        let (times, values) = (windows.timestampsMs, windows.values)
+        // Where a value is smaller than the one before.
+        var resets: [Int] = []
         if isCounter {
-            var previous = window.first
-            for value in window.values {
-                if value < previous { increase += previous }
-                previous = value
-            }
+            for index in 1..<max(1, values.count) where values[index] < values[index - 1] { resets.append(index) }
         }
-        let firstMs = window.timestampsMs[0]
-        let lastMs = window.timestampsMs[window.count - 1]
-        let sampled = Double(lastMs - firstMs) / 1000
-        let average = sampled / Double(window.count - 1)
-        var toStart = Double(firstMs - window.startMs) / 1000
-        var toEnd = Double(window.endMs - lastMs) / 1000
-        if toStart >= average * 1.1 { toStart = average / 2 }
-        if isCounter, increase > 0, window.first >= 0 { toStart = min(toStart, sampled * (window.first / increase)) }
-        if toEnd >= average * 1.1 { toEnd = average / 2 }
-        var factor = (sampled + toStart + toEnd) / sampled
-        if isRate { factor /= Double(window.endMs - window.startMs) / 1000 }
-        return increase * factor
+        var nextReset = 0
+        let rangeSeconds = Double(windows.rangeMs) / 1000
+        windows.forEach { step, range in
+            guard range.count >= 2 else { return }
+            let (first, last) = (range.lowerBound, range.upperBound - 1)
+            var increase = values[last] - values[first]
+            while nextReset < resets.count, resets[nextReset] <= first { nextReset += 1 }
+            var reset = nextReset
+            while reset < resets.count, resets[reset] <= last {
+                increase += values[resets[reset] - 1]
+                reset += 1
+            }
+            let sampled = Double(times[last] - times[first]) / 1000
+            let average = sampled / Double(range.count - 1)
+            let endMs = windows.endsMs[step]
+            var toStart = Double(times[first] - (endMs - windows.rangeMs)) / 1000
+            var toEnd = Double(endMs - times[last]) / 1000
+            if toStart >= average * 1.1 { toStart = average / 2 }
+            if isCounter, increase > 0, values[first] >= 0 {
+                toStart = min(toStart, sampled * (values[first] / increase))
+            }
+            if toEnd >= average * 1.1 { toEnd = average / 2 }
+            var factor = (sampled + toStart + toEnd) / sampled
+            if isRate { factor /= rangeSeconds }
+            column[step] = increase * factor
+        }
     }
 
     /// The step between the last two samples, a second where asked; a counter's reset counts from zero.
@@ -219,7 +210,11 @@ struct CompensatedSum {
     private var sum = 0.0
     private var compensation = 0.0
 
-    mutating func add(_ value: Double) {
+    mutating func add(_ value: Double) { CompensatedSum.add(value, to: &sum, &compensation) }
+
+    /// Adds to a sum and to what rounding took from it.
+    @inline(__always)
+    static func add(_ value: Double, to sum: inout Double, _ compensation: inout Double) {
         let next = sum + value
         if next.isInfinite {
             compensation = 0
