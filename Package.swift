@@ -25,6 +25,7 @@ let package = Package(
         // Level 0
         .systemLibrary(name: "CCurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CPCRE2", providers: [.apt(["libpcre2-dev"])]),
+        .systemLibrary(name: "CSnappy", providers: [.apt(["libsnappy-dev"])]),
         .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
         // Level 1
         .target(name: "Series", dependencies: ["CPCRE2"]),
@@ -44,6 +45,7 @@ let package = Package(
                 "metrics", "restart-causes",
             ].map { .embedInCode("Versions/\($0).tsv") }),
         .target(name: "LogWatch", dependencies: ["Series", "StrictYAML", grdb]),
+        .target(name: "Remote", dependencies: ["Series", "Fetch", "CSnappy"]),
         .target(name: "Scrape", dependencies: ["Series", "Exposition", "Fetch", logging]),
         // Level 4
         .target(name: "Comparison", dependencies: ["Series", "PromQL", "Cluster", "Statistics", "StrictYAML"]),
@@ -57,15 +59,15 @@ let package = Package(
         .target(
             name: "WebAPI",
             dependencies: [
-                "Series", "PromQL", "Alerting", "Comparison", "Report", "Cluster", "Scrape", "Fetch", hummingbird,
-                logging,
+                "Series", "PromQL", "Alerting", "Comparison", "Remote", "Report", "Cluster", "Scrape", "Fetch",
+                hummingbird, logging,
             ]),
         // Level 7
         .target(
             name: "UpgradeWatch",
             dependencies: [
                 "Series", "StrictYAML", "Exposition", "Fetch", "PromQL", "Storage", "Scrape", "LogWatch", "Cluster",
-                "Alerting", "Recording", "Comparison", "Report", "WebAPI", grdb, hummingbird,
+                "Remote", "Alerting", "Recording", "Comparison", "Report", "WebAPI", grdb, hummingbird,
                 lifecycle, unixSignals, logging,
             ],
             resources: [
@@ -76,7 +78,7 @@ let package = Package(
         .executableTarget(
             name: "upgrade-watch",
             dependencies: [
-                "Series", "StrictYAML", "Fetch", "PromQL", "Storage", "Cluster", "LogWatch", "Alerting", "Recording",
+                "Series", "StrictYAML", "Fetch", "PromQL", "Storage", "Cluster", "LogWatch", "Remote", "Alerting", "Recording",
                 "Comparison", "Report", "Simulator", "WebAPI", "UpgradeWatch", argumentParser, logging, yams,
             ]),
         .executableTarget(name: "webhook-printer", dependencies: [hummingbird, argumentParser, logging]),
@@ -101,6 +103,7 @@ let package = Package(
         .testTarget(
             name: "AlertingTests",
             dependencies: ["Alerting", "Fetch", "PromQL", "Series", "StrictYAML", "TestSupport", grdb, logging]),
+        .testTarget(name: "RemoteTests", dependencies: ["Remote", "Series", "TestSupport"]),
         .testTarget(name: "RecordingTests", dependencies: ["Recording", "TestSupport"]),
         .testTarget(
             name: "ComparisonTests",
@@ -135,9 +138,8 @@ if Context.environment["UPGRADE_WATCH_BENCHMARKS"] != nil {
         .executableTarget(
             name: "benchmarks",
             dependencies: [
-                "Cluster", "Comparison", "Exposition", "Fetch", "LogWatch", "PromQL", "Recording", "Scrape", "Series",
-                "Storage",
-                "TestSupport", logging,
+                "Cluster", "Comparison", "Exposition", "Fetch", "LogWatch", "PromQL", "Recording", "Remote", "Scrape",
+                "Series", "Storage", "TestSupport", logging,
             ],
             path: "Benchmarks", exclude: ["SoakBench"]))
 }

@@ -85,6 +85,8 @@ package struct AppendResult: Sendable, Equatable {
     package var outOfOrder = 0
     /// Of the same time as the newest sample of their series.
     package var duplicates = 0
+    /// Not taken because too many wait to be written down; they may be sent again.
+    package var dropped = 0
 
     package init(accepted: Int = 0, outOfOrder: Int = 0, duplicates: Int = 0) {
         self.accepted = accepted

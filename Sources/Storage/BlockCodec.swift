@@ -50,9 +50,18 @@ package enum BlockCodec {
     package static func decode(
         _ bytes: [UInt8], timestampsMs: inout [Int64], values: inout [Double]
     ) throws(CorruptBlock) {
+        try bytes.withUnsafeBufferPointer { (buffer) throws(CorruptBlock) in
+            try decode(UnsafeRawBufferPointer(buffer), timestampsMs: &timestampsMs, values: &values)
+        }
+    }
+
+    /// Appends the samples of a block to columns.
+    package static func decode(
+        _ bytes: UnsafeRawBufferPointer, timestampsMs: inout [Int64], values: inout [Double]
+    ) throws(CorruptBlock) {
         guard let kind = bytes.first, kind == wholeValues || kind == xorValues else { throw CorruptBlock() }
-        var at = 1
-        let count = try Varint.read(bytes, &at)
+        var reader = BlockReader(bytes: bytes, at: 1)
+        let count = try reader.varint()
         // A sample takes at least two bytes: a larger count is a lie that must not reserve memory.
         guard count <= UInt64(bytes.count) else { throw CorruptBlock() }
         timestampsMs.reserveCapacity(timestampsMs.count + Int(count))
@@ -60,24 +69,24 @@ package enum BlockCodec {
         var last: Int64 = 0
         var lastDelta: Int64 = 0
         for _ in 0..<count {
-            lastDelta = lastDelta &+ Varint.unzigzag(try Varint.read(bytes, &at))
+            lastDelta = lastDelta &+ Varint.unzigzag(try reader.varint())
             last = last &+ lastDelta
             timestampsMs.append(last)
         }
         if kind == wholeValues {
             var number: Int64 = 0
             for _ in 0..<count {
-                number = number &+ Varint.unzigzag(try Varint.read(bytes, &at))
+                number = number &+ Varint.unzigzag(try reader.varint())
                 values.append(Double(number))
             }
         } else {
             var bits: UInt64 = 0
             for _ in 0..<count {
-                bits ^= try readXOR(bytes, &at)
+                bits ^= try reader.xor()
                 values.append(Double(bitPattern: bits))
             }
         }
-        guard at == bytes.count else { throw CorruptBlock() }
+        guard reader.at == bytes.count else { throw CorruptBlock() }
     }
 
     private static func isWhole(_ value: Double) -> Bool {
@@ -101,17 +110,46 @@ package enum BlockCodec {
             rest >>= 8
         }
     }
+}
 
-    private static func readXOR(_ bytes: [UInt8], _ at: inout Int) throws(CorruptBlock) -> UInt64 {
-        guard at < bytes.count else { throw CorruptBlock() }
+/// Goes through the bytes of a block.
+private struct BlockReader {
+    let bytes: UnsafeRawBufferPointer
+    var at: Int
+
+    @inline(__always)
+    mutating func varint() throws(BlockCodec.CorruptBlock) -> UInt64 {
+        guard at < bytes.count else { throw BlockCodec.CorruptBlock() }
+        let byte = bytes[at]
+        at &+= 1
+        // Most differences fit into seven bits.
+        return byte < 0x80 ? UInt64(byte) : try longVarint(UInt64(byte & 0x7f))
+    }
+
+    private mutating func longVarint(_ low: UInt64) throws(BlockCodec.CorruptBlock) -> UInt64 {
+        var value = low
+        var shift: UInt64 = 7
+        while at < bytes.count, shift < 64 {
+            let byte = bytes[at]
+            at &+= 1
+            value |= UInt64(byte & 0x7f) << shift
+            if byte < 0x80 { return value }
+            shift += 7
+        }
+        throw BlockCodec.CorruptBlock()
+    }
+
+    @inline(__always)
+    mutating func xor() throws(BlockCodec.CorruptBlock) -> UInt64 {
+        guard at < bytes.count else { throw BlockCodec.CorruptBlock() }
         let trailing = Int(bytes[at] >> 4)
         let length = Int(bytes[at] & 15)
-        at += 1
-        guard length + trailing <= 8, at + length <= bytes.count else { throw CorruptBlock() }
+        at &+= 1
+        guard length + trailing <= 8, at &+ length <= bytes.count else { throw BlockCodec.CorruptBlock() }
         var bits: UInt64 = 0
-        for index in 0..<length { bits |= UInt64(bytes[at + index]) << UInt64(index * 8) }
-        at += length
-        return trailing == 8 ? 0 : bits << UInt64(trailing * 8)
+        for index in 0..<length { bits |= UInt64(bytes[at &+ index]) << UInt64(index &* 8) }
+        at &+= length
+        return trailing == 8 ? 0 : bits << UInt64(trailing &* 8)
     }
 }
 

@@ -107,6 +107,7 @@ package final class Store: SampleSink, SeriesSource {
             var result = AppendResult()
             guard state.pending.count + batch.count <= Store.maxPendingSamples else {
                 state.counters.samplesDropped += batch.count
+                result.dropped = batch.count
                 return result
             }
             for index in 0..<batch.count {
@@ -313,62 +314,80 @@ package final class Store: SampleSink, SeriesSource {
     // MARK: Reading
 
     package func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
+        try selection(matchers, fromMs: fromMs, throughMs: throughMs).samples()
+    }
+
+    package func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection {
         let found = state.withLock { state in
-            (
-                series: state.index.select(matchers).compactMap { id -> (SeriesID, Labels, Head)? in
-                    guard let labels = state.index.labels[id] else { return nil }
-                    return (id, labels, state.heads[id] ?? Head())
-                },
-                hasBlocks: state.hasBlocks
-            )
-        }
-        do {
-            let selected = try database.read { db in
-                let blocks = try db.cachedStatement(
-                    sql: """
-                        SELECT data FROM blocks WHERE series_id = ? AND start_ms <= ? AND end_ms >= ?
-                        ORDER BY start_ms
-                        """)
-                return try found.series.compactMap { id, labels, head -> SeriesSamples? in
-                    var samples = SeriesSamples(labels: labels)
-                    if found.hasBlocks, (head.timestampsMs.first ?? .max) > fromMs {
-                        let rows = try Data.fetchAll(blocks, arguments: [id.rawValue, throughMs, fromMs])
-                        for row in rows {
-                            try BlockCodec.decode(
-                                [UInt8](row), timestampsMs: &samples.timestampsMs, values: &samples.values)
-                        }
-                    }
-                    Store.join(head, to: &samples, fromMs: fromMs, throughMs: throughMs)
-                    return samples.timestampsMs.isEmpty ? nil : samples
-                }
+            var labels: [Labels] = []
+            var members: [(id: SeriesID, head: Head)] = []
+            for id in state.index.select(matchers) {
+                guard let own = state.index.labels[id] else { continue }
+                labels.append(own)
+                members.append((id, state.heads[id] ?? Head()))
             }
-            return selected.sorted { $0.labels < $1.labels }
-        } catch {
-            throw Store.error(error, path: path)
+            return (labels: labels, members: members, hasBlocks: state.hasBlocks)
+        }
+        let (members, hasBlocks) = (found.members, found.hasBlocks)
+        // Where memory holds all of the range, the file is left alone.
+        let inMemory = !hasBlocks || members.allSatisfy { ($0.head.timestampsMs.first ?? .max) <= fromMs }
+        return SeriesSelection(labels: found.labels) { [self] places, body in
+            if inMemory {
+                for place in places { try Store.read(members[place].head, fromMs, throughMs) { try body(place, $0, $1) } }
+                return
+            }
+            do {
+                try database.read { db in
+                    let blocks = try db.cachedStatement(
+                        sql: """
+                            SELECT data FROM blocks WHERE series_id = ? AND start_ms <= ? AND end_ms >= ?
+                            ORDER BY start_ms
+                            """)
+                    var merged = Head()
+                    for place in places {
+                        let (id, head) = members[place]
+                        if (head.timestampsMs.first ?? .max) <= fromMs {
+                            try Store.read(head, fromMs, throughMs) { try body(place, $0, $1) }
+                            continue
+                        }
+                        merged.timestampsMs.removeAll(keepingCapacity: true)
+                        merged.values.removeAll(keepingCapacity: true)
+                        let rows = try Row.fetchCursor(blocks, arguments: [id.rawValue, throughMs, fromMs])
+                        while let row = try rows.next() {
+                            try row.withUnsafeData(atIndex: 0) { data in
+                                try (data ?? Data()).withUnsafeBytes {
+                                    try BlockCodec.decode(
+                                        $0, timestampsMs: &merged.timestampsMs, values: &merged.values)
+                                }
+                            }
+                        }
+                        // What was moved into a block since the selection was made is in both.
+                        let from = Store.lowerBound(head.timestampsMs, merged.timestampsMs.last.map { $0 + 1 } ?? .min)
+                        merged.timestampsMs += head.timestampsMs[from...]
+                        merged.values += head.values[from...]
+                        try Store.read(merged, fromMs, throughMs) { try body(place, $0, $1) }
+                    }
+                }
+            } catch let error as DatabaseError {
+                throw Store.error(error, path: path)
+            } catch let error as BlockCodec.CorruptBlock {
+                throw Store.error(error, path: path)
+            }
         }
     }
 
-    /// Appends the samples in memory that the blocks do not have, and cuts to the range.
-    private static func join(_ head: Head, to samples: inout SeriesSamples, fromMs: Int64, throughMs: Int64) {
-        let written = samples.timestampsMs.last ?? .min
-        let start = lowerBound(head.timestampsMs, max(fromMs, written == .min ? .min : written + 1))
+    /// Hands out the samples of a range, where there are any.
+    private static func read(
+        _ head: Head, _ fromMs: Int64, _ throughMs: Int64,
+        _ body: (UnsafeBufferPointer<Int64>, UnsafeBufferPointer<Double>) throws -> Void
+    ) throws {
+        let first = lowerBound(head.timestampsMs, fromMs)
         let end = throughMs == .max ? head.timestampsMs.count : lowerBound(head.timestampsMs, throughMs + 1)
-        if samples.timestampsMs.isEmpty {
-            if start < end {
-                samples.timestampsMs = Array(head.timestampsMs[start..<end])
-                samples.values = Array(head.values[start..<end])
+        guard first < end else { return }
+        try head.timestampsMs.withUnsafeBufferPointer { times in
+            try head.values.withUnsafeBufferPointer { values in
+                try body(UnsafeBufferPointer(rebasing: times[first..<end]), UnsafeBufferPointer(rebasing: values[first..<end]))
             }
-            return
-        }
-        if start < end {
-            samples.timestampsMs += head.timestampsMs[start..<end]
-            samples.values += head.values[start..<end]
-        }
-        let first = lowerBound(samples.timestampsMs, fromMs)
-        let last = throughMs == .max ? samples.timestampsMs.count : lowerBound(samples.timestampsMs, throughMs + 1)
-        if first > 0 || last < samples.timestampsMs.count {
-            samples.timestampsMs = Array(samples.timestampsMs[first..<max(first, last)])
-            samples.values = Array(samples.values[first..<max(first, last)])
         }
     }
 

@@ -23,13 +23,18 @@ package struct WatchService: Sendable {
     private let config: Config
     private let time: any TimeSource
     private let environment: [String: String]
+    private let receivesWrites: Bool
     private let logger: Logger
 
-    /// - Parameter environment: of the process: where a kubeconfig or a service account is looked for.
+    /// - Parameters:
+    ///   - environment: of the process: where a kubeconfig or a service account is looked for.
+    ///   - receivesWrites: whether samples are taken by remote write.
     package init(
-        configFile: String, config: Config, time: any TimeSource, environment: [String: String], logger: Logger
+        configFile: String, config: Config, time: any TimeSource, environment: [String: String],
+        receivesWrites: Bool = false, logger: Logger
     ) {
         self.environment = environment
+        self.receivesWrites = receivesWrites
         self.configFile = configFile
         self.config = config
         self.time = time
@@ -100,7 +105,8 @@ package struct WatchService: Sendable {
         let metrics = SelfMetrics(
             store: store, board: board, watcher: watcher, alerts: state.alerts, objects: objectBoard)
         let context = WebContext(
-            source: store, engine: QueryEngine(features: config.features), time: time, targets: { board.statuses },
+            source: store, receiver: receivesWrites ? store : nil, engine: QueryEngine(features: config.features),
+            time: time, targets: { board.statuses },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
             upgrades: { await watcher.upgrades },
             assess: { [time] id, batch in

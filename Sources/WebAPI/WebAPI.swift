@@ -13,6 +13,8 @@ import Series
 /// What the API shows, as the running service gives it.
 package struct WebContext: Sendable {
     package var source: any SeriesSource
+    /// Where remote write puts its samples; nil where nobody may.
+    package var receiver: (any SampleSink)?
     package var engine: QueryEngine
     package var time: any TimeSource
     package var targets: @Sendable () -> [TargetStatus]
@@ -30,7 +32,7 @@ package struct WebContext: Sendable {
     package var isReady: @Sendable () -> Bool
 
     package init(
-        source: any SeriesSource, engine: QueryEngine, time: any TimeSource,
+        source: any SeriesSource, receiver: (any SampleSink)? = nil, engine: QueryEngine, time: any TimeSource,
         targets: @escaping @Sendable () -> [TargetStatus], rules: @escaping @Sendable () async -> RuleEvaluator,
         alerts: @escaping @Sendable () async -> [AlertState],
         upgrades: @escaping @Sendable () async -> [Upgrade],
@@ -41,6 +43,7 @@ package struct WebContext: Sendable {
         isReady: @escaping @Sendable () -> Bool
     ) {
         self.source = source
+        self.receiver = receiver
         self.engine = engine
         self.time = time
         self.targets = targets
@@ -67,6 +70,7 @@ package enum WebAPI {
         queries(router, context)
         status(router, context)
         upgrades(router, context)
+        remoteWrite(router, context)
         return router
     }
 

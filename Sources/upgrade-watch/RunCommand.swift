@@ -22,6 +22,11 @@ struct RunCommand: AsyncParsableCommand {
         help: "The least important messages that are logged: trace, debug, info, notice, warning, error or critical.")
     var logLevel: String = "info"
 
+    @Flag(
+        name: .customLong("web.enable-remote-write-receiver"),
+        help: "Take samples that another Prometheus sends to /api/v1/write.")
+    var receivesWrites = false
+
     @OptionGroup var language: FeatureOptions
 
     func validate() throws {
@@ -37,7 +42,8 @@ struct RunCommand: AsyncParsableCommand {
         try await reporting {
             try await WatchService(
                 configFile: config, config: loaded, time: WallClock(),
-                environment: ProcessInfo.processInfo.environment, logger: logger
+                environment: ProcessInfo.processInfo.environment, receivesWrites: receivesWrites,
+                logger: logger
             ).run()
         }
     }
