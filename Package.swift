@@ -3,6 +3,7 @@ import PackageDescription
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let sqlite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -34,7 +35,7 @@ let package = Package(
         .target(name: "Exposition", dependencies: ["Series"]),
         .target(name: "Fetch", dependencies: ["Series", "CCurl"]),
         .target(name: "PromQL", dependencies: ["Series"]),
-        .target(name: "Storage", dependencies: ["Series", "CZstd", grdb]),
+        .target(name: "Storage", dependencies: ["Series", "CZstd", grdb, sqlite]),
         .target(name: "StrictYAML", dependencies: ["Series", yams]),
         // Level 3
         .target(name: "Alerting", dependencies: ["Series", "PromQL", "Fetch", "StrictYAML", grdb, logging]),

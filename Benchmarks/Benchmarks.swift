@@ -21,6 +21,10 @@ enum Benchmarks {
             try JudgementBenchmark.run(row: row)
             return
         }
+        if let place = CommandLine.arguments.firstIndex(of: "queries") {
+            try await PeerQueryBenchmark.run(Array(CommandLine.arguments[(place + 1)...]), row: row)
+            return
+        }
         let root = FileManager.default.currentDirectoryPath
         var player = try RecordingPlayer(directory: root + "/demo/recording")
         var bodies: [[UInt8]] = []
@@ -56,6 +60,7 @@ enum Benchmarks {
 
     private static func row(_ name: String, _ figures: String) {
         print(name.padding(toLength: 28, withPad: " ", startingAt: 0) + figures)
+        fflush(nil)
     }
 
     private static func exposition(_ bodies: [[UInt8]]) throws {

@@ -12,6 +12,7 @@ package struct RuleEvaluator: Sendable {
     package let groups: [RuleGroup]
     private let engine: QueryEngine
     private let externalLabels: Labels
+    private let externalURL: String
     /// By group, rule and labels.
     package private(set) var states: [RuleKey: [Labels: AlertState]] = [:]
     private var recorded: [RuleKey: Set<Labels>] = [:]
@@ -37,7 +38,11 @@ package struct RuleEvaluator: Sendable {
         package var failures = 0
     }
 
-    package init(groups: [RuleGroup], engine: QueryEngine = QueryEngine(), externalLabels: Labels = Labels()) {
+    package init(
+        groups: [RuleGroup], engine: QueryEngine = QueryEngine(), externalLabels: Labels = Labels(),
+        externalURL: String = ""
+    ) {
+        self.externalURL = externalURL
         self.groups = groups
         self.engine = engine
         self.externalLabels = externalLabels
@@ -68,7 +73,12 @@ package struct RuleEvaluator: Sendable {
                 }
                 switch rule.kind {
                 case .record(let name): record(name, rule, key, samples, atMs: atMs, sink: sink)
-                case .alert: try alert(rule, key, samples, atMs: atMs, sink: sink)
+                case .alert:
+                    let engine = engine
+                    let queryMs = atMs - group.queryOffsetMs
+                    try alert(rule, key, samples, atMs: atMs, sink: sink) { text in
+                        try RuleEvaluator.samples(engine.instant(text, atMs: queryMs, source: source))
+                    }
                 }
             } catch {
                 health.lastError = "\(error)"
@@ -80,7 +90,11 @@ package struct RuleEvaluator: Sendable {
 
     private func vector(_ rule: Rule, atMs: Int64, source: any SeriesSource) throws -> [(labels: Labels, value: Double)]
     {
-        switch try engine.instant(rule.expression, atMs: atMs, source: source).value {
+        try RuleEvaluator.samples(engine.instant(rule.expression, atMs: atMs, source: source))
+    }
+
+    private static func samples(_ result: QueryResult) -> [(labels: Labels, value: Double)] {
+        switch result.value {
         case .vector(let vector): return vector
         case .scalar(let value): return [(Labels(), value)]
         case .string, .matrix: return []
@@ -105,15 +119,24 @@ package struct RuleEvaluator: Sendable {
     }
 
     private mutating func alert(
-        _ rule: Rule, _ key: RuleKey, _ samples: [(labels: Labels, value: Double)], atMs: Int64, sink: any SampleSink
+        _ rule: Rule, _ key: RuleKey, _ samples: [(labels: Labels, value: Double)], atMs: Int64, sink: any SampleSink,
+        query: @escaping @Sendable (String) throws -> [(labels: Labels, value: Double)]
     ) throws {
         var states = self.states[key] ?? [:]
         let before = Set(states.values.filter { $0.state != .resolved }.map { RuleEvaluator.series(for: $0) })
         var active: Set<Labels> = []
         for sample in samples {
-            let data = TemplateData(labels: sample.labels, value: sample.value, externalLabels: externalLabels)
+            let data = TemplateData(
+                labels: sample.labels, value: sample.value, externalLabels: externalLabels, externalURL: externalURL,
+                nowMs: atMs, query: query)
             var labels = sample.labels.withoutName
-            for entry in rule.labels { labels[entry.name] = try entry.template.expand(data) }
+            for entry in rule.labels {
+                do {
+                    labels[entry.name] = try entry.template.expand(data)
+                } catch {
+                    labels[entry.name] = "<error expanding template: \(error.reason)>"
+                }
+            }
             labels["alertname"] = rule.name
             guard active.insert(labels).inserted else {
                 throw PromQLError(
@@ -121,7 +144,11 @@ package struct RuleEvaluator: Sendable {
             }
             var annotations: [String: String] = [:]
             for entry in rule.annotations {
-                annotations[entry.name] = (try? entry.template.expand(data)) ?? entry.template.source
+                do {
+                    annotations[entry.name] = try entry.template.expand(data)
+                } catch {
+                    annotations[entry.name] = "<error expanding template: \(error.reason)>"
+                }
             }
             var state = states[labels] ?? RuleEvaluator.fresh(labels, atMs: atMs)
             if state.state == .resolved { state = RuleEvaluator.fresh(labels, atMs: atMs) }

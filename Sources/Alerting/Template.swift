@@ -1,5 +1,4 @@
 import Foundation
-import PromQL
 import Series
 
 /// A template that can't be read or carried out.
@@ -14,282 +13,258 @@ package struct TemplateData: Sendable {
     package var labels: Labels
     package var value: Double
     package var externalLabels: Labels
+    package var externalURL: String
+    /// When it is filled in.
+    package var nowMs: Int64
+    /// Evaluates an expression, for the function `query`; nil where there is nothing to ask.
+    package var query: (@Sendable (String) throws -> [(labels: Labels, value: Double)])?
 
-    package init(labels: Labels, value: Double, externalLabels: Labels = Labels()) {
+    package init(
+        labels: Labels, value: Double, externalLabels: Labels = Labels(), externalURL: String = "", nowMs: Int64 = 0,
+        query: (@Sendable (String) throws -> [(labels: Labels, value: Double)])? = nil
+    ) {
         self.labels = labels
         self.value = value
         self.externalLabels = externalLabels
+        self.externalURL = externalURL
+        self.nowMs = nowMs
+        self.query = query
     }
 }
 
-/// The template language of Prometheus' labels and annotations, as far as alerts use it
-/// (prometheus.io/docs/prometheus/latest/configuration/template_reference): values, pipelines, `if`, and the
-/// functions on numbers and strings.
+/// The template language of Prometheus' labels and annotations
+/// (prometheus.io/docs/prometheus/latest/configuration/template_reference), which is that of Go's `text/template`.
 package struct Template: Sendable {
     package let source: String
-    private let nodes: [Node]
+    private let nodes: [TemplateNode]
+    private let definitions: [String: [TemplateNode]]
 
-    private indirect enum Node: Sendable {
-        case text(String)
-        case output(Pipeline)
-        case branch(Pipeline, then: [Node], otherwise: [Node])
-    }
+    /// The most that a template may write, and the most steps that it may take.
+    private static let maxBytes = 1 << 20
+    private static let maxSteps = 1_000_000
 
-    /// Commands, each of which gets the result of the one before as its last argument.
-    private struct Pipeline: Sendable { var commands: [[Word]] }
-
-    private indirect enum Word: Sendable {
-        case literal(TemplateValue)
-        case name(String)
-        case nested(Pipeline)
-    }
-
-    /// - Throws: ``TemplateError``.
+    /// - Throws: ``TemplateError``, also for variables that no action before declares.
     package init(_ source: String) throws(TemplateError) {
         self.source = source
         var parser = TemplateParser(source)
-        nodes = try parser.nodes(until: [])
+        nodes = try parser.parse()
+        definitions = parser.definitions
+        var known = Template.variables
+        try Template.check(nodes, &known)
+        for body in definitions.values {
+            var known: Set<String> = ["$"]
+            try Template.check(body, &known)
+        }
     }
+
+    private static let variables: Set<String> = ["$", "$labels", "$externalLabels", "$externalURL", "$value"]
 
     /// Fills the template in.
     ///
     /// - Throws: ``TemplateError``, for a function that does not take what it is given.
     package func expand(_ data: TemplateData) throws(TemplateError) -> String {
-        var out = ""
-        for node in nodes { try Template.expand(node, data, &out) }
-        return out
+        let root = TemplateValue.map([
+            "Labels": .labels(data.labels), "ExternalLabels": .labels(data.externalLabels),
+            "ExternalURL": .string(data.externalURL), "Value": .number(data.value),
+        ])
+        var run = Run(data: data, definitions: definitions)
+        run.variables = [
+            ("$", root), ("$labels", .labels(data.labels)), ("$externalLabels", .labels(data.externalLabels)),
+            ("$externalURL", .string(data.externalURL)), ("$value", .number(data.value)),
+        ]
+        _ = try run.walk(nodes, dot: root)
+        return run.out
     }
 
-    private static func expand(_ node: Node, _ data: TemplateData, _ out: inout String) throws(TemplateError) {
-        switch node {
-        case .text(let text): out += text
-        case .output(let pipeline): out += try evaluate(pipeline, data).text
-        case .branch(let condition, let then, let otherwise):
-            for node in try evaluate(condition, data).isTrue ? then : otherwise { try expand(node, data, &out) }
-        }
-    }
+    // MARK: Checking
 
-    private static func evaluate(_ pipeline: Pipeline, _ data: TemplateData) throws(TemplateError) -> TemplateValue {
-        var last: TemplateValue?
-        for command in pipeline.commands {
-            guard let head = command.first else { throw TemplateError(reason: "missing value for command") }
-            var arguments: [TemplateValue] = []
-            for word in command.dropFirst() { arguments.append(try evaluate(word, data)) }
-            if let last { arguments.append(last) }
-            if case .name(let name) = head, TemplateFunction.names.contains(name) {
-                last = try TemplateFunction.call(name, arguments)
-            } else {
-                guard arguments.isEmpty else { throw TemplateError(reason: "can't give argument to non-function") }
-                last = try evaluate(head, data)
-            }
-        }
-        return last ?? .string("")
-    }
-
-    private static func evaluate(_ word: Word, _ data: TemplateData) throws(TemplateError) -> TemplateValue {
-        switch word {
-        case .literal(let value): return value
-        case .nested(let pipeline): return try evaluate(pipeline, data)
-        case .name(let name):
-            if TemplateFunction.names.contains(name) { return try TemplateFunction.call(name, []) }
-            switch name {
-            case "$value", ".Value": return .number(data.value)
-            case "$labels", ".Labels": return .string(data.labels.description)
-            case "$externalURL", ".ExternalURL": return .string("")
-            default:
-                for (prefix, labels) in [
-                    ("$labels.", data.labels), (".Labels.", data.labels), ("$externalLabels.", data.externalLabels),
-                    (".ExternalLabels.", data.externalLabels),
-                ] where name.hasPrefix(prefix) {
-                    return .string(labels[String(name.dropFirst(prefix.count))] ?? "")
-                }
-                throw TemplateError(reason: "undefined variable or function \(Labels.quoted(name))")
+    private static func check(_ nodes: [TemplateNode], _ known: inout Set<String>) throws(TemplateError) {
+        for node in nodes {
+            switch node {
+            case .text, .leave, .next: break
+            case .output(let pipeline): try check(pipeline, &known)
+            case .call(_, let pipeline): if let pipeline { try check(pipeline, &known) }
+            case .branch(let pipeline, let then, let otherwise), .with(let pipeline, let then, let otherwise),
+                .range(let pipeline, let then, let otherwise):
+                var inner = known
+                try check(pipeline, &inner)
+                var own = inner
+                try check(then, &own)
+                try check(otherwise, &inner)
             }
         }
     }
 
-    // MARK: Parsing
-
-    private struct TemplateParser {
-        private var rest: Substring
-
-        init(_ source: String) { rest = Substring(source) }
-
-        /// Reads up to an action of the given keywords, which is left unread, or to the end.
-        mutating func nodes(until ends: [String]) throws(TemplateError) -> [Node] {
-            var nodes: [Node] = []
-            while !rest.isEmpty {
-                guard let open = rest.range(of: "{{") else {
-                    nodes.append(.text(String(rest)))
-                    rest = ""
-                    break
-                }
-                var text = String(rest[..<open.lowerBound])
-                guard let close = rest[open.upperBound...].range(of: "}}") else {
-                    throw TemplateError(reason: "unclosed action")
-                }
-                var action = String(rest[open.upperBound..<close.lowerBound])
-                let trimsLeft = action.hasPrefix("- ")
-                let trimsRight = action.hasSuffix(" -")
-                if trimsLeft {
-                    while text.last?.isWhitespace == true { text.removeLast() }
-                    action.removeFirst()
-                }
-                if !text.isEmpty { nodes.append(.text(text)) }
-                if trimsRight { action.removeLast() }
-                action = action.trimmingCharacters(in: .whitespacesAndNewlines)
-                let keyword = String(action.prefix { $0.isLetter })
-                if ends.contains(keyword) { return nodes }
-                rest = rest[close.upperBound...]
-                if trimsRight { rest = rest.drop { $0.isWhitespace } }
-                if action.hasPrefix("/*") { continue }
-                switch keyword {
-                case "if": nodes.append(try branch(String(action.dropFirst(2))))
-                case "end", "else": throw TemplateError(reason: "unexpected {{\(action)}}")
-                case "range", "with", "define", "template", "block":
-                    throw TemplateError(reason: "{{\(keyword)}} is not supported")
-                default: nodes.append(.output(try Template.pipeline(action)))
-                }
-            }
-            if !ends.isEmpty { throw TemplateError(reason: "unexpected EOF, expected {{end}}") }
-            return nodes
-        }
-
-        private mutating func branch(_ condition: String) throws(TemplateError) -> Node {
-            let pipeline = try Template.pipeline(condition)
-            let then = try nodes(until: ["else", "end"])
-            let action = try nextAction()
-            if action == "end" { return .branch(pipeline, then: then, otherwise: []) }
-            let after = action.dropFirst("else".count).trimmingCharacters(in: .whitespaces)
-            if after.hasPrefix("if") {
-                return .branch(pipeline, then: then, otherwise: [try branch(String(after.dropFirst(2)))])
-            }
-            let otherwise = try nodes(until: ["end"])
-            _ = try nextAction()
-            return .branch(pipeline, then: then, otherwise: otherwise)
-        }
-
-        private mutating func nextAction() throws(TemplateError) -> String {
-            guard let open = rest.range(of: "{{"), let close = rest[open.upperBound...].range(of: "}}") else {
-                throw TemplateError(reason: "unexpected EOF, expected {{end}}")
-            }
-            var action = rest[open.upperBound..<close.lowerBound]
-            rest = rest[close.upperBound...]
-            if action.hasSuffix(" -") {
-                rest = rest.drop { $0.isWhitespace }
-                action = action.dropLast()
-            }
-            if action.hasPrefix("- ") { action = action.dropFirst() }
-            return action.trimmingCharacters(in: .whitespacesAndNewlines)
-        }
-    }
-
-    private static func pipeline(_ text: String) throws(TemplateError) -> Pipeline {
-        var words = Words(text)
-        let pipeline = try words.pipeline(nested: false)
-        return pipeline
-    }
-
-    private struct Words {
-        private var rest: Substring
-
-        init(_ text: String) { rest = Substring(text) }
-
-        mutating func pipeline(nested: Bool) throws(TemplateError) -> Pipeline {
-            var commands: [[Word]] = [[]]
-            while true {
-                rest = rest.drop { $0.isWhitespace }
-                guard let first = rest.first else {
-                    if nested { throw TemplateError(reason: "unclosed left paren") }
-                    break
-                }
-                if first == ")" {
-                    guard nested else { throw TemplateError(reason: "unexpected right paren") }
-                    rest = rest.dropFirst()
-                    break
-                }
-                if first == "|" {
-                    rest = rest.dropFirst()
-                    commands.append([])
-                    continue
-                }
-                commands[commands.count - 1].append(try word(first))
-            }
-            guard commands.allSatisfy({ !$0.isEmpty }) else { throw TemplateError(reason: "missing value for command") }
-            return Pipeline(commands: commands)
-        }
-
-        private mutating func word(_ first: Character) throws(TemplateError) -> Word {
-            if first == "(" {
-                rest = rest.dropFirst()
-                return .nested(try pipeline(nested: true))
-            }
-            if first == "\"" || first == "`" { return .literal(.string(try quoted(first))) }
-            let text = rest.prefix { !$0.isWhitespace && $0 != ")" && $0 != "|" && $0 != "(" }
-            rest = rest[text.endIndex...]
-            if let number = Double(text) { return .literal(.number(number)) }
-            if text == "true" || text == "false" { return .literal(.boolean(text == "true")) }
-            let name = String(text)
-            guard name.hasPrefix("$") || name.hasPrefix(".") || TemplateFunction.names.contains(name) else {
-                throw TemplateError(reason: "function \(Labels.quoted(name)) not defined")
-            }
-            if name.hasPrefix("$"),
-                !["$value", "$labels", "$externalLabels", "$externalURL"].contains(
-                    String(name.prefix { $0 != "." }))
-            {
+    private static func check(_ pipeline: TemplatePipeline, _ known: inout Set<String>) throws(TemplateError) {
+        for word in pipeline.commands.joined() {
+            switch word {
+            case .variable(let name, _) where !known.contains(name):
                 throw TemplateError(reason: "undefined variable \(Labels.quoted(name))")
+            case .nested(let inner, _): try check(inner, &known)
+            default: break
             }
-            return .name(name)
+        }
+        if pipeline.assigns, let name = pipeline.names.first, !known.contains(name) {
+            throw TemplateError(reason: "undefined variable \(Labels.quoted(name))")
+        }
+        known.formUnion(pipeline.names)
+    }
+
+    // MARK: Carrying out
+
+    private enum Flow { case on, leave, next }
+
+    private struct Run {
+        let data: TemplateData
+        let definitions: [String: [TemplateNode]]
+        var variables: [(name: String, value: TemplateValue)] = []
+        var out = ""
+        private var steps = 0
+        private var depth = 0
+
+        init(data: TemplateData, definitions: [String: [TemplateNode]]) {
+            self.data = data
+            self.definitions = definitions
         }
 
-        private mutating func quoted(_ quote: Character) throws(TemplateError) -> String {
-            rest = rest.dropFirst()
-            var out = ""
-            while let character = rest.popFirst() {
-                if character == quote { return out }
-                if character == "\\", quote == "\"", let next = rest.popFirst() {
-                    switch next {
-                    case "n": out += "\n"
-                    case "t": out += "\t"
-                    default: out.append(next)
-                    }
-                } else {
-                    out.append(character)
+        mutating func walk(_ nodes: [TemplateNode], dot: TemplateValue) throws(TemplateError) -> Flow {
+            for node in nodes {
+                steps += 1
+                guard steps <= Template.maxSteps, out.utf8.count <= Template.maxBytes else {
+                    throw TemplateError(reason: "the template does not come to an end")
                 }
+                let flow = try walk(node, dot)
+                if flow != .on { return flow }
             }
-            throw TemplateError(reason: "unterminated quoted string")
+            return .on
         }
-    }
-}
 
-/// What a template's expression gives.
-enum TemplateValue: Sendable, Equatable {
-    case string(String)
-    case number(Double)
-    case boolean(Bool)
-
-    /// As Go's `fmt.Sprint` prints it.
-    var text: String {
-        switch self {
-        case .string(let text): text
-        case .number(let number): GoFormat.shortest(number)
-        case .boolean(let flag): flag ? "true" : "false"
+        private mutating func walk(_ node: TemplateNode, _ dot: TemplateValue) throws(TemplateError) -> Flow {
+            switch node {
+            case .text(let text): out += text
+            case .output(let pipeline):
+                let value = try evaluate(pipeline, dot)
+                if pipeline.names.isEmpty { out += value.text }
+            case .branch(let pipeline, let then, let otherwise):
+                return try scoped { (run) throws(TemplateError) in
+                    try run.walk(try run.evaluate(pipeline, dot).isTrue ? then : otherwise, dot: dot)
+                }
+            case .with(let pipeline, let then, let otherwise):
+                return try scoped { (run) throws(TemplateError) in
+                    let value = try run.evaluate(pipeline, dot)
+                    return try value.isTrue ? run.walk(then, dot: value) : run.walk(otherwise, dot: dot)
+                }
+            case .range(let pipeline, let body, let otherwise):
+                return try scoped { (run) throws(TemplateError) in try run.loop(pipeline, body, otherwise, dot) }
+            case .call(let name, let pipeline):
+                guard let body = definitions[name] else {
+                    throw TemplateError(reason: "template \(Labels.quoted(name)) not defined")
+                }
+                guard depth < 100 else { throw TemplateError(reason: "exceeded maximum template depth") }
+                let argument = try pipeline.map { (pipeline) throws(TemplateError) in try evaluate(pipeline, dot) }
+                let outer = variables
+                variables = [("$", argument ?? .none)]
+                depth += 1
+                _ = try walk(body, dot: argument ?? .none)
+                depth -= 1
+                variables = outer
+            case .leave: return .leave
+            case .next: return .next
+            }
+            return .on
         }
-    }
 
-    var isTrue: Bool {
-        switch self {
-        case .string(let text): !text.isEmpty
-        case .number(let number): number != 0
-        case .boolean(let flag): flag
+        /// Variables of the body are gone behind it.
+        private mutating func scoped(
+            _ body: (inout Run) throws(TemplateError) -> Flow
+        ) throws(TemplateError) -> Flow {
+            let count = variables.count
+            let flow = try body(&self)
+            variables.removeLast(variables.count - count)
+            return flow
         }
-    }
 
-    var number: Double? {
-        switch self {
-        case .number(let number): number
-        case .string(let text): Double(text)
-        case .boolean: nil
+        private mutating func loop(
+            _ pipeline: TemplatePipeline, _ body: [TemplateNode], _ otherwise: [TemplateNode], _ dot: TemplateValue
+        ) throws(TemplateError) -> Flow {
+            var plain = pipeline
+            plain.names = []
+            let pairs: [(key: TemplateValue, value: TemplateValue)]
+            switch try evaluate(plain, dot) {
+            case .list(let list): pairs = list.enumerated().map { (.number(Double($0)), $1) }
+            case .map(let map): pairs = map.sorted { $0.key < $1.key }.map { (.string($0.key), $0.value) }
+            case .number(let count) where count >= 0 && count <= Double(Template.maxSteps):
+                pairs = (0..<Int(count)).map { (.number(Double($0)), .number(Double($0))) }
+            case .none: pairs = []
+            case let other: throw TemplateError(reason: "range can't iterate over \(other.text)")
+            }
+            if pairs.isEmpty { return try walk(otherwise, dot: dot) }
+            let count = variables.count
+            for (key, value) in pairs {
+                variables.removeLast(variables.count - count)
+                if pipeline.names.count == 2 { variables.append((pipeline.names[0], key)) }
+                if let last = pipeline.names.last { variables.append((last, value)) }
+                if try walk(body, dot: value) == .leave { break }
+            }
+            return .on
+        }
+
+        private mutating func evaluate(
+            _ pipeline: TemplatePipeline, _ dot: TemplateValue
+        ) throws(TemplateError) -> TemplateValue {
+            var last: TemplateValue?
+            for command in pipeline.commands { last = try evaluate(command, dot, piped: last) }
+            let value = last ?? .none
+            if pipeline.assigns, let name = pipeline.names.first {
+                if let place = variables.lastIndex(where: { $0.name == name }) { variables[place].value = value }
+            } else if let name = pipeline.names.last {
+                variables.append((name, value))
+            }
+            return value
+        }
+
+        private mutating func evaluate(
+            _ command: [TemplateWord], _ dot: TemplateValue, piped: TemplateValue?
+        ) throws(TemplateError) -> TemplateValue {
+            guard let head = command.first else { throw TemplateError(reason: "missing value for command") }
+            guard case .function(let name) = head else {
+                guard command.count == 1, piped == nil else {
+                    throw TemplateError(reason: "can't give argument to non-function")
+                }
+                return try evaluate(head, dot)
+            }
+            var arguments: [TemplateValue] = []
+            for word in command.dropFirst() {
+                let value = try evaluate(word, dot)
+                // What stands behind is not looked at once the answer is there.
+                if name == "and", !value.isTrue { return value }
+                if name == "or", value.isTrue { return value }
+                arguments.append(value)
+            }
+            if let piped { arguments.append(piped) }
+            return try TemplateFunction.call(name, arguments, data)
+        }
+
+        private mutating func evaluate(
+            _ word: TemplateWord, _ dot: TemplateValue
+        ) throws(TemplateError) -> TemplateValue {
+            switch word {
+            case .literal(let value): return value
+            case .dot(let fields): return try value(dot, fields)
+            case .variable(let name, let fields):
+                guard let variable = variables.last(where: { $0.name == name }) else {
+                    throw TemplateError(reason: "undefined variable \(Labels.quoted(name))")
+                }
+                return try value(variable.value, fields)
+            case .function(let name): return try TemplateFunction.call(name, [], data)
+            case .nested(let pipeline, let fields): return try value(try evaluate(pipeline, dot), fields)
+            }
+        }
+
+        private func value(_ base: TemplateValue, _ fields: [String]) throws(TemplateError) -> TemplateValue {
+            var value = base
+            for field in fields { value = try value.field(field) }
+            return value
         }
     }
 }

@@ -14,6 +14,8 @@ package struct PromQLError: Error, Equatable, CustomStringConvertible {
     package var line: Int?
     /// In bytes, counted from 1.
     package var column: Int?
+    /// The parameter of the HTTP API that the expression came with.
+    package var parameter: String?
 
     /// An error at a place of the expression, in bytes from its start.
     init(_ reason: String, at range: Range<Int>, in source: String) {
@@ -36,7 +38,8 @@ package struct PromQLError: Error, Equatable, CustomStringConvertible {
     }
 
     package var description: String {
-        guard let line, let column else { return reason }
-        return "\(line):\(column): parse error: \(reason)"
+        let prefix = parameter.map { "invalid parameter \"\($0)\": " } ?? ""
+        guard let line, let column else { return prefix + reason }
+        return "\(prefix)\(line):\(column): parse error: \(reason)"
     }
 }

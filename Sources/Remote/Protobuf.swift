@@ -113,6 +113,15 @@ struct ProtobufWriter {
         bytes += value.utf8
     }
 
+    /// A message of a double (1) and a whole number (2), written without one of its own: there are millions of these.
+    mutating func sample(_ number: UInt64, _ value: Double, _ timestamp: UInt64) {
+        let length = 9 + 1 + max(1, (64 - timestamp.leadingZeroBitCount + 6) / 7)
+        varint(number << 3 | 2)
+        varint(UInt64(length))
+        field(1, value)
+        field(2, timestamp)
+    }
+
     mutating func field(_ number: UInt64, _ body: (inout ProtobufWriter) -> Void) {
         var inner = ProtobufWriter()
         body(&inner)

@@ -238,10 +238,7 @@ package struct WriteRequest: Sendable, Equatable {
                     }
                 }
                 for (timestampMs, value) in zip(series.timestampsMs, series.values) {
-                    message.field(2) {
-                        $0.field(1, value)
-                        $0.field(2, UInt64(bitPattern: timestampMs))
-                    }
+                    message.sample(2, value, UInt64(bitPattern: timestampMs))
                 }
             }
         }

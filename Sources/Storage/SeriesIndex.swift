@@ -47,7 +47,8 @@ struct SeriesIndex {
     /// - Complexity: O(series that the rarest matcher accepts), O(all) where every matcher accepts an empty value.
     func select(_ matchers: [LabelMatcher]) -> [SeriesID] {
         var best: [SeriesID]?
-        for matcher in matchers where !matcher.accepts("") {
+        var bestPlace: Int?
+        for (place, matcher) in matchers.enumerated() where !matcher.accepts("") {
             let byValue = postings[matcher.name] ?? [:]
             let list: [SeriesID]
             if matcher.operator == .equal {
@@ -55,12 +56,18 @@ struct SeriesIndex {
             } else {
                 list = byValue.filter { matcher.accepts($0.key) }.flatMap(\.value)
             }
-            if list.count < best?.count ?? .max { best = list }
+            if list.count < best?.count ?? .max {
+                best = list
+                bestPlace = place
+            }
         }
+        // What the postings have answered need not be asked again.
+        let rest = matchers.indices.filter { $0 != bestPlace }.map { matchers[$0] }
         let candidates = best ?? Array(labels.keys)
+        guard !rest.isEmpty else { return candidates }
         return candidates.filter { id in
             guard let labels = labels[id] else { return false }
-            return matchers.allSatisfy { $0.accepts(labels) }
+            return rest.allSatisfy { $0.accepts(labels) }
         }
     }
 }

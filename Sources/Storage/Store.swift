@@ -23,7 +23,17 @@ package final class Store: SampleSink, SeriesSource {
         var values: [Double] = []
         /// The newest sample's time, whether it is in memory still or in a block.
         var lastMs = Int64.min
+        /// How many samples at the front are in blocks as well.
+        var written = 0
+        /// Whether the file has blocks of the series.
+        var hasBlocks = false
+
+        /// Whether memory has all samples from a time on.
+        func covers(from fromMs: Int64) -> Bool { !hasBlocks || (timestampsMs.first ?? .max) <= fromMs }
     }
+
+    /// So long samples stay in memory after they were moved into blocks: the lookback of queries at the present time.
+    private static let tailMs: Int64 = 330_000
 
     private struct State {
         var index = SeriesIndex()
@@ -33,7 +43,6 @@ package final class Store: SampleSink, SeriesSource {
         var pendingSeries: [SeriesID] = []
         var pendingMetadata: [MetricMetadata] = []
         var journaledSamples = 0
-        var hasBlocks = false
         var counters = StoreCounters()
     }
 
@@ -210,7 +219,7 @@ package final class Store: SampleSink, SeriesSource {
     package func checkpoint() throws {
         try writing.withLock { _ in
             try flushWhileWriting()
-            let heads = state.withLock { $0.heads.filter { !$0.value.timestampsMs.isEmpty } }
+            let heads = state.withLock { $0.heads.filter { $0.value.timestampsMs.count > $0.value.written } }
             guard !heads.isEmpty else { return }
             do {
                 try database.write { db in
@@ -218,7 +227,8 @@ package final class Store: SampleSink, SeriesSource {
                         sql: "INSERT INTO blocks (series_id, start_ms, end_ms, samples, data) VALUES (?, ?, ?, ?, ?)")
                     let touch = try db.makeStatement(sql: "UPDATE series SET last_ms = ? WHERE id = ?")
                     for (id, head) in heads.sorted(by: { $0.key < $1.key }) {
-                        try Store.writeBlocks(id, head.timestampsMs[...], head.values[...], insert)
+                        try Store.writeBlocks(
+                            id, head.timestampsMs[head.written...], head.values[head.written...], insert)
                         try touch.execute(arguments: [head.lastMs, id.rawValue])
                     }
                     try db.execute(sql: "DELETE FROM journal")
@@ -228,11 +238,15 @@ package final class Store: SampleSink, SeriesSource {
             }
             state.withLock { state in
                 for (id, written) in heads {
-                    state.heads[id]?.timestampsMs.removeFirst(written.timestampsMs.count)
-                    state.heads[id]?.values.removeFirst(written.values.count)
+                    guard var head = state.heads.removeValue(forKey: id) else { continue }
+                    let old = Store.lowerBound(written.timestampsMs, written.lastMs - Store.tailMs)
+                    head.timestampsMs = Array(head.timestampsMs[old...])
+                    head.values = Array(head.values[old...])
+                    head.written = written.timestampsMs.count - old
+                    head.hasBlocks = true
+                    state.heads[id] = head
                 }
                 state.journaledSamples = 0
-                state.hasBlocks = true
                 state.counters.checkpoints += 1
             }
         }
@@ -244,8 +258,8 @@ package final class Store: SampleSink, SeriesSource {
     private static func writeBlocks(
         _ id: SeriesID, _ timestampsMs: ArraySlice<Int64>, _ values: ArraySlice<Double>, _ insert: Statement
     ) throws {
-        for start in stride(from: 0, to: timestampsMs.count, by: blockSamples) {
-            let end = min(start + blockSamples, timestampsMs.count)
+        for start in stride(from: timestampsMs.startIndex, to: timestampsMs.endIndex, by: blockSamples) {
+            let end = min(start + blockSamples, timestampsMs.endIndex)
             let data = BlockCodec.encode(timestampsMs: timestampsMs[start..<end], values: values[start..<end])
             try insert.execute(arguments: [
                 id.rawValue, timestampsMs[start], timestampsMs[end - 1], end - start, Data(data),
@@ -268,8 +282,8 @@ package final class Store: SampleSink, SeriesSource {
                     let gone = state.withLock { state in
                         Set(
                             empty.map { SeriesID(rawValue: $0) }.filter {
-                                (state.heads[$0]?.timestampsMs.isEmpty ?? true)
-                                    && (state.heads[$0]?.lastMs ?? .min) < beforeMs
+                                let head = state.heads[$0] ?? Head()
+                                return head.timestampsMs.count == head.written && head.lastMs < beforeMs
                             })
                     }
                     for id in gone { try db.execute(sql: "DELETE FROM series WHERE id = ?", arguments: [id.rawValue]) }
@@ -326,11 +340,11 @@ package final class Store: SampleSink, SeriesSource {
                 labels.append(own)
                 members.append((id, state.heads[id] ?? Head()))
             }
-            return (labels: labels, members: members, hasBlocks: state.hasBlocks)
+            return (labels: labels, members: members)
         }
-        let (members, hasBlocks) = (found.members, found.hasBlocks)
+        let members = found.members
         // Where memory holds all of the range, the file is left alone.
-        let inMemory = !hasBlocks || members.allSatisfy { ($0.head.timestampsMs.first ?? .max) <= fromMs }
+        let inMemory = members.allSatisfy { $0.head.covers(from: fromMs) }
         return SeriesSelection(labels: found.labels) { [self] places, body in
             if inMemory {
                 for place in places { try Store.read(members[place].head, fromMs, throughMs) { try body(place, $0, $1) } }
@@ -338,28 +352,18 @@ package final class Store: SampleSink, SeriesSource {
             }
             do {
                 try database.read { db in
-                    let blocks = try db.cachedStatement(
-                        sql: """
-                            SELECT data FROM blocks WHERE series_id = ? AND start_ms <= ? AND end_ms >= ?
-                            ORDER BY start_ms
-                            """)
+                    let blocks = try BlockRows(db)
                     var merged = Head()
                     for place in places {
                         let (id, head) = members[place]
-                        if (head.timestampsMs.first ?? .max) <= fromMs {
+                        if head.covers(from: fromMs) {
                             try Store.read(head, fromMs, throughMs) { try body(place, $0, $1) }
                             continue
                         }
                         merged.timestampsMs.removeAll(keepingCapacity: true)
                         merged.values.removeAll(keepingCapacity: true)
-                        let rows = try Row.fetchCursor(blocks, arguments: [id.rawValue, throughMs, fromMs])
-                        while let row = try rows.next() {
-                            try row.withUnsafeData(atIndex: 0) { data in
-                                try (data ?? Data()).withUnsafeBytes {
-                                    try BlockCodec.decode(
-                                        $0, timestampsMs: &merged.timestampsMs, values: &merged.values)
-                                }
-                            }
+                        try blocks.read(id, fromMs: fromMs, throughMs: throughMs) { data throws(BlockCodec.CorruptBlock) in
+                            try BlockCodec.decode(data, timestampsMs: &merged.timestampsMs, values: &merged.values)
                         }
                         // What was moved into a block since the selection was made is in both.
                         let from = Store.lowerBound(head.timestampsMs, merged.timestampsMs.last.map { $0 + 1 } ?? .min)
@@ -466,7 +470,7 @@ package final class Store: SampleSink, SeriesSource {
                 while let row = try series.next() {
                     let id = SeriesID(rawValue: row[0])
                     state.index.load(try LabelsJSON.decode(row[1], path: path), as: id)
-                    if let lastMs: Int64 = row[2] { state.heads[id] = Head(lastMs: lastMs) }
+                    if let lastMs: Int64 = row[2] { state.heads[id] = Head(lastMs: lastMs, hasBlocks: true) }
                 }
                 let journal = try Row.fetchCursor(db, sql: "SELECT id, data FROM journal ORDER BY id")
                 while let row = try journal.next() {
@@ -486,7 +490,6 @@ package final class Store: SampleSink, SeriesSource {
                 for row in try Row.fetchAll(db, sql: "SELECT name, type, help, unit FROM metadata") {
                     state.metadata[row[0]] = MetricMetadata(name: row[0], type: row[1], help: row[2], unit: row[3])
                 }
-                state.hasBlocks = try Bool.fetchOne(db, sql: "SELECT EXISTS (SELECT 1 FROM blocks)") ?? false
             }
         }
     }

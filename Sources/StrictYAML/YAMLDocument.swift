@@ -36,6 +36,30 @@ package struct YAMLDocument {
         }
     }
 
+    /// The document as YAML, with `<secret>` for all that stands under these fields and for user and password in URLs.
+    package func masked(fields: Set<String>) -> String {
+        (try? Yams.serialize(node: YAMLDocument.masked(root.node, fields))) ?? ""
+    }
+
+    private static func masked(_ node: Node, _ fields: Set<String>) -> Node {
+        switch node {
+        case .mapping(let mapping):
+            return .mapping(
+                Node.Mapping(
+                    mapping.map { key, value in
+                        fields.contains(key.string ?? "") ? (key, Node("<secret>")) : (key, masked(value, fields))
+                    }))
+        case .sequence(let sequence): return .sequence(Node.Sequence(sequence.map { masked($0, fields) }))
+        case .scalar(let scalar):
+            guard let scheme = scalar.string.range(of: "://"),
+                let at = scalar.string[scheme.upperBound...].prefix(while: { !"/?#".contains($0) }).lastIndex(of: "@")
+            else { return node }
+            return Node(
+                scalar.string.replacingCharacters(in: scheme.upperBound..<at, with: "<secret>"))
+        case .alias: return node
+        }
+    }
+
     private static func problem(_ error: YamlError, file: String) -> YAMLProblem {
         switch error {
         case .scanner(_, let reason, let mark, _), .parser(_, let reason, let mark, _),

@@ -4,6 +4,7 @@ import PromQL
 import Scrape
 import Series
 import Storage
+import WebAPI
 
 /// The service's own metrics, in the text format.
 struct SelfMetrics: Sendable {
@@ -12,6 +13,7 @@ struct SelfMetrics: Sendable {
     let watcher: Watcher
     let alerts: AlertStore
     let objects: ObjectBoard
+    let runner: QueryRunner
 
     func text() async -> String {
         let stored = store.counters
@@ -42,6 +44,15 @@ struct SelfMetrics: Sendable {
         add(
             "upgrade_watch_store_checkpoints_total", "counter", "Times that the journal was moved into blocks.",
             stored.checkpoints)
+        let queries = runner.counts
+        add("upgrade_watch_engine_queries", "gauge", "Queries of the API that run.", queries.running)
+        add("upgrade_watch_engine_queries_waiting", "gauge", "Queries of the API that wait for others.", queries.waiting)
+        add(
+            "upgrade_watch_engine_queries_refused_total", "counter",
+            "Queries of the API that were refused because too many waited.", queries.refused)
+        add(
+            "upgrade_watch_engine_queries_concurrent_max", "gauge", "The most queries of the API that run at a time.",
+            runner.limits.maxConcurrency)
         add("upgrade_watch_targets", "gauge", "Targets that are scraped.", targets.count)
         add("upgrade_watch_scrapes_total", "counter", "Scrapes.", targets.reduce(0) { $0 + $1.scrapes })
         add(

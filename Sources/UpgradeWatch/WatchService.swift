@@ -14,6 +14,20 @@ import Synchronization
 import UnixSignals
 import WebAPI
 
+/// What the command line says to the service.
+package struct ServiceOptions: Sendable {
+    /// Whether samples are taken by remote write.
+    package var receivesWrites = false
+    /// Of the queries that come by the API.
+    package var limits = QueryRunner.Limits()
+    /// The origins whose pages may read the API.
+    package var origins: Pattern
+    /// All flags by their names, as they are shown.
+    package var flags: [String: String] = [:]
+
+    package init(origins: Pattern) { self.origins = origins }
+}
+
 /// The running service: a configuration made into loops, until a signal ends it.
 ///
 /// A reload ends the loops and begins them anew with the new configuration; the store stays open, and the schedule of
@@ -23,18 +37,18 @@ package struct WatchService: Sendable {
     private let config: Config
     private let time: any TimeSource
     private let environment: [String: String]
-    private let receivesWrites: Bool
+    private let options: ServiceOptions
+    private let runner: QueryRunner
     private let logger: Logger
 
-    /// - Parameters:
-    ///   - environment: of the process: where a kubeconfig or a service account is looked for.
-    ///   - receivesWrites: whether samples are taken by remote write.
+    /// - Parameter environment: of the process: where a kubeconfig or a service account is looked for.
     package init(
         configFile: String, config: Config, time: any TimeSource, environment: [String: String],
-        receivesWrites: Bool = false, logger: Logger
+        options: ServiceOptions, logger: Logger
     ) {
+        runner = QueryRunner(limits: options.limits, time: time)
         self.environment = environment
-        self.receivesWrites = receivesWrites
+        self.options = options
         self.configFile = configFile
         self.config = config
         self.time = time
@@ -58,9 +72,10 @@ package struct WatchService: Sendable {
         }
         defer { listener.cancel() }
         var current = config
+        let started = time.nowMs
         while true {
             do {
-                try await round(current, store, state, client, control.newRound())
+                try await round(current, store, state, client, control.newRound(), started: started)
             } catch {
                 // A new configuration that does not come up, for a port that is taken say, is no reason to stop watching.
                 guard current.revision > 0, !control.isStopping else { throw error }
@@ -81,7 +96,8 @@ package struct WatchService: Sendable {
 
     /// Runs all loops for one configuration.
     private func round(
-        _ config: Config, _ store: Store, _ state: StateDatabase, _ client: HTTPClient, _ end: RoundEnd
+        _ config: Config, _ store: Store, _ state: StateDatabase, _ client: HTTPClient, _ end: RoundEnd,
+        started: Int64
     ) async throws {
         let board = TargetBoard(config.targets)
         let watcher = try Watcher(config: config, store: store, state: state, logger: logger)
@@ -103,10 +119,14 @@ package struct WatchService: Sendable {
             ]
         }
         let metrics = SelfMetrics(
-            store: store, board: board, watcher: watcher, alerts: state.alerts, objects: objectBoard)
+            store: store, board: board, watcher: watcher, alerts: state.alerts, objects: objectBoard, runner: runner)
         let context = WebContext(
-            source: store, receiver: receivesWrites ? store : nil, engine: QueryEngine(features: config.features),
-            time: time, targets: { board.statuses },
+            source: store, receiver: options.receivesWrites ? store : nil,
+            engine: QueryEngine(features: config.features), runner: runner,
+            service: ServiceStatus(
+                configuration: config.text, flags: options.flags, startedMs: started, configuredMs: time.nowMs,
+                retentionMs: config.storage.retentionMs),
+            externalLabels: config.externalLabels, origins: options.origins, time: time, targets: { board.statuses },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
             upgrades: { await watcher.upgrades },
             assess: { [time] id, batch in

@@ -4,31 +4,110 @@ import Series
 
 /// Prometheus' JSON for answers of its HTTP API (prometheus.io/docs/prometheus/latest/querying/api).
 package enum QueryJSON {
-    /// `{"status":"success","data":{"resultType":…,"result":…}}`.
+    /// `{"status":"success","data":{"resultType":…,"result":…}}` in pieces of some ten thousand bytes, so that a large
+    /// answer is never held whole.
+    ///
+    /// - Parameter limit: how many series are told; a warning says so where there are more. 0: all.
+    package struct Pieces: Sequence, IteratorProtocol, Sendable {
+        private enum Place { case start, series(Int), end, over }
+
+        private static let size = 64 << 10
+
+        private let result: QueryResult
+        private let stats: String
+        private let count: Int
+        private let isLimited: Bool
+        private var place = Place.start
+
+        package init(_ result: QueryResult, limit: Int = 0, stats: String = "") {
+            self.result = result
+            self.stats = stats
+            let all =
+                switch result.value {
+                case .vector(let vector): vector.count
+                case .matrix(let matrix): matrix.count
+                case .scalar, .string: 0
+                }
+            isLimited = limit > 0 && all > limit
+            count = isLimited ? limit : all
+        }
+
+        package mutating func next() -> [UInt8]? {
+            var out: [UInt8] = []
+            out.reserveCapacity(QueryJSON.Pieces.size + 4096)
+            while out.count < QueryJSON.Pieces.size {
+                switch place {
+                case .start:
+                    begin(&out)
+                    place = count > 0 ? .series(0) : .end
+                case .series(let index):
+                    if index > 0 { out.append(UInt8(ascii: ",")) }
+                    series(index, &out)
+                    place = index + 1 < count ? .series(index + 1) : .end
+                case .end:
+                    end(&out)
+                    place = .over
+                case .over: return out.isEmpty ? nil : out
+                }
+            }
+            return out
+        }
+
+        private func begin(_ out: inout [UInt8]) {
+            out += "{\"status\":\"success\",\"data\":{\"resultType\":".utf8
+            switch result.value {
+            case .scalar(let value):
+                out += "\"scalar\",\"result\":".utf8
+                QueryJSON.point(result.timestampMs, value, to: &out)
+            case .string(let text):
+                out += "\"string\",\"result\":[".utf8
+                QueryJSON.time(result.timestampMs, to: &out)
+                out.append(UInt8(ascii: ","))
+                QueryJSON.string(text, to: &out)
+                out.append(UInt8(ascii: "]"))
+            case .vector: out += "\"vector\",\"result\":[".utf8
+            case .matrix: out += "\"matrix\",\"result\":[".utf8
+            }
+        }
+
+        private func series(_ index: Int, _ out: inout [UInt8]) {
+            switch result.value {
+            case .vector(let vector):
+                QueryJSON.metric(vector[index].labels, to: &out)
+                out += "\"value\":".utf8
+                QueryJSON.point(result.timestampMs, vector[index].value, to: &out)
+                out.append(UInt8(ascii: "}"))
+            case .matrix(let matrix):
+                let series = matrix[index]
+                QueryJSON.metric(series.labels, to: &out)
+                out += "\"values\":[".utf8
+                for place in series.values.indices {
+                    if place > 0 { out.append(UInt8(ascii: ",")) }
+                    QueryJSON.point(series.timestampsMs[place], series.values[place], to: &out)
+                }
+                out += "]}".utf8
+            case .scalar, .string: break
+            }
+        }
+
+        private func end(_ out: inout [UInt8]) {
+            switch result.value {
+            case .vector, .matrix: out.append(UInt8(ascii: "]"))
+            case .scalar, .string: break
+            }
+            out += "\(stats)}".utf8
+            var warnings = result.annotations.filter { $0.level == .warning }.map(\.text)
+            if isLimited { warnings.append("results truncated due to limit") }
+            let infos = result.annotations.filter { $0.level == .info }.map(\.text)
+            if !warnings.isEmpty { out += ",\"warnings\":\(QueryJSON.strings(warnings))".utf8 }
+            if !infos.isEmpty { out += ",\"infos\":\(QueryJSON.strings(infos))".utf8 }
+            out.append(UInt8(ascii: "}"))
+        }
+    }
+
+    /// The whole answer.
     package static func response(_ result: QueryResult) -> String {
-        let seconds = time(result.timestampMs)
-        let data: String
-        switch result.value {
-        case .scalar(let value): data = "{\"resultType\":\"scalar\",\"result\":[\(seconds),\"\(GoFloat.text(value))\"]}"
-        case .string(let text): data = "{\"resultType\":\"string\",\"result\":[\(seconds),\(string(text))]}"
-        case .vector(let vector):
-            let rows = vector.map {
-                "{\"metric\":\(labels($0.labels)),\"value\":[\(seconds),\"\(GoFloat.text($0.value))\"]}"
-            }
-            data = "{\"resultType\":\"vector\",\"result\":[\(rows.joined(separator: ","))]}"
-        case .matrix(let matrix):
-            let rows = matrix.map { series in
-                let points = zip(series.timestampsMs, series.values).map { "[\(time($0)),\"\(GoFloat.text($1))\"]" }
-                return "{\"metric\":\(labels(series.labels)),\"values\":[\(points.joined(separator: ","))]}"
-            }
-            data = "{\"resultType\":\"matrix\",\"result\":[\(rows.joined(separator: ","))]}"
-        }
-        var extra = ""
-        for (name, level) in [("warnings", Annotation.Level.warning), ("infos", .info)] {
-            let list = result.annotations.filter { $0.level == level }.map { string($0.text) }
-            if !list.isEmpty { extra += ",\"\(name)\":[\(list.joined(separator: ","))]" }
-        }
-        return success(data, extra: extra)
+        String(decoding: Pieces(result).reduce(into: [UInt8]()) { $0 += $1 }, as: UTF8.self)
     }
 
     static func success(_ data: String, extra: String = "") -> String {
@@ -36,38 +115,108 @@ package enum QueryJSON {
     }
 
     static func labels(_ labels: Labels) -> String {
-        "{" + labels.pairs.map { "\(string($0.name)):\(string($0.value))" }.joined(separator: ",") + "}"
+        var out: [UInt8] = []
+        object(labels, to: &out)
+        return String(decoding: out, as: UTF8.self)
+    }
+
+    private static func metric(_ labels: Labels, to out: inout [UInt8]) {
+        out += "{\"metric\":".utf8
+        object(labels, to: &out)
+        out.append(UInt8(ascii: ","))
+    }
+
+    private static func object(_ labels: Labels, to out: inout [UInt8]) {
+        out.append(UInt8(ascii: "{"))
+        for (index, label) in labels.pairs.enumerated() {
+            if index > 0 { out.append(UInt8(ascii: ",")) }
+            string(label.name, to: &out)
+            out.append(UInt8(ascii: ":"))
+            string(label.value, to: &out)
+        }
+        out.append(UInt8(ascii: "}"))
     }
 
     static func strings(_ list: [String]) -> String { "[" + list.map(string).joined(separator: ",") + "]" }
 
+    /// `[time,"value"]`.
+    private static func point(_ timestampMs: Int64, _ value: Double, to out: inout [UInt8]) {
+        out.append(UInt8(ascii: "["))
+        time(timestampMs, to: &out)
+        out.append(UInt8(ascii: ","))
+        out.append(UInt8(ascii: "\""))
+        number(value, to: &out)
+        out.append(UInt8(ascii: "\""))
+        out.append(UInt8(ascii: "]"))
+    }
+
     /// Seconds with milliseconds where there are any, as Prometheus writes times.
-    static func time(_ ms: Int64) -> String {
-        let whole = ms / 1000
-        let rest = abs(ms % 1000)
-        if rest == 0 { return String(whole) }
-        var digits = String(rest)
-        digits = String(repeating: "0", count: 3 - digits.count) + digits
-        while digits.hasSuffix("0") { digits.removeLast() }
-        return "\(ms < 0 && whole == 0 ? "-" : "")\(whole).\(digits)"
+    private static func time(_ ms: Int64, to out: inout [UInt8]) {
+        if ms < 0 { out.append(UInt8(ascii: "-")) }
+        whole(ms.magnitude / 1000, to: &out)
+        let rest = UInt8(truncatingIfNeeded: ms.magnitude % 1000 / 100)
+        let low = UInt8(truncatingIfNeeded: ms.magnitude % 100)
+        guard rest > 0 || low > 0 else { return }
+        out.append(UInt8(ascii: "."))
+        for digit in [rest, low / 10, low % 10] { out.append(UInt8(ascii: "0") + digit) }
+    }
+
+    private static func whole(_ value: UInt64, to out: inout [UInt8]) {
+        guard value >= 10 else { return out.append(UInt8(ascii: "0") + UInt8(value)) }
+        let start = out.count
+        var rest = value
+        while rest > 0 {
+            out.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10))
+            rest /= 10
+        }
+        out[start...].reverse()
+    }
+
+    /// A number as Prometheus writes samples: without an exponent but for the very small and the very large
+    /// (`util/jsonutil`, `MarshalFloat`).
+    private static func number(_ value: Double, to out: inout [UInt8]) {
+        let magnitude = abs(value)
+        if magnitude < 1e15, value.rounded(.towardZero) == value, !(value == 0 && value.sign == .minus) {
+            if value < 0 { out.append(UInt8(ascii: "-")) }
+            whole(UInt64(magnitude), to: &out)
+        } else if magnitude >= 1e-6 && magnitude < 1e21 || value == 0 || !value.isFinite {
+            out += GoFloat.text(value).utf8
+        } else {
+            out += GoFloat.exponential(value).utf8
+        }
     }
 
     /// A JSON string.
     static func string(_ text: String) -> String {
-        var out = "\""
-        for scalar in text.unicodeScalars {
-            switch scalar {
-            case "\"": out += "\\\""
-            case "\\": out += "\\\\"
-            case "\n": out += "\\n"
-            case "\t": out += "\\t"
-            case "\r": out += "\\r"
-            case _ where scalar.value < 0x20:
-                let hex = String(scalar.value, radix: 16)
-                out += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-            default: out.unicodeScalars.append(scalar)
+        var out: [UInt8] = []
+        string(text, to: &out)
+        return String(decoding: out, as: UTF8.self)
+    }
+
+    private static func string(_ text: String, to out: inout [UInt8]) {
+        out.append(UInt8(ascii: "\""))
+        var text = text
+        text.withUTF8 { bytes in
+            // Most texts have nothing to escape.
+            if !bytes.contains(where: { $0 < 0x20 || $0 == UInt8(ascii: "\"") || $0 == UInt8(ascii: "\\") }) {
+                out.append(contentsOf: bytes)
+                return
+            }
+            for byte in bytes {
+                switch byte {
+                case UInt8(ascii: "\""), UInt8(ascii: "\\"): out += [UInt8(ascii: "\\"), byte]
+                case UInt8(ascii: "\n"): out += "\\n".utf8
+                case UInt8(ascii: "\t"): out += "\\t".utf8
+                case UInt8(ascii: "\r"): out += "\\r".utf8
+                case 0..<0x20:
+                    out += "\\u00".utf8
+                    for digit in [byte >> 4, byte & 15] {
+                        out.append(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
+                    }
+                default: out.append(byte)
+                }
             }
         }
-        return out + "\""
+        out.append(UInt8(ascii: "\""))
     }
 }

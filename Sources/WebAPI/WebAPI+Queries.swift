@@ -1,4 +1,5 @@
 import Foundation
+import HTTPTypes
 import Hummingbird
 import PromQL
 import Series
@@ -6,43 +7,36 @@ import Series
 extension WebAPI {
     /// The routes that read series.
     static func queries(_ router: Router<BasicRequestContext>, _ context: WebContext) {
-        for path in ["/api/v1/query", "/api/v1/query_range"] {
-            let handler: @Sendable (Request, BasicRequestContext) async -> Response = { request, _ in
-                await answering {
-                    let parameters = Parameters(list: try await parameters(request), nowMs: context.time.nowMs)
-                    return try path.hasSuffix("range") ? range(parameters, context) : instant(parameters, context)
-                }
-            }
-            router.get(RouterPath(path), use: handler)
-            router.post(RouterPath(path), use: handler)
+        both(router, "/api/v1/query", context) { try await instant($0, context) }
+        both(router, "/api/v1/query_range", context) { try await range($0, context) }
+        both(router, "/api/v1/series", context) { parameters in
+            guard !parameters.all("match[]").isEmpty else { throw PromQLError(.badData, "no match[] parameter provided") }
+            let found = try select(parameters, context)
+            return listed(found.map(QueryJSON.labels), limit: try parameters.limit())
         }
-        let series: @Sendable (Request, BasicRequestContext) async -> Response = { request, _ in
-            await answering {
-                let parameters = Parameters(list: try await parameters(request), nowMs: context.time.nowMs)
-                let found = try select(parameters, context, needsMatch: true)
-                return json(QueryJSON.success("[" + found.map(QueryJSON.labels).joined(separator: ",") + "]"))
-            }
-        }
-        router.get("/api/v1/series", use: series)
-        router.post("/api/v1/series", use: series)
-        router.get("/api/v1/labels") { request, _ in
-            await answering {
-                let parameters = Parameters(list: try await parameters(request), nowMs: context.time.nowMs)
-                let names = Set(try select(parameters, context, needsMatch: false).flatMap { $0.pairs.map(\.name) })
-                return json(QueryJSON.success(QueryJSON.strings(names.sorted())))
-            }
+        both(router, "/api/v1/labels", context) { parameters in
+            let names = Set(try select(parameters, context).flatMap { $0.pairs.map(\.name) })
+            return listed(names.sorted().map(QueryJSON.string), limit: try parameters.limit())
         }
         router.get("/api/v1/label/:name/values") { request, routed in
             await answering {
                 let name = try routed.parameters.require("name")
-                let parameters = Parameters(list: try await parameters(request), nowMs: context.time.nowMs)
-                let values = Set(try select(parameters, context, needsMatch: false).compactMap { $0[name] })
-                return json(QueryJSON.success(QueryJSON.strings(values.sorted())))
+                let parameters = try await RequestParameters(request, nowMs: context.time.nowMs)
+                guard let decoded = labelName(name) else {
+                    throw PromQLError(.badData, "invalid label name: \(Labels.quoted(name))")
+                }
+                let values = Set(try select(parameters, context).compactMap { $0[decoded] })
+                return listed(values.sorted().map(QueryJSON.string), limit: try parameters.limit())
             }
         }
-        router.get("/api/v1/metadata") { _, _ in
+        router.get("/api/v1/metadata") { request, _ in
             await answering {
-                let rows = try context.source.metadata().map { entry in
+                let parameters = try await RequestParameters(request, nowMs: context.time.nowMs)
+                var entries = try context.source.metadata()
+                if let metric = parameters["metric"], !metric.isEmpty { entries.removeAll { $0.name != metric } }
+                let limit = try parameters.limit()
+                if limit > 0 { entries = Array(entries.prefix(limit)) }
+                let rows = entries.map { entry in
                     "\(QueryJSON.string(entry.name)):[{\"type\":\(QueryJSON.string(entry.type)),"
                         + "\"help\":\(QueryJSON.string(entry.help)),\"unit\":\(QueryJSON.string(entry.unit))}]"
                 }
@@ -51,61 +45,152 @@ extension WebAPI {
         }
     }
 
-    /// The parameters of a request, read as Prometheus does.
-    private struct Parameters {
-        var list: [(name: String, value: String)]
-        var nowMs: Int64
-
-        subscript(_ name: String) -> String? { list.first { $0.name == name }?.value }
-
-        func all(_ name: String) -> [String] { list.filter { $0.name == name }.map(\.value) }
-
-        func time(_ name: String) throws -> Int64? {
-            guard let text = self[name] else { return nil }
-            if let seconds = Double(text), abs(seconds) < 9e12 { return Int64((seconds * 1000).rounded()) }
-            if let ms = TimeFormat.milliseconds(rfc3339: text) { return ms }
-            throw PromQLError(
-                .badData, "invalid parameter \"\(name)\": cannot parse \(Labels.quoted(text)) to a valid timestamp")
+    /// A route that takes its parameters from the address or from a form.
+    private static func both(
+        _ router: Router<BasicRequestContext>, _ path: RouterPath, _ context: WebContext,
+        _ body: @escaping @Sendable (RequestParameters) async throws -> Response
+    ) {
+        let handler: @Sendable (Request, BasicRequestContext) async -> Response = { request, _ in
+            await answering { try await body(RequestParameters(request, nowMs: context.time.nowMs)) }
         }
-
-        func durationMs(_ name: String) throws -> Int64? {
-            guard let text = self[name] else { return nil }
-            if let seconds = Double(text), abs(seconds) < 9e12 { return Int64((seconds * 1000).rounded()) }
-            if let ms = TimeFormat.durationMs(text) { return ms }
-            throw PromQLError(
-                .badData, "invalid parameter \"\(name)\": cannot parse \(Labels.quoted(text)) to a valid duration")
-        }
-
-        func required<T>(_ name: String, _ value: T?) throws -> T {
-            guard let value else { throw PromQLError(.badData, "invalid parameter \"\(name)\": it is missing") }
-            return value
-        }
+        router.get(path, use: handler)
+        router.post(path, use: handler)
     }
 
-    private static func instant(_ parameters: Parameters, _ context: WebContext) throws -> Response {
+    /// A list of values that are JSON already, cut to a limit.
+    private static func listed(_ rows: [String], limit: Int) -> Response {
+        let isCut = limit > 0 && rows.count > limit
+        let shown = isCut ? Array(rows.prefix(limit)) : rows
+        return json(
+            QueryJSON.success(
+                "[" + shown.joined(separator: ",") + "]",
+                extra: isCut ? ",\"warnings\":[\"results truncated due to limit\"]" : ""))
+    }
+
+    /// A label's name as a path has it: percent-encoded, or with what is not a letter as `U__` and hexadecimal digits
+    /// between underscores (the escaping scheme `values` of OpenMetrics names).
+    private static func labelName(_ text: String) -> String? {
+        let name = text.removingPercentEncoding ?? text
+        guard name.hasPrefix("U__") else { return name.isEmpty ? nil : name }
+        var out = ""
+        var rest = name.dropFirst(3)
+        while let next = rest.popFirst() {
+            guard next == "_" else {
+                out.append(next)
+                continue
+            }
+            if rest.first == "_" {
+                rest = rest.dropFirst()
+                out.append("_")
+                continue
+            }
+            guard let end = rest.firstIndex(of: "_"), let code = UInt32(rest[..<end], radix: 16),
+                let scalar = Unicode.Scalar(code)
+            else { return nil }
+            out.unicodeScalars.append(scalar)
+            rest = rest[rest.index(after: end)...]
+        }
+        return out
+    }
+
+    // MARK: Queries
+
+    /// The engine as a request asks for it, and the time that the query may take.
+    private static func setting(
+        _ parameters: RequestParameters, _ context: WebContext
+    ) throws -> (engine: QueryEngine, timeoutMs: Int64) {
+        var engine = context.engine
+        engine.maxSamples = context.runner.limits.maxSamples
+        engine.lookbackMs = try parameters.durationMs("lookback_delta") ?? context.runner.limits.lookbackMs
+        let timeoutMs = try parameters.durationMs("timeout") ?? .max
+        return (engine, min(timeoutMs, context.runner.limits.timeoutMs))
+    }
+
+    private static func instant(_ parameters: RequestParameters, _ context: WebContext) async throws -> Response {
         let query = parameters["query"] ?? ""
         let atMs = try parameters.time("time") ?? parameters.nowMs
-        return json(QueryJSON.response(try context.engine.instant(query, atMs: atMs, source: context.source)))
+        return try await answer(parameters, context) { engine, control in
+            try engine.instant(query, atMs: atMs, source: context.source, control: control)
+        }
     }
 
-    private static func range(_ parameters: Parameters, _ context: WebContext) throws -> Response {
-        let result = try context.engine.range(
-            parameters["query"] ?? "", startMs: try parameters.required("start", try parameters.time("start")),
-            endMs: try parameters.required("end", try parameters.time("end")),
-            stepMs: try parameters.required("step", try parameters.durationMs("step")), source: context.source)
-        return json(QueryJSON.response(result))
+    private static func range(_ parameters: RequestParameters, _ context: WebContext) async throws -> Response {
+        let query = parameters["query"] ?? ""
+        let startMs = try parameters.required("start", try parameters.time("start"))
+        let endMs = try parameters.required("end", try parameters.time("end"))
+        guard endMs >= startMs else {
+            throw parameters.invalid("end", "end timestamp must not be before start time")
+        }
+        let stepMs = try parameters.required("step", try parameters.durationMs("step"))
+        guard stepMs > 0 else {
+            throw parameters.invalid(
+                "step", "zero or negative query resolution step widths are not accepted. Try a positive integer")
+        }
+        return try await answer(parameters, context) { engine, control in
+            try engine.range(
+                query, startMs: startMs, endMs: endMs, stepMs: stepMs, source: context.source, control: control)
+        }
     }
 
-    private static func select(_ parameters: Parameters, _ context: WebContext, needsMatch: Bool) throws -> [Labels] {
+    private static func answer(
+        _ parameters: RequestParameters, _ context: WebContext,
+        _ body: @escaping @Sendable (QueryEngine, QueryControl) throws -> QueryResult
+    ) async throws -> Response {
+        let (engine, timeoutMs) = try setting(parameters, context)
+        let limit = try parameters.limit()
+        let wantsStatistics = !(parameters["stats"] ?? "").isEmpty
+        let time = context.time
+        let askedMs = time.nowMs
+        let (result, stats) = try await context.runner.run(timeoutMs: timeoutMs) { control in
+            let beganMs = time.nowMs
+            do {
+                let result = try body(engine, control)
+                let stats = statistics(control, askedMs: askedMs, beganMs: beganMs, endedMs: time.nowMs)
+                return (result, wantsStatistics ? stats : "")
+            } catch var error as PromQLError where error.line != nil {
+                error.parameter = "query"
+                throw error
+            }
+        }
+        return streamed(QueryJSON.Pieces(result, limit: limit, stats: stats))
+    }
+
+    private static func statistics(
+        _ control: QueryControl, askedMs: Int64, beganMs: Int64, endedMs: Int64
+    ) -> String {
+        let (queued, ran) = (Double(beganMs - askedMs) / 1000, Double(endedMs - beganMs) / 1000)
+        return ",\"stats\":{\"timings\":{\"evalTotalTime\":\(ran),\"resultSortTime\":0,\"queryPreparationTime\":0,"
+            + "\"innerEvalTime\":\(ran),\"execQueueTime\":\(queued),\"execTotalTime\":\(queued + ran)},"
+            + "\"samples\":{\"totalQueryableSamples\":\(control.samplesRead),\"peakSamples\":\(control.peakSamples)}}"
+    }
+
+    /// An answer that is made while it is sent.
+    private static func streamed(_ pieces: QueryJSON.Pieces) -> Response {
+        var fields = HTTPFields()
+        fields[.contentType] = "application/json"
+        return Response(
+            status: .ok, headers: fields,
+            body: .init { writer in
+                for piece in pieces { try await writer.write(ByteBuffer(bytes: piece)) }
+                try await writer.finish(nil)
+            })
+    }
+
+    /// The series that `match[]`, `start` and `end` choose.
+    static func select(_ parameters: RequestParameters, _ context: WebContext) throws -> [Labels] {
         let matches = parameters.all("match[]")
-        if needsMatch, matches.isEmpty { throw PromQLError(.badData, "no match[] parameter provided") }
         let fromMs = try parameters.time("start") ?? .min
         let throughMs = try parameters.time("end") ?? .max
         guard !matches.isEmpty else { return try context.source.labels([], fromMs: fromMs, throughMs: throughMs) }
         var found: Set<Labels> = []
         for match in matches {
-            found.formUnion(
-                try context.source.labels(try Parser.parseSelector(match), fromMs: fromMs, throughMs: throughMs))
+            do {
+                found.formUnion(
+                    try context.source.labels(try Parser.parseSelector(match), fromMs: fromMs, throughMs: throughMs))
+            } catch var error as PromQLError {
+                error.parameter = "match[]"
+                throw error
+            }
         }
         return found.sorted()
     }

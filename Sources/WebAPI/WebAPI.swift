@@ -16,6 +16,11 @@ package struct WebContext: Sendable {
     /// Where remote write puts its samples; nil where nobody may.
     package var receiver: (any SampleSink)?
     package var engine: QueryEngine
+    package var runner: QueryRunner
+    package var service: ServiceStatus
+    package var externalLabels: Labels
+    /// The origins whose pages may read the API.
+    package var origins: Pattern
     package var time: any TimeSource
     package var targets: @Sendable () -> [TargetStatus]
     package var rules: @Sendable () async -> RuleEvaluator
@@ -32,7 +37,8 @@ package struct WebContext: Sendable {
     package var isReady: @Sendable () -> Bool
 
     package init(
-        source: any SeriesSource, receiver: (any SampleSink)? = nil, engine: QueryEngine, time: any TimeSource,
+        source: any SeriesSource, receiver: (any SampleSink)? = nil, engine: QueryEngine, runner: QueryRunner,
+        service: ServiceStatus, externalLabels: Labels, origins: Pattern, time: any TimeSource,
         targets: @escaping @Sendable () -> [TargetStatus], rules: @escaping @Sendable () async -> RuleEvaluator,
         alerts: @escaping @Sendable () async -> [AlertState],
         upgrades: @escaping @Sendable () async -> [Upgrade],
@@ -45,6 +51,10 @@ package struct WebContext: Sendable {
         self.source = source
         self.receiver = receiver
         self.engine = engine
+        self.runner = runner
+        self.service = service
+        self.externalLabels = externalLabels
+        self.origins = origins
         self.time = time
         self.targets = targets
         self.rules = rules
@@ -66,11 +76,13 @@ package enum WebAPI {
 
     package static func router(_ context: WebContext) -> Router<BasicRequestContext> {
         let router = Router()
+        router.add(middleware: CrossOrigin(origins: context.origins))
         health(router, context)
         queries(router, context)
         status(router, context)
         upgrades(router, context)
         remoteWrite(router, context)
+        federate(router, context)
         return router
     }
 
@@ -116,22 +128,6 @@ package enum WebAPI {
         } catch {
             return failure("internal", "\(error)")
         }
-    }
-
-    /// The parameters of a request, from its address and from a form in its body.
-    static func parameters(_ request: Request) async throws -> [(name: String, value: String)] {
-        var list = request.uri.queryParameters.map { (name: String($0.key), value: String($0.value)) }
-        if request.method == .post {
-            let body = try await request.body.collect(upTo: maxBodyBytes)
-            for pair in String(buffer: body).split(separator: "&") {
-                let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-                let decoded = parts.map {
-                    $0.replacingOccurrences(of: "+", with: " ").removingPercentEncoding ?? String($0)
-                }
-                if decoded.count == 2 { list.append((decoded[0], decoded[1])) }
-            }
-        }
-        return list
     }
 
     // MARK: Routes

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Logging
+import Series
 import UpgradeWatch
 
 /// `upgrade-watch run`.
@@ -27,10 +28,19 @@ struct RunCommand: AsyncParsableCommand {
         help: "Take samples that another Prometheus sends to /api/v1/write.")
     var receivesWrites = false
 
+    @Option(
+        name: .customLong("web.cors.origin"),
+        help: ArgumentHelp("The origins whose pages may read the API, fully anchored.", valueName: "regex"))
+    var origins = ".*"
+
     @OptionGroup var language: FeatureOptions
+    @OptionGroup var limits: QueryOptions
 
     func validate() throws {
         if Logger.Level(rawValue: logLevel) == nil { throw ValidationError("unknown log level \(logLevel)") }
+        if (try? Pattern(origins, mode: .anchored)) == nil {
+            throw ValidationError("--web.cors.origin \(origins) is not a regular expression")
+        }
     }
 
     func run() async throws {
@@ -42,9 +52,19 @@ struct RunCommand: AsyncParsableCommand {
         try await reporting {
             try await WatchService(
                 configFile: config, config: loaded, time: WallClock(),
-                environment: ProcessInfo.processInfo.environment, receivesWrites: receivesWrites,
-                logger: logger
+                environment: ProcessInfo.processInfo.environment, options: options(), logger: logger
             ).run()
         }
+    }
+
+    private func options() throws -> ServiceOptions {
+        var options = ServiceOptions(origins: try Pattern(origins, mode: .anchored))
+        options.receivesWrites = receivesWrites
+        options.limits = limits.limits
+        options.flags = limits.flags.merging([
+            "config.file": config, "enable-feature": language.names.joined(separator: ","), "log.level": logLevel,
+            "web.cors.origin": origins, "web.enable-remote-write-receiver": "\(receivesWrites)",
+        ]) { $1 }
+        return options
     }
 }

@@ -7,7 +7,7 @@ struct TestCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "test",
         abstract: "Run tests that are files.",
-        subcommands: [TestPromQL.self])
+        subcommands: [TestRules.self, TestPromQL.self])
 }
 
 /// `upgrade-watch test promql`.

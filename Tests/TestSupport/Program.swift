@@ -56,4 +56,6 @@ package final class Program: Sendable {
 
 package struct ProgramError: Error, CustomStringConvertible {
     package var description: String
+
+    package init(description: String) { self.description = description }
 }

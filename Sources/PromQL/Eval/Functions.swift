@@ -355,6 +355,16 @@ package enum GoFloat {
         value.isFinite ? "\(value)" : text(value)
     }
 
+    /// Go's `strconv.FormatFloat(value, 'e', -1, 64)`: `1e-07`, `-2.5e+21`.
+    package static func exponential(_ value: Double) -> String {
+        let shortest = "\(value)"
+        guard value.isFinite, let e = shortest.firstIndex(of: "e") else { return text(value) }
+        let mantissa = shortest[..<e].hasSuffix(".0") ? shortest[..<e].dropLast(2) : shortest[..<e]
+        let exponent = Int(shortest[shortest.index(after: e)...]) ?? 0
+        let digits = exponent.magnitude < 10 ? "0\(exponent.magnitude)" : "\(exponent.magnitude)"
+        return "\(mantissa)e\(exponent < 0 ? "-" : "+")\(digits)"
+    }
+
     /// Go's `strconv.FormatFloat(value, 'f', -1, 64)`: the shortest decimal that reads back the same, without an
     /// exponent; `+Inf`, `-Inf`, `NaN`.
     package static func text(_ value: Double) -> String {

@@ -12,8 +12,21 @@ package final class QueryControl: Sendable {
 
     private let stop = Atomic<UInt8>(Stop.no)
     private let held = Atomic<Int>(0)
+    private let peak = Atomic<Int>(0)
+    private let read = Atomic<Int>(0)
+    private let budget: QueryBudget?
 
-    package init() {}
+    /// - Parameter budget: what all queries that run may hold together.
+    package init(budget: QueryBudget? = nil) { self.budget = budget }
+
+    deinit { budget?.release(held.load(ordering: .relaxed)) }
+
+    /// The most samples that were held at a time.
+    package var peakSamples: Int { peak.load(ordering: .relaxed) }
+    /// The samples that were read from the source.
+    package var samplesRead: Int { read.load(ordering: .relaxed) }
+
+    func noteRead(_ samples: Int) { read.add(samples, ordering: .relaxed) }
 
     /// Ends the query: nobody waits for its answer any more.
     package func cancel() { _ = stop.compareExchange(expected: Stop.no, desired: Stop.canceled, ordering: .relaxed) }
@@ -40,12 +53,30 @@ package final class QueryControl: Sendable {
         let (sum, overflow) = samplesHeld.addingReportingOverflow(samples)
         guard !overflow, sum <= most else { throw QueryControl.tooManySamples }
         let now = held.add(samples, ordering: .relaxed).newValue
-        guard now <= most else { throw QueryControl.tooManySamples }
+        budget?.hold(samples)
+        peak.max(now, ordering: .relaxed)
+        guard now <= most, budget?.isKept ?? true else { throw QueryControl.tooManySamples }
     }
 
     /// Lets go of what was held beyond a number.
-    func release(to samples: Int) { held.store(samples, ordering: .relaxed) }
+    func release(to samples: Int) {
+        let before = held.exchange(samples, ordering: .relaxed)
+        budget?.release(before - samples)
+    }
 
     static let tooManySamples = PromQLError(
         .execution, "query processing would load too many samples into memory in query execution")
+}
+
+/// The samples that all queries of a server may hold together.
+package final class QueryBudget: Sendable {
+    private let most: Int
+    private let held = Atomic<Int>(0)
+
+    package init(samples: Int) { most = samples }
+
+    var isKept: Bool { held.load(ordering: .relaxed) <= most }
+
+    func hold(_ samples: Int) { held.add(samples, ordering: .relaxed) }
+    func release(_ samples: Int) { held.subtract(samples, ordering: .relaxed) }
 }

@@ -107,8 +107,9 @@ package struct QueryEngine: Sendable {
             case .scalar(let column): value = .scalar(column[0])
             case .string(let text): value = .string(text)
             case .vector(let vector):
-                let columns = try evaluator.collect(evaluator.named(ColumnStream(vector)))
-                value = .vector(columns.map { ($0.labels, $0.values[0]) })
+                let columns = vector.contains(where: \.dropsName)
+                    ? try evaluator.collect(evaluator.named(ColumnStream(vector))) : vector
+                value = .vector(columns.filter { !$0.values[0].isAbsent }.map { ($0.labels, $0.values[0]) })
             }
         }
         return QueryResult(value: value, timestampMs: atMs, annotations: evaluator.annotations)
@@ -143,7 +144,7 @@ package struct QueryEngine: Sendable {
         let steps = Steps(startMs: startMs, endMs: endMs, stepMs: stepMs)
         var evaluator = Evaluator(
             engine: self, source: source, steps: steps, queryStartMs: startMs, queryEndMs: endMs, control: control)
-        let columns: [Column]
+        var columns: [Column]
         switch try evaluator.evaluate(expression) {
         case .scalar(let values): columns = [Column(labels: Labels(), values: values)]
         case .vector(let vector):
@@ -151,13 +152,17 @@ package struct QueryEngine: Sendable {
                 ? try evaluator.collect(evaluator.named(ColumnStream(vector))) : vector
         case .string: columns = []
         }
-        let matrix = columns.compactMap { column -> SeriesSamples? in
-            let samples = column.samples(steps)
-            return samples.timestampsMs.isEmpty ? nil : samples
+        var matrix: [SeriesSamples] = []
+        matrix.reserveCapacity(columns.count)
+        for index in columns.indices {
+            let samples = columns[index].samples(steps)
+            // Each column goes as its samples come.
+            columns[index].values = []
+            if !samples.timestampsMs.isEmpty { matrix.append(samples) }
         }
+        matrix.sort { $0.labels < $1.labels }
         return QueryResult(
-            value: .matrix(matrix.sorted { $0.labels < $1.labels }), timestampMs: endMs,
-            annotations: evaluator.annotations.map { $0.placed(in: text) })
+            value: .matrix(matrix), timestampMs: endMs, annotations: evaluator.annotations.map { $0.placed(in: text) })
     }
 }
 
@@ -189,6 +194,8 @@ struct Column {
 
     func samples(_ steps: Steps) -> SeriesSamples {
         var samples = SeriesSamples(labels: labels)
+        samples.timestampsMs.reserveCapacity(values.count)
+        samples.values.reserveCapacity(values.count)
         for (index, value) in values.enumerated() where !value.isAbsent {
             samples.timestampsMs.append(steps.timeMs(index))
             samples.values.append(value)

@@ -119,6 +119,7 @@ extension Evaluator {
             var column = [Double](repeating: .absent, count: times.count)
             try selected.read(places) { place, timestampsMs, values in
                 try control.check()
+                control.noteRead(values.count)
                 var any = false
                 var next = 0
                 for step in 0..<times.count {
@@ -157,6 +158,7 @@ extension Evaluator {
             var kept: (times: [Int64], values: [Double]) = ([], [])
             try selected.read(places) { place, times, values in
                 try control.check()
+                control.noteRead(values.count)
                 guard values.count <= most else { throw QueryControl.tooManySamples }
                 guard values.contains(where: \.isStaleMarker) else { return try body(place, times, values) }
                 kept.times.removeAll(keepingCapacity: true)

@@ -96,7 +96,7 @@ package struct ScriptRunner {
                 nativeNames.insert(String(line.prefix { $0 != "{" && !$0.isWhitespace }))
                 continue
             }
-            guard let (labels, values) = ScriptRunner.series(line) else {
+            guard let (labels, values) = SeriesNotation.parse(line) else {
                 outcome.failures.append("\(place): bad series \(line)")
                 continue
             }
@@ -112,75 +112,6 @@ package struct ScriptRunner {
                 if let value { batch.append(id, timestampMs: Int64(index) * stepMs, value: value) }
             }
             _ = store.append(batch)
-        }
-    }
-
-    /// `name{labels} 1 2+3x4 _x2 stale`: the labels and a value a step, nil where there is none.
-    private static func series(_ line: String) -> (Labels, [Double?])? {
-        var depth = 0
-        var quote: Character?
-        var end = line.endIndex
-        for index in line.indices {
-            let character = line[index]
-            if let open = quote {
-                if character == open { quote = nil }
-            } else if character == "\"" || character == "'" || character == "`" {
-                quote = character
-            } else if character == "{" {
-                depth += 1
-            } else if character == "}" {
-                depth -= 1
-            } else if character.isWhitespace, depth == 0 {
-                end = index
-                break
-            }
-        }
-        let name = String(line[..<end])
-        var labels = Labels()
-        if name != "{}" {
-            guard let matchers = try? Parser.parseSelector(name) else { return nil }
-            labels = Labels(matchers.map { Label($0.name, $0.value) })
-        }
-        var values: [Double?] = []
-        for item in line[end...].split(whereSeparator: \.isWhitespace) {
-            guard let expanded = expand(String(item)) else { return nil }
-            values += expanded
-        }
-        return (labels, values)
-    }
-
-    private static func expand(_ item: String) -> [Double?]? {
-        if item == "_" { return [nil] }
-        if item == "stale" { return [staleMarker] }
-        var base = item
-        var count: Int?
-        if let x = item.lastIndex(of: "x"), let number = Int(item[item.index(after: x)...]) {
-            count = number
-            base = String(item[..<x])
-        }
-        if base == "_", let count { return [Double?](repeating: nil, count: count) }
-        if base == "stale", let count { return [Double?](repeating: staleMarker, count: count + 1) }
-        guard let count else { return number(base).map { [$0] } }
-        // a+bxn counts up from a by b, axn repeats a: in both n more times.
-        for index in base.indices.dropFirst().reversed() where base[index] == "+" || base[index] == "-" {
-            let before = base[base.index(before: index)]
-            if before == "e" || before == "E" { continue }
-            guard let start = number(String(base[..<index])),
-                let step = number(String(base[base.index(after: index)...]))
-            else { continue }
-            let signed = base[index] == "-" ? -step : step
-            return (0...count).map { start + Double($0) * signed }
-        }
-        guard let value = number(base) else { return nil }
-        return [Double?](repeating: value, count: count + 1)
-    }
-
-    private static func number(_ text: String) -> Double? {
-        switch text.lowercased() {
-        case "inf", "+inf": .infinity
-        case "-inf": -.infinity
-        case "nan": .nan
-        default: Double(text)
         }
     }
 
@@ -352,7 +283,7 @@ package struct ScriptRunner {
         switch value {
         case .string: return "unexpected string"
         case .scalar(let scalar):
-            guard expected.count == 1, let wanted = number(expected[0]) else { return "got scalar \(scalar)" }
+            guard expected.count == 1, let wanted = SeriesNotation.number(expected[0]) else { return "got scalar \(scalar)" }
             return near(scalar, wanted) ? nil : "got \(scalar), expected \(wanted)"
         case .vector(let vector):
             var rest = expected
@@ -361,7 +292,7 @@ package struct ScriptRunner {
             }
             for (index, entry) in vector.enumerated() {
                 let found = rest.firstIndex { line in
-                    guard let (labels, values) = series(line), let value = values.first, let value else { return false }
+                    guard let (labels, values) = SeriesNotation.parse(line), let value = values.first, let value else { return false }
                     return labels == entry.labels && near(entry.value, value)
                 }
                 guard let found, !ordered || found == 0 else {
@@ -376,7 +307,7 @@ package struct ScriptRunner {
                 return "got \(matrix.count) series: \(matrix.map(\.labels)), expected \(expected.count)"
             }
             for line in expected {
-                guard let (labels, values) = series(line) else { return "bad expectation \(line)" }
+                guard let (labels, values) = SeriesNotation.parse(line) else { return "bad expectation \(line)" }
                 guard let got = matrix.first(where: { $0.labels == labels }) else {
                     return "missing \(labels), have \(matrix.map(\.labels))"
                 }

@@ -59,6 +59,11 @@ private struct ConfigLoader {
     var others: [YAMLProblem] = []
     var global = GlobalConfig()
 
+    /// The fields whose values are secrets; a webhook's address often has a token in it.
+    private static let secrets: Set<String> = [
+        "password", "credentials", "bearer_token", "client_secret", "token", "url", "key", "cert", "ca",
+    ]
+
     init(folder: String, features: QueryFeatures) {
         self.folder = folder
         self.features = features
@@ -67,6 +72,7 @@ private struct ConfigLoader {
     mutating func load(_ document: YAMLDocument) throws -> Config {
         var config = Config(cluster: "")
         config.features = features
+        config.text = document.masked(fields: ConfigLoader.secrets)
         document.root.fields { fields in
             config.cluster = fields.required("cluster")?.string ?? ""
             storage(fields.take("storage"), &config)
@@ -318,9 +324,9 @@ struct GlobalConfig {
 }
 
 /// File names with `*`, `?` and `[…]` in their last part.
-enum Glob {
+package enum Glob {
     /// The files that a path means, sorted; the path itself where it has no special character and exists.
-    static func expand(_ path: String) -> [String] {
+    package static func expand(_ path: String) -> [String] {
         let folder = (path as NSString).deletingLastPathComponent
         let last = (path as NSString).lastPathComponent
         guard last.contains(where: { "*?[".contains($0) }) else {

@@ -10,6 +10,8 @@ import Series
 /// The configuration, read and checked.
 package struct Config: Sendable {
     package var cluster: String
+    /// The file as YAML without secrets, for those who ask the service for it.
+    package var text = ""
     /// How many times the running service has reloaded its configuration.
     package var revision = 0
     package var storage = StorageConfig()

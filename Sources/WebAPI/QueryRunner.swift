@@ -1,0 +1,124 @@
+import Dispatch
+import PromQL
+import Series
+import Synchronization
+
+/// Runs queries beside the server's own threads: so many at a time, each no longer than it may.
+package final class QueryRunner: Sendable {
+    /// The limits, named as Prometheus' flags `--query.*`.
+    package struct Limits: Sendable {
+        package var timeoutMs: Int64 = 120_000
+        package var maxConcurrency = 20
+        package var maxSamples = 50_000_000
+        package var lookbackMs: Int64 = 300_000
+
+        package init() {}
+    }
+
+    /// The most queries that wait for others to end.
+    private static let maxWaiting = 1000
+
+    private enum Ticket { case granted, expired }
+
+    private struct State {
+        var running = 0
+        var lastID = 0
+        var waiting: [(id: Int, continuation: CheckedContinuation<Ticket, Never>)] = []
+        var refused = 0
+    }
+
+    package let limits: Limits
+    private let time: any TimeSource
+    private let budget: QueryBudget
+    private let state = Mutex(State())
+
+    package init(limits: Limits = Limits(), time: any TimeSource) {
+        self.limits = limits
+        self.time = time
+        // Two queries as large as any may be: all others must be smaller meanwhile.
+        budget = QueryBudget(samples: limits.maxSamples.multipliedReportingOverflow(by: 2).partialValue)
+    }
+
+    /// How many queries run, wait, and were refused because too many waited.
+    package var counts: (running: Int, waiting: Int, refused: Int) {
+        state.withLock { ($0.running, $0.waiting.count, $0.refused) }
+    }
+
+    /// Runs one query on a thread of its own.
+    ///
+    /// - Parameter timeoutMs: of waiting and running together.
+    /// - Throws: ``PromQLError`` for a query whose time is over or that too many wait before; what `body` throws.
+    package func run<Result: Sendable>(
+        timeoutMs: Int64, _ body: @escaping @Sendable (QueryControl) throws -> Result
+    ) async throws -> Result {
+        let control = QueryControl(budget: budget)
+        let time = time
+        let deadlineMs = time.nowMs + timeoutMs
+        guard try await enter(deadlineMs: deadlineMs) == .granted else {
+            throw PromQLError(.timeout, "query timed out in query queue")
+        }
+        defer { leave() }
+        let timer = Task {
+            try await time.sleep(untilMs: deadlineMs)
+            control.expire()
+        }
+        defer { timer.cancel() }
+        return try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                // The query works for a long time without a pause: that is none of the cooperative threads' business.
+                DispatchQueue.global().async { continuation.resume(with: Swift.Result { try body(control) }) }
+            }
+        } onCancel: {
+            control.cancel()
+        }
+    }
+
+    private func enter(deadlineMs: Int64) async throws -> Ticket {
+        let id = try state.withLock { state -> Int? in
+            if state.running < limits.maxConcurrency {
+                state.running += 1
+                return nil
+            }
+            guard state.waiting.count < QueryRunner.maxWaiting else {
+                state.refused += 1
+                throw PromQLError(.timeout, "too many queries wait for their turn")
+            }
+            state.lastID += 1
+            return state.lastID
+        }
+        guard let id else { return .granted }
+        let time = time
+        let timer = Task {
+            try await time.sleep(untilMs: deadlineMs)
+            self.expire(id)
+        }
+        defer { timer.cancel() }
+        return await withCheckedContinuation { continuation in
+            let isFree = state.withLock { state in
+                if state.running < limits.maxConcurrency {
+                    state.running += 1
+                    return true
+                }
+                state.waiting.append((id, continuation))
+                return false
+            }
+            if isFree { continuation.resume(returning: .granted) }
+        }
+    }
+
+    private func expire(_ id: Int) {
+        state.withLock { state in
+            state.waiting.firstIndex { $0.id == id }.map { state.waiting.remove(at: $0).continuation }
+        }?.resume(returning: .expired)
+    }
+
+    private func leave() {
+        state.withLock { state -> CheckedContinuation<Ticket, Never>? in
+            guard !state.waiting.isEmpty else {
+                state.running -= 1
+                return nil
+            }
+            return state.waiting.removeFirst().continuation
+        }?.resume(returning: .granted)
+    }
+}
