@@ -5,6 +5,7 @@ let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: 
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let sqlite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdTesting = Target.Dependency.product(name: "HummingbirdTesting", package: "hummingbird")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
@@ -109,6 +110,12 @@ let package = Package(
         .testTarget(
             name: "ComparisonTests",
             dependencies: ["Comparison", "Cluster", "Series", "Statistics", "StrictYAML", "TestSupport"]),
+        .testTarget(
+            name: "WebAPITests",
+            dependencies: [
+                "WebAPI", "Alerting", "PromQL", "Remote", "Series", "StrictYAML", "TestSupport", hummingbird,
+                hummingbirdTesting,
+            ]),
         .testTarget(
             name: "UpgradeWatchTests",
             dependencies: ["UpgradeWatch", "Alerting", "Fetch", "Scrape", "Series", "StrictYAML", "TestSupport"]),

@@ -72,7 +72,9 @@ struct TemplateParser {
         var quote: Character?
         var isComment = false
         while true {
-            guard let character = rest.first else { throw TemplateError(reason: "unclosed action") }
+            guard let character = rest.first else {
+                throw TemplateError(reason: quote == nil ? "unclosed action" : "unterminated quoted string")
+            }
             if let open = quote {
                 if character == "\\", open != "`" {
                     text.append(character)

@@ -46,6 +46,9 @@ package final class Store: SampleSink, SeriesSource {
         var counters = StoreCounters()
     }
 
+    /// How long a statement waits for another process.
+    private static let busyTimeoutMs = 10_000
+
     private let database: any DatabaseWriter
     private let path: String
     private let state = Mutex(State())
@@ -78,8 +81,10 @@ package final class Store: SampleSink, SeriesSource {
         }
         var configuration = Configuration()
         configuration.readonly = readOnly
-        configuration.busyMode = .timeout(10)
+        configuration.busyMode = .timeout(Double(Store.busyTimeoutMs) / 1000)
         configuration.prepareDatabase { db in
+            // Pages of the index stay at hand while a query goes through the blocks of many series.
+            try db.execute(sql: "PRAGMA cache_size = -16384")
             if !readOnly {
                 // With a write-ahead log this loses nothing when the process dies, and keeps the file whole when
                 // the power fails (sqlite.org/pragma.html#pragma_synchronous).
@@ -249,6 +254,17 @@ package final class Store: SampleSink, SeriesSource {
                 state.journaledSamples = 0
                 state.counters.checkpoints += 1
             }
+            // Where readers follow one another, SQLite's own checkpoints never come to the log's end.
+            truncateLog(waitMs: 200)
+        }
+    }
+
+    /// Moves SQLite's write-ahead log into the file and makes it empty, unless readers hold it for longer than that.
+    private func truncateLog(waitMs: Int) {
+        try? database.writeWithoutTransaction { db in
+            try db.execute(sql: "PRAGMA busy_timeout = \(waitMs)")
+            defer { try? db.execute(sql: "PRAGMA busy_timeout = \(Store.busyTimeoutMs)") }
+            _ = try db.checkpoint(.truncate)
         }
     }
 
@@ -304,6 +320,7 @@ package final class Store: SampleSink, SeriesSource {
     /// Nothing may be appended afterwards.
     package func close() throws {
         try checkpoint()
+        truncateLog(waitMs: Store.busyTimeoutMs)
         try? database.close()
         lock?.release()
     }

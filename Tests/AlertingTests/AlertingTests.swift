@@ -63,7 +63,7 @@ private func rules(_ text: String) throws -> [RuleGroup] {
                 rules.yaml:6:13: invalid recording rule name: a-b
                 rules.yaml:9:5: groups[0].rules[2]: the field "expr" is missing
                 rules.yaml:10:5: unknown field "exprr" in groups[0].rules[2]; did you mean "expr"?
-                rules.yaml:13:18: annotation "summary": error parsing template: undefined variable "$label.x"
+                rules.yaml:13:18: annotation "summary": error parsing template: undefined variable "$label"
                 rules.yaml:14:5: one of 'record' or 'alert' must be set
                 rules.yaml:15:3: groupname: "g" is repeated in the same file
                 """)
@@ -86,16 +86,40 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         ("{{ humanize 1234567 }} {{ humanize1024 2048 }}", "1.235M 2ki"), ("{{ (printf \"%d\" 5) | len }}", "1"),
         ("{{ humanizeTimestamp 1e300 }} {{ humanizeDuration 1e300 }}", "1e+300 1e+300"),
         ("{{ $externalLabels.region }}", "eu"), ("{{ eq $labels.job \"api\" }}", "true"), ("{{/* note */}}x", "x"),
+        ("{{ range $name, $value := $labels }}{{ $name }}={{ $value }};{{ end }}", "job=api;"),
+        ("{{ range query \"up\" }}{{ .Labels.instance }}:{{ .Value }} {{ else }}none{{ end }}", "a:9090:1 b:2 "),
+        ("{{ range $i, $s := query \"up\" }}{{ if $i }}, {{ end }}{{ $s | value }}{{ end }}", "1, 2"),
+        ("{{ with query \"up\" }}{{ . | first | label \"instance\" | stripPort }}{{ end }}", "a"),
+        ("{{ with query \"none\" }}yes{{ else }}no{{ end }}", "no"),
+        ("{{ (query \"up\" | sortByLabel \"instance\" | first).Value }}", "1"),
+        ("{{ define \"x\" }}<{{ . }}>{{ end }}{{ template \"x\" .Labels.job }}", "<api>"),
+        ("{{ define \"x\" }}{{ .arg0 }}{{ .arg1 }}{{ end }}{{ template \"x\" (args 1 \"b\") }}", "1b"),
+        ("{{ $x := 1 }}{{ range query \"up\" }}{{ $x = .Value }}{{ end }}{{ $x }}", "2"),
+        ("{{ range query \"up\" }}{{ break }}{{ end }}{{ range 3 }}{{ . }}{{ if eq . 1 }}{{ continue }}{{ end }};{{ end }}", "0;12;"),
+        ("{{ index $labels \"job\" }}{{ len $labels }}{{ slice \"abc\" 1 2 }}", "api1b"),
+        ("{{ and $value \"x\" }} {{ or 0 \"y\" }} {{ not false }} {{ le 1 1 }}", "x y true true"),
+        ("{{ stripDomain \"web.example.com:80\" }} {{ stripDomain \"10.0.0.1:80\" }}", "web:80 10.0.0.1:80"),
+        ("{{ externalURL }} {{ pathPrefix }}", "http://watch/sub /sub"),
+        ("{{ humanizeTimestamp 1435065584.128 }}", "2015-06-23 13:19:44.128 +0000 UTC"),
+        ("{{ graphLink \"up == 1\" }}", "/graph?g0.expr=up+%3D%3D+1&g0.tab=0"),
+        ("{{ if and (eq $labels.job \"api\") (gt $value 0.1) -}}  yes  {{- end }}", "yes"),
+        ("{{ \"}}\" }}{{ `a\"b` }}", "}}a\"b"),
     ])
     func templates_areExpanded(source: String, wanted: String) throws {
-        let data = TemplateData(labels: ["job": "api"], value: 0.12345, externalLabels: ["region": "eu"])
+        let data = TemplateData(
+            labels: ["job": "api"], value: 0.12345, externalLabels: ["region": "eu"], externalURL: "http://watch/sub"
+        ) { text in
+            text == "up" ? [(["__name__": "up", "instance": "a:9090"], 1), (["__name__": "up", "instance": "b"], 2)] : []
+        }
         #expect(try Template(source).expand(data) == wanted)
     }
 
     @Test(arguments: [
         ("{{ $value", "unclosed action"), ("{{ nonsense }}", "function \"nonsense\" not defined"),
         ("{{ if $value }}", "unexpected EOF, expected {{end}}"), ("{{ end }}", "unexpected {{end}}"),
-        ("{{ \"x }}", "unterminated quoted string"), ("{{ range $labels }}{{ end }}", "{{range}} is not supported"),
+        ("{{ \"x }}", "unterminated quoted string"), ("{{ $x }}", "undefined variable \"$x\""),
+        ("{{ if true }}{{ $x := 1 }}{{ end }}{{ $x }}", "undefined variable \"$x\""),
+        ("{{ break }}", "{{break}} outside {{range}}"), ("{{ define x }}{{ end }}", "a template's name must be a string"),
     ])
     func badTemplates_areRefused(source: String, reason: String) {
         let error = #expect(throws: TemplateError.self) { try Template(source) }
@@ -307,5 +331,81 @@ private func rules(_ text: String) throws -> [RuleGroup] {
             logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
         #expect(try await delivery.deliver(atMs: 0) == (1, 1))
         #expect(try store.queued() == 0)
+    }
+}
+
+@Suite struct RuleTestTests {
+    private static let rules = """
+        groups:
+        - name: g
+          rules:
+          - {record: "job:up:sum", expr: "sum by (job) (up)"}
+          - alert: Down
+            expr: job:up:sum < 1
+            for: 2m
+            labels: {severity: page}
+            annotations: {summary: "{{ $labels.job }} is {{ $value }}"}
+        """
+
+    private func problems(_ test: String) throws -> [String] {
+        let text = "rule_files: [rules.yaml]\nevaluation_interval: 1m\ntests:\n" + test
+        let file = try RuleTestFile.load(YAMLDocument(text: text, file: "test.yaml"))
+        let groups = try RuleFile.load(YAMLDocument(text: RuleTestTests.rules, file: "rules.yaml"))
+        return file.tests.flatMap { $0.run(groups, in: file) }
+    }
+
+    private func test(expected value: Double, summary: String) -> String {
+        """
+        - interval: 1m
+          input_series: [{series: 'up{job="a"}', values: '1 0x9'}]
+          alert_rule_test:
+          - {eval_time: 2m, alertname: Down}
+          - eval_time: 3m30s
+            alertname: Down
+            exp_alerts:
+            - {exp_labels: {job: a, severity: page}, exp_annotations: {summary: "\(summary)"}}
+          promql_expr_test:
+          - {expr: "job:up:sum + 1", eval_time: 4m, exp_samples: [{labels: '{job="a"}', value: \(value)}]}
+        """
+    }
+
+    @Test func whatHolds_isNoProblem() throws {
+        #expect(try problems(test(expected: 1, summary: "a is 0")).isEmpty)
+    }
+
+    @Test func whatDoesNotHold_isToldInPromtoolsForm() throws {
+        let problems = try problems(test(expected: 2, summary: "else"))
+        #expect(
+            problems == [
+                """
+                    alertname: Down, time: 3m30s,
+                        exp:[
+                            0:
+                              Labels:{alertname="Down", job="a", severity="page"}
+                              Annotations:{summary="else"}
+                            ],
+                        got:[
+                            0:
+                              Labels:{alertname="Down", job="a", severity="page"}
+                              Annotations:{summary="a is 0"}
+                            ]
+                """,
+                """
+                    expr: "job:up:sum + 1", time: 4m,
+                        exp:\u{20}
+                            {job="a"} 2
+                        got:\u{20}
+                            {job="a"} 1
+                """,
+            ])
+    }
+
+    @Test func badFiles_areRefusedWithTheirPlaces() {
+        let text = "tests:\n- input_series: [{series: 'up{', values: '1'}, {series: up, values: 'a b'}]\n  wrong: 1\n"
+        let error = #expect(throws: YAMLProblems.self) {
+            try RuleTestFile.load(YAMLDocument(text: text, file: "t.yaml"))
+        }
+        #expect(error?.problems.count == 3)
+        #expect(error?.problems.first?.line == 2)
     }
 }

@@ -194,7 +194,8 @@ private final class World: Sendable {
         #expect(query.text.hasSuffix(#","1"]}]}}"#))
         let bad = try await ask("/api/v1/query?query=sum(up")
         #expect(bad.status == 400)
-        #expect(bad.text.hasPrefix(#"{"status":"error","errorType":"bad_data","error":"1:7: parse error:"#))
+        let words = #"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:7: parse error:"#
+        #expect(bad.text.hasPrefix(words))
         #expect(try await ask("/api/v1/query_range?query=up&start=0&end=10").status == 400)
         #expect(try await ask("/api/v1/series").status == 400)
         #expect(try await ask("/api/v1/label/job/values").text == #"{"status":"success","data":["kubelet"]}"#)
