@@ -43,31 +43,60 @@ struct SeriesIndex {
 
     /// The series that all matchers accept.
     ///
-    /// The matcher that accepts the fewest series by its postings goes first; the others are tried on what it leaves.
-    /// - Complexity: O(series that the rarest matcher accepts), O(all) where every matcher accepts an empty value.
+    /// The lists of those that ask for one value are cut with each other, the shortest first; what other matchers ask for
+    /// is tried on what is left, or, where nothing else is asked, gathered from the lists of all values that they accept.
+    /// - Complexity: O(series of the rarest value, times the logarithms of the others'); O(all) where every matcher
+    ///   accepts an empty value.
     func select(_ matchers: [LabelMatcher]) -> [SeriesID] {
-        var best: [SeriesID]?
-        var bestPlace: Int?
-        for (place, matcher) in matchers.enumerated() where !matcher.accepts("") {
-            let byValue = postings[matcher.name] ?? [:]
-            let list: [SeriesID]
-            if matcher.operator == .equal {
-                list = byValue[matcher.value] ?? []
+        var exact: [[SeriesID]] = []
+        var others: [LabelMatcher] = []
+        for matcher in matchers {
+            if matcher.operator == .equal, !matcher.value.isEmpty {
+                guard let list = postings[matcher.name]?[matcher.value] else { return [] }
+                exact.append(list)
             } else {
-                list = byValue.filter { matcher.accepts($0.key) }.flatMap(\.value)
-            }
-            if list.count < best?.count ?? .max {
-                best = list
-                bestPlace = place
+                others.append(matcher)
             }
         }
-        // What the postings have answered need not be asked again.
-        let rest = matchers.indices.filter { $0 != bestPlace }.map { matchers[$0] }
-        let candidates = best ?? Array(labels.keys)
-        guard !rest.isEmpty else { return candidates }
+        exact.sort { $0.count < $1.count }
+        var candidates: [SeriesID]
+        if let shortest = exact.first {
+            candidates = shortest
+            for list in exact.dropFirst() { candidates = SeriesIndex.common(candidates, list) }
+        } else if let place = others.firstIndex(where: { !$0.accepts("") }) {
+            let matcher = others.remove(at: place)
+            candidates = (postings[matcher.name] ?? [:]).filter { matcher.accepts($0.key) }.flatMap(\.value)
+            candidates.sort()
+        } else {
+            candidates = labels.keys.sorted()
+        }
+        guard !others.isEmpty else { return candidates }
         return candidates.filter { id in
             guard let labels = labels[id] else { return false }
-            return rest.allSatisfy { $0.accepts(labels) }
+            return others.allSatisfy { $0.accepts(labels) }
         }
+    }
+
+    /// What two ascending lists have in common: each of the shorter is looked for in what is left of the longer.
+    private static func common(_ short: [SeriesID], _ long: [SeriesID]) -> [SeriesID] {
+        var out: [SeriesID] = []
+        var low = 0
+        for id in short {
+            var step = 1
+            var high = low
+            while high < long.count, long[high] < id {
+                low = high + 1
+                high += step
+                step *= 2
+            }
+            high = min(high, long.count)
+            while low < high {
+                let middle = (low + high) / 2
+                if long[middle] < id { low = middle + 1 } else { high = middle }
+            }
+            guard low < long.count else { break }
+            if long[low] == id { out.append(id) }
+        }
+        return out
     }
 }

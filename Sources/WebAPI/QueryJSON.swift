@@ -158,18 +158,28 @@ package enum QueryJSON {
         let low = UInt8(truncatingIfNeeded: ms.magnitude % 100)
         guard rest > 0 || low > 0 else { return }
         out.append(UInt8(ascii: "."))
-        for digit in [rest, low / 10, low % 10] { out.append(UInt8(ascii: "0") + digit) }
+        out.append(UInt8(ascii: "0") + rest)
+        out.append(UInt8(ascii: "0") + low / 10)
+        out.append(UInt8(ascii: "0") + low % 10)
     }
 
     private static func whole(_ value: UInt64, to out: inout [UInt8]) {
-        guard value >= 10 else { return out.append(UInt8(ascii: "0") + UInt8(value)) }
-        let start = out.count
-        var rest = value
-        while rest > 0 {
-            out.append(UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10))
-            rest /= 10
+        var size = 1
+        var bound: UInt64 = 10
+        while value >= bound, size < 20 {
+            size += 1
+            bound = size < 20 ? bound * 10 : .max
         }
-        out[start...].reverse()
+        out.append(contentsOf: repeatElement(UInt8(ascii: "0"), count: size))
+        out.withUnsafeMutableBufferPointer { bytes in
+            var rest = value
+            var place = bytes.count - 1
+            while rest > 0 {
+                bytes[place] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
+                rest /= 10
+                place -= 1
+            }
+        }
     }
 
     /// A number as Prometheus writes samples: without an exponent but for the very small and the very large

@@ -109,22 +109,35 @@ extension Evaluator {
         let one = swapped ? left : right
         let oneGroups = bySignature(matching, one)
         let filters = binary.operator.isComparison && !binary.returnsBool
+        let manyFill = swapped ? matching.fillRight : matching.fillLeft
+        let oneFill = swapped ? matching.fillLeft : matching.fillRight
+        /// The result at a step; nil where a comparison does not hold.
+        func result(_ mine: Double, _ other: Double) -> Double? {
+            let (left, right) = swapped ? (other, mine) : (mine, other)
+            let value = BinaryMath.apply(binary.operator, left, right)
+            return !filters ? value : value == 0 ? nil : left
+        }
         var claimed: [Labels: [Bool]] = [:]
         var out: [Column] = []
         for column in many {
             try control.check()
             let key = signature(matching, column.labels)
-            guard let members = oneGroups[key] else { continue }
+            let members = oneGroups[key] ?? []
+            guard !members.isEmpty || oneFill != nil else { continue }
             try holdOne(members, of: one, at: column, key, side: swapped ? "left" : "right")
             var isTaken = claimed[key] ?? [Bool](repeating: false, count: steps.count)
-            // A result's labels depend on which series of the one side is there at a step.
-            for member in members {
-                let partner = one[member]
+            // A result's labels depend on which series of the one side is there at a step; none for a filled one.
+            for member in members.map(Optional.some) + (oneFill == nil ? [] : [nil]) {
                 var values = [Double](repeating: .absent, count: steps.count)
                 var any = false
-                for step in 0..<steps.count {
-                    let (mine, other) = (column.values[step], partner.values[step])
-                    guard !mine.isAbsent, !other.isAbsent else { continue }
+                for step in 0..<steps.count where !column.values[step].isAbsent {
+                    let other: Double
+                    if let member {
+                        other = one[member].values[step]
+                    } else {
+                        other = members.contains { !one[$0].values[step].isAbsent } ? .absent : oneFill ?? .absent
+                    }
+                    guard !other.isAbsent else { continue }
                     if matching.cardinality == .oneToOne {
                         guard !isTaken[step] else {
                             throw PromQLError(
@@ -134,23 +147,45 @@ extension Evaluator {
                         }
                         isTaken[step] = true
                     }
-                    let value = BinaryMath.apply(binary.operator, swapped ? other : mine, swapped ? mine : other)
-                    if filters, value == 0 { continue }
-                    values[step] = !filters ? value : swapped ? other : mine
+                    guard let value = result(column.values[step], other) else { continue }
+                    values[step] = value
                     any = true
                 }
                 if any {
-                    out.append(Column(labels: resultLabels(binary, column.labels, partner.labels), values: values))
+                    let partner = member.map { one[$0].labels } ?? Labels()
+                    out.append(Column(labels: resultLabels(binary, column.labels, partner), values: values))
                 }
             }
             if matching.cardinality == .oneToOne { claimed[key] = isTaken }
         }
+        if let manyFill { out += try filled(manyFill, binary, many, one, oneGroups, result) }
         do {
             return try unique(out)
         } catch {
             throw PromQLError(
                 .execution, "multiple matches for labels: grouping labels must ensure unique matches")
         }
+    }
+
+    /// The results for series of the one side that meet none of the many, which are filled in.
+    private func filled(
+        _ fill: Double, _ binary: Binary, _ many: [Column], _ one: [Column], _ oneGroups: [Labels: [Int]],
+        _ result: (Double, Double) -> Double?
+    ) throws -> [Column] {
+        let manyGroups = bySignature(binary.matching, many)
+        var out: [Column] = []
+        for (key, members) in oneGroups.sorted(by: { $0.key < $1.key }) {
+            for member in members {
+                var values = [Double](repeating: .absent, count: steps.count)
+                for step in 0..<steps.count where !one[member].values[step].isAbsent {
+                    let isMet = (manyGroups[key] ?? []).contains { !many[$0].values[step].isAbsent }
+                    if !isMet, let value = result(fill, one[member].values[step]) { values[step] = value }
+                }
+                guard values.contains(where: { !$0.isAbsent }) else { continue }
+                out.append(Column(labels: resultLabels(binary, key, one[member].labels), values: values))
+            }
+        }
+        return out
     }
 
     /// Sees to it that at each step at most one of the series that a column may meet is there.

@@ -76,6 +76,7 @@ extension Evaluator {
         case "histogram_quantile": return try histogramQuantile(arguments)
         case "histogram_quantiles": return try histogramQuantiles(arguments)
         case "histogram_fraction": return try histogramFraction(arguments)
+        case "info": return try info(arguments)
         default: throw PromQLError(.execution, "the function \(name) is not built yet")
         }
     }

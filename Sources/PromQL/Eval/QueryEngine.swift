@@ -46,11 +46,18 @@ package struct QueryFeatures: OptionSet, Sendable {
     package static let durationExpressions = QueryFeatures(rawValue: 2)
     /// `promql-delayed-name-removal`: names that a function drops are there until the query's end.
     package static let delayedNameRemoval = QueryFeatures(rawValue: 4)
-    package static let all: QueryFeatures = [.experimentalFunctions, .durationExpressions, .delayedNameRemoval]
+    /// `promql-extended-range-selectors`: `anchored` and `smoothed`.
+    package static let extendedRanges = QueryFeatures(rawValue: 8)
+    /// `promql-binop-fill-modifiers`: `fill`, `fill_left` and `fill_right`.
+    package static let fillModifiers = QueryFeatures(rawValue: 16)
+    package static let all: QueryFeatures = [
+        .experimentalFunctions, .durationExpressions, .delayedNameRemoval, .extendedRanges, .fillModifiers,
+    ]
 
     private static let names: [(String, QueryFeatures)] = [
         ("promql-experimental-functions", .experimentalFunctions), ("promql-duration-expr", .durationExpressions),
-        ("promql-delayed-name-removal", .delayedNameRemoval),
+        ("promql-delayed-name-removal", .delayedNameRemoval), ("promql-extended-range-selectors", .extendedRanges),
+        ("promql-binop-fill-modifiers", .fillModifiers),
     ]
 
     /// The names that are known.

@@ -22,6 +22,21 @@ extension Evaluator {
         return keepsName ? stream : try nameless(stream)
     }
 
+    /// A function of the samples in a window and, where it is anchored, the one before it.
+    private mutating func overAnchored(
+        _ matrix: Expression, _ body: @escaping @Sendable (Window) -> Double
+    ) throws -> ColumnStream {
+        try overSeries(matrix) { windows, column in
+            if windows.edges == .plain {
+                windows.forEach { step, range in column[step] = body(windows.window(step, range)) }
+            } else {
+                windows.forEachExtended { step, range in
+                    column[step] = body(windows.window(step, windows.anchor(range, step)..<range.upperBound))
+                }
+            }
+        }
+    }
+
     /// The functions of the language that take one range vector and nothing else.
     mutating func rangeFunction(_ name: String, _ matrix: Expression) throws -> ColumnStream {
         switch name {
@@ -29,14 +44,18 @@ extension Evaluator {
             noteUnlessCounter(name, matrix)
             let (isCounter, isRate) = (name != "delta", name == "rate")
             return try overSeries(matrix) { windows, column in
-                RangeMath.extrapolated(windows, isCounter: isCounter, isRate: isRate, into: column)
+                if windows.edges == .plain {
+                    RangeMath.extrapolated(windows, isCounter: isCounter, isRate: isRate, into: column)
+                } else {
+                    RangeMath.betweenEdges(windows, isCounter: isCounter, isRate: isRate, into: column)
+                }
             }
         case "irate":
             noteUnlessCounter(name, matrix)
             return try overWindows(matrix) { window, _ in RangeMath.instant(window, isRate: true) }
         case "idelta": return try overWindows(matrix) { window, _ in RangeMath.instant(window, isRate: false) }
         case "changes":
-            return try overWindows(matrix) { window, _ in
+            return try overAnchored(matrix) { window in
                 Double(
                     (1..<max(1, window.count)).count {
                         window.values[$0] != window.values[$0 - 1]
@@ -44,7 +63,7 @@ extension Evaluator {
                     })
             }
         case "resets":
-            return try overWindows(matrix) { window, _ in
+            return try overAnchored(matrix) { window in
                 Double((1..<max(1, window.count)).count { window.values[$0] < window.values[$0 - 1] })
             }
         case "deriv":
@@ -140,6 +159,45 @@ enum RangeMath {
             var factor = (sampled + toStart + toEnd) / sampled
             if isRate { factor /= rangeSeconds }
             column[step] = increase * factor
+        }
+    }
+
+    /// The difference between the values at the ends of a window, which are samples or lie on the line between two; a
+    /// counter's resets between them count from zero.
+    static func betweenEdges(
+        _ windows: SeriesWindows, isCounter: Bool, isRate: Bool, into column: UnsafeMutableBufferPointer<Double>
+    ) {
+        let (times, values) = (windows.timestampsMs, windows.values)
+        let isSmoothed = windows.edges == .smoothed
+        func between(_ place: Int, _ atMs: Int64) -> Double {
+            let before = isCounter && values[place + 1] < values[place] ? 0 : values[place]
+            let part = Double(atMs - times[place]) / Double(times[place + 1] - times[place])
+            return before + (values[place + 1] - before) * part
+        }
+        windows.forEachExtended { step, range in
+            let endMs = windows.endsMs[step]
+            let startMs = endMs - windows.rangeMs
+            let first = windows.anchor(range, step)
+            var last = range.upperBound - 1
+            if isSmoothed {
+                last = range.lowerBound
+                while last < range.upperBound - 1, times[last] < endMs { last += 1 }
+            }
+            guard times[last] > startMs, times[first] <= endMs else { return }
+            let isLeftBetween = isSmoothed && times[first] < startMs && first + 1 < range.upperBound
+            let isRightBetween = isSmoothed && times[last] > endMs && last > range.lowerBound
+            let left = isLeftBetween ? between(first, startMs) : values[first]
+            let right = isRightBetween ? between(last - 1, endMs) : values[last]
+            var change = right - left
+            if isCounter {
+                var previous = left
+                for place in first + 1..<max(first + 1, last) {
+                    if values[place] < previous { change += previous }
+                    previous = values[place]
+                }
+                if right < previous { change += previous }
+            }
+            column[step] = isRate ? change / (Double(windows.rangeMs) / 1000) : change
         }
     }
 

@@ -8,6 +8,9 @@ struct RangeStream: Sendable {
     let endsMs: [Int64]
     let rangeMs: Int64
     let steps: Steps
+    var edges = RangeEdges.plain
+    /// How far the samples go beyond the windows, for the values at their ends.
+    var lookbackMs: Int64 = 0
     /// Reads the samples at places, in their order; staleness markers are taken out.
     let read: @Sendable (ArraySlice<Int>, SeriesSelection.Body) throws -> Void
 
@@ -21,7 +24,8 @@ struct RangeStream: Sendable {
                         column.update(repeating: .absent)
                         kernel(
                             SeriesWindows(
-                                timestampsMs: times, values: values, endsMs: ends, rangeMs: rangeMs, steps: steps), column)
+                                timestampsMs: times, values: values, endsMs: ends, rangeMs: rangeMs, steps: steps,
+                                edges: edges, lookbackMs: lookbackMs), column)
                         try body(place, column)
                     }
                 }
@@ -52,6 +56,31 @@ struct SeriesWindows {
     let endsMs: UnsafeBufferPointer<Int64>
     let rangeMs: Int64
     let steps: Steps
+    let edges: RangeEdges
+    let lookbackMs: Int64
+
+    /// Calls `body` with each step and the samples from the lookback before its window to its end, or to the lookback
+    /// behind it for smoothed ends, where there are any.
+    func forEachExtended(_ body: (Int, Range<Int>) -> Void) {
+        let behindMs = edges == .smoothed ? lookbackMs : 0
+        var low = 0
+        var high = 0
+        for step in 0..<endsMs.count {
+            let endMs = endsMs[step]
+            while high < timestampsMs.count, timestampsMs[high] <= endMs + behindMs { high += 1 }
+            while low < high, timestampsMs[low] <= endMs - rangeMs - lookbackMs { low += 1 }
+            if low < high { body(step, low..<high) }
+        }
+    }
+
+    /// The place of the newest sample at or before a window's start; the first of the samples where there is none. The
+    /// last sample never counts as one before the window.
+    func anchor(_ range: Range<Int>, _ step: Int) -> Int {
+        let startMs = endsMs[step] - rangeMs
+        var place = range.lowerBound
+        while place + 1 < range.upperBound - 1, timestampsMs[place + 1] <= startMs { place += 1 }
+        return place
+    }
 
     /// Calls `body` with each step and the samples in its window, where there are any.
     @inline(__always)
@@ -113,7 +142,9 @@ extension Evaluator {
         let times = times(selector.shift)
         guard let firstMs = times.first, let lastMs = times.last else { return ColumnStream([]) }
         let lookbackMs = engine.lookbackMs
-        let selected = try source.selection(selector.matchers, fromMs: firstMs - lookbackMs + 1, throughMs: lastMs)
+        let isSmoothed = selector.edges == .smoothed
+        let selected = try source.selection(
+            selector.matchers, fromMs: firstMs - lookbackMs + 1, throughMs: lastMs + (isSmoothed ? lookbackMs : 0))
         let control = control
         return ColumnStream(heads: selected.labels.map { ColumnHead(labels: $0) }) { places, body in
             var column = [Double](repeating: .absent, count: times.count)
@@ -129,8 +160,15 @@ extension Evaluator {
                     guard next > 0, timestampsMs[next - 1] > atMs - lookbackMs else { continue }
                     let value = values[next - 1]
                     guard !value.isStaleMarker else { continue }
-                    column[step] = timestamps ? Double(timestampsMs[next - 1]) / 1000 : value
                     any = true
+                    if isSmoothed, next < timestampsMs.count, timestampsMs[next - 1] < atMs,
+                        timestampsMs[next] < atMs + lookbackMs, !values[next].isStaleMarker
+                    {
+                        let part = Double(atMs - timestampsMs[next - 1]) / Double(timestampsMs[next] - timestampsMs[next - 1])
+                        column[step] = value + (values[next] - value) * part
+                        continue
+                    }
+                    column[step] = timestamps ? Double(timestampsMs[next - 1]) / 1000 : value
                 }
                 if any { try column.withUnsafeMutableBufferPointer { try body(place, $0) } }
             }
@@ -150,10 +188,15 @@ extension Evaluator {
     private mutating func ranges(_ selector: Selector, _ rangeMs: Int64) throws -> RangeStream {
         let times = times(selector.shift)
         guard let firstMs = times.first, let lastMs = times.last else { return nothing(times, rangeMs) }
-        let selected = try source.selection(selector.matchers, fromMs: firstMs - rangeMs + 1, throughMs: lastMs)
+        let edges = selector.edges
+        let lookbackMs = edges == .plain ? 0 : engine.lookbackMs
+        let selected = try source.selection(
+            selector.matchers, fromMs: firstMs - rangeMs - lookbackMs + 1,
+            throughMs: lastMs + (edges == .smoothed ? lookbackMs : 0))
         let (control, most) = (control, engine.maxSamples)
         return RangeStream(
-            heads: selected.labels.map { ColumnHead(labels: $0) }, endsMs: times, rangeMs: rangeMs, steps: steps
+            heads: selected.labels.map { ColumnHead(labels: $0) }, endsMs: times, rangeMs: rangeMs, steps: steps,
+            edges: edges, lookbackMs: lookbackMs
         ) { places, body in
             var kept: (times: [Int64], values: [Double]) = ([], [])
             try selected.read(places) { place, times, values in

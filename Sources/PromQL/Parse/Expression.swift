@@ -57,11 +57,23 @@ package indirect enum ExpressionKind: Sendable {
 package struct Selector: Sendable {
     package var matchers: [LabelMatcher]
     package var shift = TimeShift()
+    package var edges = RangeEdges.plain
 
     /// The metric name that the selector asks for by equality, empty where it has none.
     package var metricName: String {
         matchers.first { $0.name == Labels.metricName && $0.operator == .equal }?.value ?? ""
     }
+}
+
+/// What a selector takes for the values at the ends of its range, between samples
+/// (github.com/prometheus/proposals, 0052 extended range selectors semantics).
+package enum RangeEdges: String, Sendable {
+    /// Nothing: functions extrapolate where they do.
+    case plain
+    /// The newest sample at or before each end, of the lookback before it.
+    case anchored
+    /// The value on the line between the samples around each end.
+    case smoothed
 }
 
 /// `offset` and `@`: which time a selector or subquery looks at.
@@ -150,6 +162,9 @@ package struct VectorMatching: Sendable {
     package var labels: [String] = []
     /// The labels of `group_left` and `group_right`, taken from the one side.
     package var include: [String] = []
+    /// The value of a series that is missing on a side: `fill_left` and `fill_right`.
+    package var fillLeft: Double?
+    package var fillRight: Double?
 }
 
 /// An aggregation over a vector.

@@ -48,6 +48,7 @@ package struct Function: Sendable {
         add("label_replace", [.vector, .string, .string, .string, .string])
         add("end pi range start step time", [], .scalar)
         add("max_of min_of", [.scalar, .scalar], .scalar)
+        add("info", [.vector, .vector], optional: 1)
         add("predict_linear", [.matrix, .scalar])
         add("quantile_over_time", [.scalar, .matrix])
         add("round", [.vector, .scalar], optional: 1)

@@ -8,6 +8,8 @@ package struct Parser {
     private var at = 0
     private var depth = 0
     private let features: QueryFeatures
+    /// Whether a selector may have only matchers that accept an empty value: one of labels to add.
+    private var mayMatchAll = false
     private var stepMs: Int64 = 0
     private var rangeMs: Int64 = 0
 
@@ -181,8 +183,14 @@ package struct Parser {
         return node(.binary(binary), from: left.range.lowerBound)
     }
 
-    /// Reads `on`, `ignoring`, `group_left` and `group_right`; true where there is any.
+    /// Reads `on`, `ignoring`, `group_left`, `group_right` and the fill modifiers; true where there is any.
     private mutating func matching(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) -> Bool {
+        let hasLabels = try labelMatching(op, into: &binary)
+        let hasFills = try fills(op, into: &binary)
+        return hasLabels || hasFills
+    }
+
+    private mutating func labelMatching(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) -> Bool {
         guard let word = keyword(peek), word == "on" || word == "ignoring" else { return false }
         at += 1
         binary.matching.isOn = word == "on"
@@ -198,6 +206,36 @@ package struct Parser {
             throw PromQLError("label \"\(twice)\" must not occur in ON and GROUP clause at once", at: range, in: source)
         }
         return true
+    }
+
+    /// Reads `fill(n)`, or `fill_left(n)` and `fill_right(n)`; a metric may have such a name, but no number in parentheses.
+    private mutating func fills(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) -> Bool {
+        var any = false
+        while let word = keyword(peek), ["fill", "fill_left", "fill_right"].contains(word),
+            at + 1 < tokens.count, tokens[at + 1].kind == .symbol("(")
+        {
+            let range = tokens[at].range
+            guard features.contains(.fillModifiers) else {
+                throw PromQLError(
+                    "binop fill modifiers are experimental and not enabled; start with "
+                        + "--enable-feature=promql-binop-fill-modifiers", at: range, in: source)
+            }
+            guard !op.isSet else {
+                throw PromQLError("no filling allowed for \"\(op.rawValue)\" operation", at: range, in: source)
+            }
+            at += 2
+            let isNegative = take("-")
+            if !isNegative { _ = take("+") }
+            guard case .number(let value) = try primary().kind else {
+                throw PromQLError("a fill modifier takes a number", at: range, in: source)
+            }
+            try expect(")", word)
+            let number = isNegative ? -value : value
+            if word != "fill_right" { binary.matching.fillLeft = number }
+            if word != "fill_left" { binary.matching.fillRight = number }
+            any = true
+        }
+        return any
     }
 
     private mutating func labelList(_ context: String) throws(PromQLError) -> [String] {
@@ -236,6 +274,9 @@ package struct Parser {
                     shift.at = when
                     return nil
                 }
+            } else if let word = keyword(peek), let edges = RangeEdges(rawValue: word), edges != .plain {
+                at += 1
+                expression = try edged(expression, from: start, edges)
             } else {
                 return expression
             }
@@ -266,6 +307,27 @@ package struct Parser {
             throw error("no offset or @ modifiers allowed before range", inner)
         }
         return node(.rangeSelector(selector, rangeMs: rangeMs), from: start)
+    }
+
+    private mutating func edged(
+        _ inner: Expression, from start: Int, _ edges: RangeEdges
+    ) throws(PromQLError) -> Expression {
+        guard features.contains(.extendedRanges) else {
+            throw error(
+                "\(edges.rawValue) modifier is experimental and not enabled; start with "
+                    + "--enable-feature=promql-extended-range-selectors", inner)
+        }
+        switch inner.kind {
+        case .selector(var selector) where selector.edges == .plain && edges == .smoothed:
+            selector.edges = edges
+            return node(.selector(selector), from: start)
+        case .rangeSelector(var selector, let rangeMs) where selector.edges == .plain:
+            selector.edges = edges
+            return node(.rangeSelector(selector, rangeMs: rangeMs), from: start)
+        case .selector, .rangeSelector:
+            throw error("\(edges.rawValue) modifier can't be used with this selector", inner)
+        default: throw error("\(edges.rawValue) modifier not implemented", inner)
+        }
     }
 
     private mutating func shifted(
@@ -498,6 +560,9 @@ package struct Parser {
     }
 
     private mutating func call(_ function: Function, from start: Int) throws(PromQLError) -> Expression {
+        let outer = mayMatchAll
+        mayMatchAll = function.name == "info"
+        defer { mayMatchAll = outer }
         let arguments = try arguments("call to function \"\(function.name)\"")
         let most = function.arguments.count
         let least = function.optional < 0 ? most - 1 : most - function.optional
@@ -520,8 +585,28 @@ package struct Parser {
         for (index, argument) in arguments.enumerated() {
             let wanted = function.arguments[min(index, most - 1)]
             try check(argument, wanted, "call to function \"\(function.name)\"")
+            try checkEdges(argument, of: function)
+        }
+        if function.name == "info", arguments.count > 1 {
+            guard case .selector(let selector) = arguments[1].kind, selector.shift == TimeShift() else {
+                throw error("expected label selectors only", arguments[1])
+            }
         }
         return node(.call(function, arguments), from: start)
+    }
+
+    /// Only some functions know what to do with the values at the ends of a range.
+    private func checkEdges(_ argument: Expression, of function: Function) throws(PromQLError) {
+        guard case .rangeSelector(let selector, _) = argument.kind, selector.edges != .plain else { return }
+        let names =
+            selector.edges == .smoothed
+            ? ["delta", "increase", "rate"] : ["changes", "delta", "increase", "rate", "resets"]
+        guard names.contains(function.name) else {
+            throw PromQLError(
+                .badData,
+                "\(selector.edges.rawValue) modifier can only be used with: \(names.joined(separator: ", ")) - not with "
+                    + function.name)
+        }
     }
 
     private func check(_ argument: Expression, _ wanted: ValueType, _ context: String) throws(PromQLError) {
@@ -576,7 +661,7 @@ package struct Parser {
                 }
             }
         }
-        guard matchers.contains(where: { !$0.accepts("") }) else {
+        guard mayMatchAll || matchers.contains(where: { !$0.accepts("") }) else {
             throw PromQLError(
                 "vector selector must contain at least one non-empty matcher",
                 at: start..<tokens[at - 1].range.upperBound, in: source)
