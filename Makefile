@@ -40,6 +40,7 @@ check: build
 	$(SWIFT) format lint --strict --recursive Package.swift Sources Tests Benchmarks Fuzz
 	scripts/check-layers.sh
 	$(BIN)/upgrade-watch check rules alerts/*.yaml
+	$(BIN)/upgrade-watch test rules alerts/tests/*.yaml
 	$(BIN)/upgrade-watch check signals config/signals.yaml
 	$(BIN)/upgrade-watch check config config/upgrade-watch.yaml
 

@@ -73,7 +73,8 @@ let package = Package(
                 lifecycle, unixSignals, logging,
             ],
             resources: [
-                "alerts-kube-apiserver.yaml", "alerts-kubelet.yaml", "alerts-pods.yaml", "log-rules.yaml",
+                "alerts-etcd.yaml", "alerts-kube-apiserver.yaml", "alerts-kube-controller-manager.yaml",
+                "alerts-kube-scheduler.yaml", "alerts-kubelet.yaml", "alerts-pods.yaml", "log-rules.yaml",
                 "signals.yaml",
             ].map { .embedInCode("Defaults/" + $0) }),
         // Level 8

@@ -25,6 +25,10 @@ enum Benchmarks {
             try await PeerQueryBenchmark.run(Array(CommandLine.arguments[(place + 1)...]), row: row)
             return
         }
+        if let place = CommandLine.arguments.firstIndex(of: "agreement") {
+            try await PeerAgreement.run(Array(CommandLine.arguments[(place + 1)...]), row: row)
+            return
+        }
         let root = FileManager.default.currentDirectoryPath
         var player = try RecordingPlayer(directory: root + "/demo/recording")
         var bodies: [[UInt8]] = []

@@ -16,12 +16,6 @@ enum PeerQueryBenchmark {
     private static let chunk = 30
     private static let startMs: Int64 = 1_795_392_000_000
 
-    private struct Server {
-        var name: String
-        var program: Program
-        var url: String
-    }
-
     private struct Query {
         var name: String
         var path: String
@@ -35,12 +29,9 @@ enum PeerQueryBenchmark {
         let temporary = TemporaryDirectory()
         let directory = arguments.count > 3 ? arguments[3] : temporary.path
         let client = HTTPClient()
-        let servers = try await start(directory, temporary, client)
+        let servers = try await PeerServer.startBoth(directory, temporary, client)
         defer {
-            for server in servers {
-                server.program.send(SIGTERM)
-                server.program.wait()
-            }
+            for server in servers { server.stop() }
         }
         let series = try kubeletSeries()
         let mark = directory + "/filled"
@@ -54,47 +45,6 @@ enum PeerQueryBenchmark {
         for query in queries(hours: hours, series) {
             try await compare(query, servers, rounds: rounds, client, row)
         }
-    }
-
-    // MARK: Servers
-
-    private static func start(
-        _ directory: String, _ temporary: TemporaryDirectory, _ client: HTTPClient
-    ) async throws -> [Server] {
-        let config = try temporary.write(
-            "uw.yaml",
-            "cluster: bench\nstorage: {path: \(directory)/uw, retention: 5y}\nweb: {listen: \"127.0.0.1:19095\"}\n")
-        let prometheusConfig = try temporary.write("prometheus.yml", "global: {scrape_interval: 1h}\n")
-        let root = FileManager.default.currentDirectoryPath
-        let servers = [
-            Server(
-                name: "upgrade-watch",
-                program: try Program(
-                    root + "/.build/release/upgrade-watch",
-                    ["run", "--config", config, "--web.enable-remote-write-receiver"], in: temporary.path),
-                url: "http://127.0.0.1:19095"),
-            Server(
-                name: "prometheus",
-                program: try Program(
-                    "/usr/bin/prometheus",
-                    [
-                        "--config.file=\(prometheusConfig)", "--storage.tsdb.path=\(directory)/prometheus",
-                        "--web.listen-address=127.0.0.1:19090", "--web.enable-remote-write-receiver",
-                        "--storage.tsdb.retention.time=10y",
-                    ], in: temporary.path), url: "http://127.0.0.1:19090"),
-        ]
-        for server in servers {
-            for attempt in 0... {
-                if let answer = try? await client.fetch(FetchRequest(url: server.url + "/-/ready")), answer.status == 200 {
-                    break
-                }
-                guard attempt < 300 else {
-                    throw ProgramError(description: "\(server.name) does not come up: \(server.program.standardError)")
-                }
-                try await Task.sleep(for: .milliseconds(100))
-            }
-        }
-        return servers
     }
 
     // MARK: Series
@@ -127,7 +77,7 @@ enum PeerQueryBenchmark {
     }
 
     private static func fill(
-        _ servers: [Server], _ series: [Labels], targets: Int, hours: Int, _ client: HTTPClient
+        _ servers: [PeerServer], _ series: [Labels], targets: Int, hours: Int, _ client: HTTPClient
     ) async throws {
         let isCounter = series.map { labels in
             ["_total", "_bucket", "_count", "_sum"].contains { labels.name.hasSuffix($0) }
@@ -151,30 +101,9 @@ enum PeerQueryBenchmark {
                             }))
                 }
                 let body = Snappy.compress(request.encoded())
-                for server in servers { try await write(body, to: server, client) }
+                for server in servers { try await server.write(body, client) }
             }
         }
-    }
-
-    private static func write(_ body: [UInt8], to server: Server, _ client: HTTPClient) async throws {
-        var request = FetchRequest(url: server.url + "/api/v1/write")
-        request.method = "POST"
-        request.headers = [("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy")]
-        request.body = body
-        request.timeoutMs = 120_000
-        for _ in 0..<600 {
-            let answer = try await client.fetch(request)
-            if answer.status == 503 {
-                try await Task.sleep(for: .milliseconds(200))
-                continue
-            }
-            guard answer.status / 100 == 2 else {
-                throw ProgramError(
-                    description: "\(server.name): \(answer.status) \(String(decoding: answer.body, as: UTF8.self))")
-            }
-            return
-        }
-        throw ProgramError(description: "\(server.name) takes no samples")
     }
 
     // MARK: Queries
@@ -207,24 +136,17 @@ enum PeerQueryBenchmark {
     }
 
     private static func compare(
-        _ query: Query, _ servers: [Server], rounds: Int, _ client: HTTPClient, _ row: (String, String) -> Void
+        _ query: Query, _ servers: [PeerServer], rounds: Int, _ client: HTTPClient, _ row: (String, String) -> Void
     ) async throws {
         var seconds = [[Double]](repeating: [], count: servers.count)
         var peaks = [Double](repeating: 0, count: servers.count)
         var sizes = [Int](repeating: 0, count: servers.count)
         for round in 0...rounds {
             for (index, server) in servers.enumerated() {
-                var request = FetchRequest(url: server.url + query.path)
-                request.method = "POST"
-                request.headers = [("Content-Type", "application/x-www-form-urlencoded")]
-                request.body = Array(form(query.parameters).utf8)
-                request.timeoutMs = 300_000
-                request.maxBodyBytes = 2 << 30
-                request.compression = false
                 try "5".write(toFile: "/proc/\(server.program.pid)/clear_refs", atomically: false, encoding: .utf8)
                 let before = memory(server, "VmRSS")
                 let start = DispatchTime.now().uptimeNanoseconds
-                let answer = try await client.fetch(request)
+                let answer = try await server.ask(query.path, query.parameters, client)
                 let elapsed = Double(DispatchTime.now().uptimeNanoseconds - start) / 1e9
                 guard answer.status == 200 else {
                     throw ProgramError(
@@ -245,14 +167,8 @@ enum PeerQueryBenchmark {
                 median[1] * 1000, median[0] / median[1], peaks[0], peaks[1], sizes[0] / 1000, sizes[1] / 1000))
     }
 
-    private static func form(_ parameters: [(String, String)]) -> String {
-        let allowed = CharacterSet.alphanumerics.union(CharacterSet(charactersIn: "-._~"))
-        return parameters.map { "\($0)=\($1.addingPercentEncoding(withAllowedCharacters: allowed) ?? "")" }
-            .joined(separator: "&")
-    }
-
     /// Megabytes that the kernel counts for a server's process.
-    private static func memory(_ server: Server, _ field: String) -> Double {
+    private static func memory(_ server: PeerServer, _ field: String) -> Double {
         let text = (try? String(contentsOfFile: "/proc/\(server.program.pid)/status", encoding: .utf8)) ?? ""
         let line = text.split(separator: "\n").first { $0.hasPrefix(field + ":") } ?? ""
         return (line.split(separator: " ").dropFirst().first.flatMap { Double($0) } ?? 0) / 1024

@@ -39,7 +39,7 @@ package struct RuleTestFile: Sendable {
 package struct RuleTest: Sendable {
     package struct AlertCase: Sendable {
         var atMs: Int64
-        var alertname: String
+        package var alertname: String
         var expected: [(labels: Labels, annotations: Labels)] = []
     }
 

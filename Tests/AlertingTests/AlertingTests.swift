@@ -69,9 +69,23 @@ private func rules(_ text: String) throws -> [RuleGroup] {
                 """)
     }
 
-    @Test(arguments: ["pods", "kubelet", "kube-apiserver"])
-    func ownRules_areGood(name: String) throws {
-        #expect(try !RuleFile.load(file: Shared.root + "/alerts/\(name).yaml").isEmpty)
+    /// Each has a severity, a summary, a description, an entry in the runbook that it names, and a test.
+    @Test(arguments: ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "pods"])
+    func ownAlerts_areWhole_andHold(name: String) throws {
+        let groups = try RuleFile.load(file: Shared.root + "/alerts/\(name).yaml")
+        let tests = try RuleTestFile.load(YAMLDocument(file: Shared.root + "/alerts/tests/\(name)-test.yaml"))
+        for test in tests.tests { #expect(test.run(groups, in: tests) == []) }
+        for rule in groups.flatMap(\.rules) {
+            guard case .alert(let alert) = rule.kind else { continue }
+            #expect(tests.tests.contains { $0.alerts.contains { $0.alertname == alert } }, "\(alert) has no test")
+            #expect(rule.labels.contains { $0.name == "severity" }, "\(alert)")
+            let annotations = Dictionary(rule.annotations.map { ($0.name, $0.template.source) }) { $1 }
+            #expect(annotations["summary"] != nil && annotations["description"] != nil, "\(alert)")
+            let runbook = (annotations["runbook"] ?? "").split(separator: "#").map(String.init)
+            #expect(runbook.last == alert.lowercased(), "\(alert)")
+            let text = try String(contentsOfFile: Shared.root + "/\(runbook[0])", encoding: .utf8)
+            #expect(text.contains("\n## \(alert)\n"), "\(alert) is not in \(runbook[0])")
+        }
     }
 }
 

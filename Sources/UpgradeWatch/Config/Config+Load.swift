@@ -42,9 +42,13 @@ package enum Defaults {
     }
 
     package static func ruleGroups() throws -> [RuleGroup] {
-        try RuleFile.load(document(PackageResources.alerts_kube_apiserver_yaml, "alerts/kube-apiserver.yaml"))
-            + RuleFile.load(document(PackageResources.alerts_kubelet_yaml, "alerts/kubelet.yaml"))
-            + RuleFile.load(document(PackageResources.alerts_pods_yaml, "alerts/pods.yaml"))
+        let files: [(name: String, bytes: [UInt8])] = [
+            ("etcd", PackageResources.alerts_etcd_yaml), ("kube-apiserver", PackageResources.alerts_kube_apiserver_yaml),
+            ("kube-controller-manager", PackageResources.alerts_kube_controller_manager_yaml),
+            ("kube-scheduler", PackageResources.alerts_kube_scheduler_yaml),
+            ("kubelet", PackageResources.alerts_kubelet_yaml), ("pods", PackageResources.alerts_pods_yaml),
+        ]
+        return try files.flatMap { try RuleFile.load(document($0.bytes, "alerts/\($0.name).yaml")) }
     }
 
     private static func document(_ bytes: [UInt8], _ name: String) throws -> YAMLDocument {
