@@ -140,7 +140,6 @@ struct SignalTable: Sendable {
         for series in list {
             var position =
                 positions[role.rawValue].removeValue(forKey: series.labels) ?? Position(cell: nil, lastMs: .min)
-            let target = series.labels.keeping(WatchedTime.targetLabels)
             for (atMs, value) in zip(series.timestampsMs, series.values) where atMs > position.lastMs {
                 position.lastMs = atMs
                 // A staleness marker ends nothing for a counter: it may come back with its old value.
@@ -157,6 +156,7 @@ struct SignalTable: Sendable {
                         // A value below the one before is a reset: the counter began again at zero.
                         amount = value >= previous ? value - previous : value
                     } else {
+                        let target = series.labels.keeping(WatchedTime.targetLabels)
                         amount = watched.wasUp(target, before: atMs) ? value : 0
                     }
                 }
@@ -172,8 +172,11 @@ struct SignalTable: Sendable {
                     addValue(amount, to: cell, index, atMs)
                 } else {
                     see(cell, atMs)
-                    let column: WritableKeyPath<Cell, [Float]> = role == .weight ? \.weights : \.sums
-                    SignalTable.add(&cells[cell][keyPath: column], index, amount)
+                    if role == .weight {
+                        SignalTable.add(&cells[cell].weights, index, amount)
+                    } else {
+                        SignalTable.add(&cells[cell].sums, index, amount)
+                    }
                 }
             }
             positions[role.rawValue][series.labels] = position
