@@ -41,6 +41,7 @@ check: build
 	scripts/check-layers.sh
 	$(BIN)/upgrade-watch check rules alerts/*.yaml
 	$(BIN)/upgrade-watch test rules alerts/tests/*.yaml
+	$(BIN)/upgrade-watch check dashboards dashboards/*.json
 	$(BIN)/upgrade-watch check signals config/signals.yaml
 	$(BIN)/upgrade-watch check config config/upgrade-watch.yaml
 

@@ -81,7 +81,8 @@ let package = Package(
         .executableTarget(
             name: "upgrade-watch",
             dependencies: [
-                "Series", "StrictYAML", "Fetch", "PromQL", "Storage", "Cluster", "LogWatch", "Remote", "Alerting", "Recording",
+                "Series", "StrictYAML", "Fetch", "PromQL", "Storage", "Cluster", "LogWatch", "Remote", "Alerting",
+                "Recording",
                 "Comparison", "Report", "Simulator", "WebAPI", "UpgradeWatch", argumentParser, logging, yams,
             ]),
         .executableTarget(name: "webhook-printer", dependencies: [hummingbird, argumentParser, logging]),

@@ -18,7 +18,9 @@ enum PeerAgreement {
 
         mutating func pick(_ list: [String]) -> String { list[Int.random(in: 0..<list.count, using: &random)] }
 
-        mutating func counter() -> String { pick(counters) + pick(["", "", "{job=\"kubelet\"}", "{instance!~\"master.*\"}"]) }
+        mutating func counter() -> String {
+            pick(counters) + pick(["", "", "{job=\"kubelet\"}", "{instance!~\"master.*\"}"])
+        }
         mutating func gauge() -> String { pick(gauges) + pick(["", "", "{job!=\"etcd\"}", "{instance=~\".+\"}"]) }
 
         mutating func range() -> String { pick(["90s", "2m", "5m", "7m"]) }
@@ -53,7 +55,9 @@ enum PeerAgreement {
                 ])
                 return "\(function)(\(counter())[\(range())])"
             case 3:
-                let op = pick(["+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "> bool", "== bool", "atan2"])
+                let op = pick([
+                    "+", "-", "*", "/", "%", "^", "==", "!=", ">", "<", ">=", "<=", "> bool", "== bool", "atan2",
+                ])
                 return "(\(vector(depth - 1)) \(op) \(pick(["2", "0.5", "100", "-1", "1e3"])))"
             case 4:
                 let (left, right) = (vector(depth - 1), vector(depth - 1))
@@ -65,7 +69,8 @@ enum PeerAgreement {
                 return "\(many) \(group) sum by (job, instance) (\(vector(depth - 1)))"
             case 6:
                 return pick([
-                    "quantile by (job) (0.9, \(vector(depth - 1)))", "count_values by (job) (\"v\", round(\(gauge()), 10))",
+                    "quantile by (job) (0.9, \(vector(depth - 1)))",
+                    "count_values by (job) (\"v\", round(\(gauge()), 10))",
                     "clamp(\(vector(depth - 1)), 1, 100)", "clamp_min(\(vector(depth - 1)), 2)",
                     "clamp_max(\(vector(depth - 1)), 2)", "round(\(vector(depth - 1)), 0.25)",
                     "label_replace(\(gauge()), \"to\", \"$1-x\", \"instance\", \"(.*):.*\")",
@@ -196,7 +201,8 @@ enum PeerAgreement {
             let data = root["data"] as? [String: Any]
         else { return nil }
         func point(_ value: Any?) -> (Double, Double)? {
-            guard let pair = value as? [Any], pair.count == 2, let time = pair[0] as? Double, let text = pair[1] as? String
+            guard let pair = value as? [Any], pair.count == 2, let time = pair[0] as? Double,
+                let text = pair[1] as? String
             else { return nil }
             let number = text == "+Inf" ? .infinity : text == "-Inf" ? -.infinity : Double(text) ?? .nan
             return (time, number)

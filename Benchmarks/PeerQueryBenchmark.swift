@@ -150,7 +150,9 @@ enum PeerQueryBenchmark {
                 let elapsed = Double(DispatchTime.now().uptimeNanoseconds - start) / 1e9
                 guard answer.status == 200 else {
                     throw ProgramError(
-                        description: "\(server.name): \(query.name): \(String(decoding: answer.body.prefix(300), as: UTF8.self))")
+                        description:
+                            "\(server.name): \(query.name): \(String(decoding: answer.body.prefix(300), as: UTF8.self))"
+                    )
                 }
                 sizes[index] = answer.body.count
                 // The first round warms up.

@@ -40,7 +40,9 @@ struct PeerServer {
         ]
         for server in servers {
             for attempt in 0... {
-                if let answer = try? await client.fetch(FetchRequest(url: server.url + "/-/ready")), answer.status == 200 {
+                if let answer = try? await client.fetch(FetchRequest(url: server.url + "/-/ready")),
+                    answer.status == 200
+                {
                     break
                 }
                 guard attempt < 300 else {

@@ -26,7 +26,9 @@ package struct RuleTestFile: Sendable {
             file.groupOrder = fields.stringList("group_eval_order")
             file.isFuzzy = fields.bool("fuzzy_compare") ?? false
             for value in fields.list("tests") {
-                guard let test = value.fields({ RuleTest(&$0, intervalMs: file.evaluationIntervalMs) }) else { continue }
+                guard let test = value.fields({ RuleTest(&$0, intervalMs: file.evaluationIntervalMs) }) else {
+                    continue
+                }
                 file.tests.append(test)
             }
         }

@@ -123,7 +123,9 @@ enum TemplateFunction {
                 throw TemplateError(reason: "error executing query \(Labels.quoted(text)): \(error)")
             }
         case ("first", .list(let list)?, _):
-            guard let first = list.first else { throw TemplateError(reason: "first() called on vector with no elements") }
+            guard let first = list.first else {
+                throw TemplateError(reason: "first() called on vector with no elements")
+            }
             return first
         case ("label", .string(let label)?, .sample(let labels, _)?): return .string(labels[label] ?? "")
         case ("value", .sample(_, let value)?, _): return .number(value)
@@ -132,7 +134,8 @@ enum TemplateFunction {
             let key = { (value: TemplateValue) in
                 if case .sample(let labels, _) = value { labels[label] ?? "" } else { "" }
             }
-            return .list(list.enumerated().sorted { (key($0.element), $0.offset) < (key($1.element), $1.offset) }.map(\.element))
+            return .list(
+                list.enumerated().sorted { (key($0.element), $0.offset) < (key($1.element), $1.offset) }.map(\.element))
         case ("args", _, _):
             return .map(Dictionary(arguments.enumerated().map { ("arg\($0)", $1) }) { $1 })
         case ("len", .list(let list)?, _): return .number(Double(list.count))

@@ -3,8 +3,9 @@
 /// So a query over many series holds the samples of a few at a time. What the source knew when it chose them is what is
 /// read, whatever is appended meanwhile. Several threads may read different series at once.
 package struct SeriesSelection: Sendable {
-    /// What takes one series: its place in ``labels``, and its samples in the range, oldest first, which are there only
-    /// while it runs. Never called for a series without samples.
+    /// What takes one series: its place in ``labels``, and its samples in the range, oldest first.
+    ///
+    /// The samples are there only while it runs. Never called for a series without samples.
     package typealias Body = (Int, UnsafeBufferPointer<Int64>, UnsafeBufferPointer<Double>) throws -> Void
 
     /// The labels of each series, in any order; no set stands twice.

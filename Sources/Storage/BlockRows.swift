@@ -41,7 +41,8 @@ struct BlockRows {
             case SQLITE_DONE: return
             case let code:
                 throw DatabaseError(
-                    resultCode: ResultCode(rawValue: code), message: sqlite3_errmsg(connection).map { String(cString: $0) })
+                    resultCode: ResultCode(rawValue: code),
+                    message: sqlite3_errmsg(connection).map { String(cString: $0) })
             }
         }
     }

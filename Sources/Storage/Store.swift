@@ -364,7 +364,9 @@ package final class Store: SampleSink, SeriesSource {
         let inMemory = members.allSatisfy { $0.head.covers(from: fromMs) }
         return SeriesSelection(labels: found.labels) { [self] places, body in
             if inMemory {
-                for place in places { try Store.read(members[place].head, fromMs, throughMs) { try body(place, $0, $1) } }
+                for place in places {
+                    try Store.read(members[place].head, fromMs, throughMs) { try body(place, $0, $1) }
+                }
                 return
             }
             do {
@@ -379,7 +381,8 @@ package final class Store: SampleSink, SeriesSource {
                         }
                         merged.timestampsMs.removeAll(keepingCapacity: true)
                         merged.values.removeAll(keepingCapacity: true)
-                        try blocks.read(id, fromMs: fromMs, throughMs: throughMs) { data throws(BlockCodec.CorruptBlock) in
+                        try blocks.read(id, fromMs: fromMs, throughMs: throughMs) {
+                            data throws(BlockCodec.CorruptBlock) in
                             try BlockCodec.decode(data, timestampsMs: &merged.timestampsMs, values: &merged.values)
                         }
                         // What was moved into a block since the selection was made is in both.
@@ -407,7 +410,9 @@ package final class Store: SampleSink, SeriesSource {
         guard first < end else { return }
         try head.timestampsMs.withUnsafeBufferPointer { times in
             try head.values.withUnsafeBufferPointer { values in
-                try body(UnsafeBufferPointer(rebasing: times[first..<end]), UnsafeBufferPointer(rebasing: values[first..<end]))
+                try body(
+                    UnsafeBufferPointer(rebasing: times[first..<end]),
+                    UnsafeBufferPointer(rebasing: values[first..<end]))
             }
         }
     }

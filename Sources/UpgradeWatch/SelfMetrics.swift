@@ -46,7 +46,9 @@ struct SelfMetrics: Sendable {
             stored.checkpoints)
         let queries = runner.counts
         add("upgrade_watch_engine_queries", "gauge", "Queries of the API that run.", queries.running)
-        add("upgrade_watch_engine_queries_waiting", "gauge", "Queries of the API that wait for others.", queries.waiting)
+        add(
+            "upgrade_watch_engine_queries_waiting", "gauge", "Queries of the API that wait for others.", queries.waiting
+        )
         add(
             "upgrade_watch_engine_queries_refused_total", "counter",
             "Queries of the API that were refused because too many waited.", queries.refused)

@@ -58,7 +58,9 @@ struct RequestParameters: Sendable {
     }
 
     func required<T>(_ name: String, _ value: T?) throws -> T {
-        guard let value else { throw invalid(name, "cannot parse \"\" to a valid \(name == "step" ? "duration" : "timestamp")") }
+        guard let value else {
+            throw invalid(name, "cannot parse \"\" to a valid \(name == "step" ? "duration" : "timestamp")")
+        }
         return value
     }
 

@@ -47,7 +47,9 @@ extension WebAPI {
             for label in context.externalLabels.pairs where full[label.name] == nil { full[label.name] = label.value }
             // Each series has the label, empty where it has none, so that no label of the federating job takes its place.
             let instance = full["instance"] == nil ? "instance=\"\"" : ""
-            let rest = full.withoutName.pairs.map { "\($0.name)=\(Labels.quoted($0.value))" } + [instance].filter { !$0.isEmpty }
+            let rest =
+                full.withoutName.pairs.map { "\($0.name)=\(Labels.quoted($0.value))" }
+                + [instance].filter { !$0.isEmpty }
             out += "\(name){\(rest.joined(separator: ","))} \(GoFloat.text(sample.value)) \(sample.timestampMs)\n"
         }
         return out

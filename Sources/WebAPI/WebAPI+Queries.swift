@@ -10,7 +10,9 @@ extension WebAPI {
         both(router, "/api/v1/query", context) { try await instant($0, context) }
         both(router, "/api/v1/query_range", context) { try await range($0, context) }
         both(router, "/api/v1/series", context) { parameters in
-            guard !parameters.all("match[]").isEmpty else { throw PromQLError(.badData, "no match[] parameter provided") }
+            guard !parameters.all("match[]").isEmpty else {
+                throw PromQLError(.badData, "no match[] parameter provided")
+            }
             let found = try select(parameters, context)
             return listed(found.map(QueryJSON.labels), limit: try parameters.limit())
         }

@@ -1,5 +1,5 @@
-import Hummingbird
 import HTTPTypes
+import Hummingbird
 import Remote
 import Series
 
@@ -17,7 +17,9 @@ extension WebAPI {
                     "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n",
                     status: .notFound)
             }
-            guard let message = WriteRequest.Message(contentType: request.headers[.contentType] ?? "application/x-protobuf")
+            guard
+                let message = WriteRequest.Message(
+                    contentType: request.headers[.contentType] ?? "application/x-protobuf")
             else {
                 return text(
                     "the content type must be application/x-protobuf, with proto=prometheus.WriteRequest or "

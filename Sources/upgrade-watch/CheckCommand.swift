@@ -19,7 +19,7 @@ struct CheckCommand: AsyncParsableCommand {
               upgrade-watch check config config/upgrade-watch.yaml
               upgrade-watch check rules alerts/*.yaml
             """,
-        subcommands: [CheckConfig.self, CheckRules.self, CheckSignals.self])
+        subcommands: [CheckConfig.self, CheckRules.self, CheckSignals.self, CheckDashboards.self])
 }
 
 struct CheckConfig: AsyncParsableCommand {
@@ -101,7 +101,7 @@ struct CheckSignals: AsyncParsableCommand {
 }
 
 /// Checks each file and tells of each; fails at the end if any was bad.
-private func check(_ files: [String], _ body: (String) throws -> String) throws {
+func check(_ files: [String], _ body: (String) throws -> String) throws {
     var failed = false
     for file in files {
         do {

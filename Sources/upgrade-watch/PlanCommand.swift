@@ -150,28 +150,11 @@ enum PlanInput {
     /// The expressions of a rule file, or of a dashboard: all that its JSON has under `expr`.
     static func queries(_ file: String) throws -> [UpgradePlan.Query] {
         if file.hasSuffix(".json") {
-            guard let json = try? JSONSerialization.jsonObject(with: Data(try text(file).utf8)) else {
-                throw InputError(description: "\(file): is no JSON; rule files end in .yaml or .yml")
-            }
-            return expressions(json, title: "").map { .init(file: file, name: $0.title, text: $0.text) }
+            return try DashboardFile(file: file).queries.map { .init(file: file, name: $0.title, text: $0.text) }
         }
         return try RuleFile.load(file: file, features: .all).flatMap { group in
             group.rules.map { .init(file: file, name: $0.name, text: $0.text) }
         }
-    }
-
-    private static func expressions(_ json: Any, title: String) -> [(title: String, text: String)] {
-        if let object = json as? [String: Any] {
-            let own = object["title"] as? String ?? title
-            let text = (object["expr"] as? String).map { [(own, plain($0))] } ?? []
-            return text + object.sorted { $0.key < $1.key }.flatMap { expressions($0.value, title: own) }
-        }
-        return (json as? [Any])?.flatMap { expressions($0, title: title) } ?? []
-    }
-
-    /// Grafana's variables replaced by something that parses.
-    private static func plain(_ text: String) -> String {
-        text.replacing(/\[\s*\$\{?\w+\}?\s*([\]:])/) { "[5m\($0.1)" }.replacing(/\$\{?\w+(:\w+)?\}?/, with: "x")
     }
 
     private static let components = [

@@ -109,7 +109,10 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         ("{{ define \"x\" }}<{{ . }}>{{ end }}{{ template \"x\" .Labels.job }}", "<api>"),
         ("{{ define \"x\" }}{{ .arg0 }}{{ .arg1 }}{{ end }}{{ template \"x\" (args 1 \"b\") }}", "1b"),
         ("{{ $x := 1 }}{{ range query \"up\" }}{{ $x = .Value }}{{ end }}{{ $x }}", "2"),
-        ("{{ range query \"up\" }}{{ break }}{{ end }}{{ range 3 }}{{ . }}{{ if eq . 1 }}{{ continue }}{{ end }};{{ end }}", "0;12;"),
+        (
+            "{{ range query \"up\" }}{{ break }}{{ end }}{{ range 3 }}{{ . }}{{ if eq . 1 }}{{ continue }}{{ end }};{{ end }}",
+            "0;12;"
+        ),
         ("{{ index $labels \"job\" }}{{ len $labels }}{{ slice \"abc\" 1 2 }}", "api1b"),
         ("{{ and $value \"x\" }} {{ or 0 \"y\" }} {{ not false }} {{ le 1 1 }}", "x y true true"),
         ("{{ stripDomain \"web.example.com:80\" }} {{ stripDomain \"10.0.0.1:80\" }}", "web:80 10.0.0.1:80"),
@@ -123,7 +126,8 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         let data = TemplateData(
             labels: ["job": "api"], value: 0.12345, externalLabels: ["region": "eu"], externalURL: "http://watch/sub"
         ) { text in
-            text == "up" ? [(["__name__": "up", "instance": "a:9090"], 1), (["__name__": "up", "instance": "b"], 2)] : []
+            text == "up"
+                ? [(["__name__": "up", "instance": "a:9090"], 1), (["__name__": "up", "instance": "b"], 2)] : []
         }
         #expect(try Template(source).expand(data) == wanted)
     }
@@ -133,7 +137,8 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         ("{{ if $value }}", "unexpected EOF, expected {{end}}"), ("{{ end }}", "unexpected {{end}}"),
         ("{{ \"x }}", "unterminated quoted string"), ("{{ $x }}", "undefined variable \"$x\""),
         ("{{ if true }}{{ $x := 1 }}{{ end }}{{ $x }}", "undefined variable \"$x\""),
-        ("{{ break }}", "{{break}} outside {{range}}"), ("{{ define x }}{{ end }}", "a template's name must be a string"),
+        ("{{ break }}", "{{break}} outside {{range}}"),
+        ("{{ define x }}{{ end }}", "a template's name must be a string"),
     ])
     func badTemplates_areRefused(source: String, reason: String) {
         let error = #expect(throws: TemplateError.self) { try Template(source) }

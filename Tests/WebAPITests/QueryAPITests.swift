@@ -116,7 +116,10 @@ private struct StoppedClock: TimeSource {
 
     @Test(arguments: [
         ("/api/v1/query?query=sum(", 400, "invalid parameter \\\"query\\\": 1:5: parse error:"),
-        ("/api/v1/query?query=up&time=x", 400, "invalid parameter \\\"time\\\": cannot parse \\\"x\\\" to a valid timestamp"),
+        (
+            "/api/v1/query?query=up&time=x", 400,
+            "invalid parameter \\\"time\\\": cannot parse \\\"x\\\" to a valid timestamp"
+        ),
         ("/api/v1/query_range?query=up&start=2&end=1&step=1", 400, "end timestamp must not be before start time"),
         ("/api/v1/query_range?query=up&start=1&end=2&step=0", 400, "zero or negative query resolution step widths"),
         ("/api/v1/query_range?query=up&start=0&end=11001&step=1", 400, "exceeded maximum resolution of 11,000 points"),
@@ -162,10 +165,13 @@ private struct StoppedClock: TimeSource {
 
     @Test func rules_areFiltered() async throws {
         let all = try await answer("/api/v1/rules").body
-        #expect(all.contains(#""name":"a:up""#) && all.contains(#""name":"Down""#) && all.contains(#""state":"firing""#))
+        #expect(
+            all.contains(#""name":"a:up""#) && all.contains(#""name":"Down""#) && all.contains(#""state":"firing""#))
         let alerts = try await answer("/api/v1/rules?type=alert&exclude_alerts=true").body
-        #expect(!alerts.contains(#""name":"a:up""#) && alerts.contains(#""name":"Down""#) && !alerts.contains("activeAt"))
-        #expect(try await answer("/api/v1/rules?rule_group[]=other").body == #"{"status":"success","data":{"groups":[]}}"#)
+        #expect(
+            !alerts.contains(#""name":"a:up""#) && alerts.contains(#""name":"Down""#) && !alerts.contains("activeAt"))
+        #expect(
+            try await answer("/api/v1/rules?rule_group[]=other").body == #"{"status":"success","data":{"groups":[]}}"#)
         let matched = try await answer("/api/v1/rules?match[]={severity=%22page%22}").body
         #expect(!matched.contains(#""name":"a:up""#) && matched.contains(#""name":"Down""#))
     }
@@ -203,7 +209,8 @@ private struct StoppedClock: TimeSource {
                 fields[.contentEncoding] = "snappy"
                 return Int(
                     try await client.execute(
-                        uri: "/api/v1/write", method: .post, headers: fields, body: ByteBuffer(bytes: body)).status.code)
+                        uri: "/api/v1/write", method: .post, headers: fields, body: ByteBuffer(bytes: body)
+                    ).status.code)
             }
         }
         let store = MemorySeries()

@@ -122,7 +122,9 @@ extension Evaluator {
     private static func floorDiv(_ value: Int64, _ by: Int64) -> Int64 { (value - floorMod(value, by)) / by }
     private static func floorMod(_ value: Int64, _ by: Int64) -> Int64 { (value % by + by) % by }
 
-    private mutating func datePart(_ argument: Expression?, _ part: @escaping @Sendable (Int64) -> Int64) throws -> ColumnStream {
+    private mutating func datePart(_ argument: Expression?, _ part: @escaping @Sendable (Int64) -> Int64) throws
+        -> ColumnStream
+    {
         let of = { @Sendable (value: Double) in abs(value) < 9e15 ? Double(part(Int64(value))) : .nan }
         if let argument { return try map(argument, of) }
         return ColumnStream([
@@ -197,15 +199,16 @@ extension Evaluator {
             }.map { Label($0.name, $0.value) })
         let count = steps.count
         let absent = [Double](repeating: 1, count: count)
-        let values = try stream.fold(
-            [Array(stream.heads.indices)], splits: true, start: { _ in absent },
-            add: { state, _, values in
-                for step in 0..<count where !values[step].isAbsent { state[step] = .absent }
-            },
-            merge: { state, other in
-                for step in 0..<count where other[step].isAbsent { state[step] = .absent }
-            }, finish: { $1 }
-        ).first?.result ?? absent
+        let values =
+            try stream.fold(
+                [Array(stream.heads.indices)], splits: true, start: { _ in absent },
+                add: { state, _, values in
+                    for step in 0..<count where !values[step].isAbsent { state[step] = .absent }
+                },
+                merge: { state, other in
+                    for step in 0..<count where other[step].isAbsent { state[step] = .absent }
+                }, finish: { $1 }
+            ).first?.result ?? absent
         return values.contains { !$0.isAbsent } ? [Column(labels: labels, values: values)] : []
     }
 

@@ -114,7 +114,8 @@ package struct QueryEngine: Sendable {
             case .scalar(let column): value = .scalar(column[0])
             case .string(let text): value = .string(text)
             case .vector(let vector):
-                let columns = vector.contains(where: \.dropsName)
+                let columns =
+                    vector.contains(where: \.dropsName)
                     ? try evaluator.collect(evaluator.named(ColumnStream(vector))) : vector
                 value = .vector(columns.filter { !$0.values[0].isAbsent }.map { ($0.labels, $0.values[0]) })
             }
@@ -155,7 +156,8 @@ package struct QueryEngine: Sendable {
         switch try evaluator.evaluate(expression) {
         case .scalar(let values): columns = [Column(labels: Labels(), values: values)]
         case .vector(let vector):
-            columns = vector.contains(where: \.dropsName)
+            columns =
+                vector.contains(where: \.dropsName)
                 ? try evaluator.collect(evaluator.named(ColumnStream(vector))) : vector
         case .string: columns = []
         }

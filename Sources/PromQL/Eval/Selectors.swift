@@ -73,8 +73,9 @@ struct SeriesWindows {
         }
     }
 
-    /// The place of the newest sample at or before a window's start; the first of the samples where there is none. The
-    /// last sample never counts as one before the window.
+    /// The place of the newest sample at or before a window's start; the first of the samples where there is none.
+    ///
+    /// The last sample never counts as one before the window.
     func anchor(_ range: Range<Int>, _ step: Int) -> Int {
         let startMs = endsMs[step] - rangeMs
         var place = range.lowerBound
@@ -164,7 +165,8 @@ extension Evaluator {
                     if isSmoothed, next < timestampsMs.count, timestampsMs[next - 1] < atMs,
                         timestampsMs[next] < atMs + lookbackMs, !values[next].isStaleMarker
                     {
-                        let part = Double(atMs - timestampsMs[next - 1]) / Double(timestampsMs[next] - timestampsMs[next - 1])
+                        let part =
+                            Double(atMs - timestampsMs[next - 1]) / Double(timestampsMs[next] - timestampsMs[next - 1])
                         column[step] = value + (values[next] - value) * part
                         continue
                     }
@@ -242,7 +244,8 @@ extension Evaluator {
         default: stream = try evaluator.named(try evaluator.stream(subquery.inner))
         }
         for annotation in evaluator.annotations { note(annotation) }
-        return RangeStream(heads: stream.heads, endsMs: times, rangeMs: subquery.rangeMs, steps: steps) { places, body in
+        return RangeStream(heads: stream.heads, endsMs: times, rangeMs: subquery.rangeMs, steps: steps) {
+            places, body in
             var kept: (times: [Int64], values: [Double]) = ([], [])
             try stream.make(places) { place, values in
                 kept.times.removeAll(keepingCapacity: true)

@@ -283,7 +283,9 @@ package struct ScriptRunner {
         switch value {
         case .string: return "unexpected string"
         case .scalar(let scalar):
-            guard expected.count == 1, let wanted = SeriesNotation.number(expected[0]) else { return "got scalar \(scalar)" }
+            guard expected.count == 1, let wanted = SeriesNotation.number(expected[0]) else {
+                return "got scalar \(scalar)"
+            }
             return near(scalar, wanted) ? nil : "got \(scalar), expected \(wanted)"
         case .vector(let vector):
             var rest = expected
@@ -292,7 +294,9 @@ package struct ScriptRunner {
             }
             for (index, entry) in vector.enumerated() {
                 let found = rest.firstIndex { line in
-                    guard let (labels, values) = SeriesNotation.parse(line), let value = values.first, let value else { return false }
+                    guard let (labels, values) = SeriesNotation.parse(line), let value = values.first, let value else {
+                        return false
+                    }
                     return labels == entry.labels && near(entry.value, value)
                 }
                 guard let found, !ordered || found == 0 else {

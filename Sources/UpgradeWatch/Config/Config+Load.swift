@@ -43,7 +43,8 @@ package enum Defaults {
 
     package static func ruleGroups() throws -> [RuleGroup] {
         let files: [(name: String, bytes: [UInt8])] = [
-            ("etcd", PackageResources.alerts_etcd_yaml), ("kube-apiserver", PackageResources.alerts_kube_apiserver_yaml),
+            ("etcd", PackageResources.alerts_etcd_yaml),
+            ("kube-apiserver", PackageResources.alerts_kube_apiserver_yaml),
             ("kube-controller-manager", PackageResources.alerts_kube_controller_manager_yaml),
             ("kube-scheduler", PackageResources.alerts_kube_scheduler_yaml),
             ("kubelet", PackageResources.alerts_kubelet_yaml), ("pods", PackageResources.alerts_pods_yaml),
