@@ -18,7 +18,7 @@ struct QueryCommand: AsyncParsableCommand {
             """)
 
     enum Format: String, ExpressibleByArgument, CaseIterable {
-        case table, json
+        case table, chart, json
     }
 
     @Argument(help: "The expression.")
@@ -45,8 +45,8 @@ struct QueryCommand: AsyncParsableCommand {
     @Option(help: "The step of a range, as in 1m.")
     var step: String?
 
-    @Option(help: "The form of the answer.")
-    var format = Format.table
+    @Option(help: "The form of the answer. Default: a chart for a range on a terminal, else a table.")
+    var format: Format?
 
     @OptionGroup var language: FeatureOptions
 
@@ -80,7 +80,13 @@ struct QueryCommand: AsyncParsableCommand {
                 expression, atMs: time.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs, source: store)
         }
         for annotation in result.annotations { Output.error(annotation.text) }
-        return format == .json ? QueryJSON.response(result) + "\n" : QueryTable.render(result)
+        if shown == .chart, case .matrix(let matrix) = result.value { return QueryChart.render(matrix) }
+        return shown == .json ? QueryJSON.response(result) + "\n" : QueryTable.render(result)
+    }
+
+    private var shown: Format {
+        if let format { return format }
+        return start != nil && isatty(STDOUT_FILENO) == 1 ? .chart : .table
     }
 
     private func remote() async throws -> String {
@@ -110,7 +116,11 @@ struct QueryCommand: AsyncParsableCommand {
                 description:
                     "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): \(text.prefix(300))")
         }
-        return format == .json ? text + "\n" : try QueryTable.render(json: response.body)
+        switch shown {
+        case .json: return text + "\n"
+        case .table: return try QueryTable.render(json: response.body)
+        case .chart: return QueryChart.render(try QueryTable.matrix(json: response.body))
+        }
     }
 
     /// Milliseconds of a time as a person writes it.
@@ -178,5 +188,15 @@ enum QueryTable {
                 + (series.values ?? []).map { "  \(TimeFormat.rfc3339(ms: Int64($0.seconds * 1000)))  \($0.value)\n" }
                 .joined()
         }.joined()
+    }
+
+    /// The series of an answer of Prometheus' HTTP API.
+    static func matrix(json: [UInt8]) throws -> [SeriesSamples] {
+        try JSONDecoder().decode(Answer.self, from: Data(json)).data.result.map { series in
+            let points = series.values ?? []
+            return SeriesSamples(
+                labels: Labels(series.metric.map { Label($0.key, $0.value) }),
+                timestampsMs: points.map { Int64($0.seconds * 1000) }, values: points.map { Double($0.value) ?? .nan })
+        }
     }
 }

@@ -157,6 +157,47 @@ private struct StoppedClock: TimeSource {
         #expect(sum.status == 200)
     }
 
+    @Test func hostileQueries_endWithAnError() async throws {
+        func status(_ query: String) async throws -> (Int, String) {
+            let allowed = CharacterSet.alphanumerics
+            let text = query.addingPercentEncoding(withAllowedCharacters: allowed) ?? ""
+            let answer = try await answer(
+                "/api/v1/query", method: .post, body: "query=\(text)&time=600",
+                headers: [(.contentType, "application/x-www-form-urlencoded")])
+            return (answer.status, answer.body)
+        }
+        let nested = try await status(
+            String(repeating: "(", count: 10_000) + "up" + String(repeating: ")", count: 10_000))
+        #expect(nested.0 == 400 && nested.1.contains("nested too deeply"))
+        let steps = try await status("max_over_time(up[10y:1s])")
+        #expect(steps.0 == 422 && steps.1.contains("too many samples"))
+        // A pattern that goes back and forth without end matches nothing, in bounded time.
+        #expect(try await status("{instance=~\"(a+)+b\", __name__=~\"(.*)*x\"}").0 == 200)
+        #expect(try await status(String(repeating: "-", count: 100_000) + "1").0 == 400)
+    }
+
+    @Test func manyQueriesAtOnce_waitForEachOther() async throws {
+        var limits = QueryRunner.Limits()
+        limits.maxConcurrency = 2
+        let context = try context(limits: limits)
+        let app = Application(router: WebAPI.router(context))
+        try await app.test(.router) { client in
+            try await withThrowingTaskGroup(of: Int.self) { group in
+                for _ in 0..<200 {
+                    group.addTask {
+                        Int(
+                            try await client.execute(
+                                uri: "/api/v1/query?query=sum(up)&time=600", method: .get
+                            ).status.code)
+                    }
+                }
+                for try await status in group { #expect(status == 200) }
+            }
+        }
+        let counts = context.runner.counts
+        #expect(counts.running == 0 && counts.waiting == 0 && counts.refused == 0)
+    }
+
     @Test func limits_cutAnswersAndSaySo() async throws {
         let answer = try await answer("/api/v1/query?query=up&time=600&limit=2")
         #expect(answer.body.components(separatedBy: "\"metric\"").count == 3)
