@@ -47,7 +47,7 @@ enum ExitStatus: Int32 {
         case is InputError: self = .badData
         case is FetchError: self = .unavailable
         case let error as PromQLError: self = error.kind == .badData ? .badData : .unavailable
-        case is UnknownUpgrade: self = .usage
+        case is UnknownUpgrade, is UnknownBatch: self = .usage
         case is KubernetesConfigError: self = .configuration
         case is ServerError: self = .unavailable
         default: self = .fault
