@@ -83,6 +83,9 @@ struct Cohorts: Sendable {
     /// What is of no unit goes over with all.
     func change(of unit: String) -> Change? { own[unit] ?? (unit.isEmpty || !isStaggered ? pool : nil) }
 
+    /// The batches in which units went over.
+    var batches: [Int] { Set(own.values.compactMap(\.batch)).sorted() }
+
     /// The names of the nodes that went over.
     private(set) var nodes: Set<String> = []
 

@@ -127,7 +127,9 @@ struct SignalComparer {
         let judgeOfAll = controlPlane.map { CountJudge(table: table, cohorts: $0, time: time, watched: watched) }
         // Half of the level is for all together, half for the splits. Splits that have too few events for a finding
         // can't give a false one and need no share (Tarone 1990).
-        let all = (1 - Comparison.confidence) * share / (cells.count > 1 ? 2 : 1)
+        let batches = time.batch == nil && cohorts.isStaggered ? cohorts.batches : []
+        let parts = (cells.count > 1 ? 2.0 : 1) + (batches.count > 1 ? 1 : 0)
+        let all = (1 - Comparison.confidence) * share / parts
         let possible = cells.count > 1 ? cells.values.count { judge.canBeWorse($0, level: all) } : 1
         let level = all / Double(max(1, possible))
         // Nodes that got ill while they waited are so for a reason of their own, also when they have the new version.
@@ -165,6 +167,19 @@ struct SignalComparer {
         if wereIll, total.isAmongUnits { result.pValue = nil }
         if total.status == .worse, worst != .worse, signal.kind.isInTime, table.splits.count > 1 {
             try tell(Labels(), total, isOld: false)
+        }
+        // Each batch by itself: what ails a small one is thinned out among all that went over.
+        if worst != .worse, batches.count > 1 {
+            for batch in batches {
+                var one = time
+                one.batch = batch
+                let judge = CountJudge(table: table, cohorts: cohorts, time: one, watched: watched)
+                let outcome = judge.judge(
+                    SignalComparer.merged(old.isEmpty ? table.cells : quiet), level: all / Double(batches.count),
+                    seeksWorse: true)
+                if outcome.status == .worse { try tell(Labels(), outcome, isOld: false) }
+                if worst == .worse { break }
+            }
         }
         if worst == .worse {
             result.status = .worse
