@@ -161,7 +161,8 @@ struct SignalComparer {
         // All together are judged too: what is spread thin over many splits shows only there. Of requests the mix would
         // show as well.
         let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
-        let total = judge.judge(SignalComparer.merged(old.isEmpty ? table.cells : quiet), level: all)
+        let together = SignalComparer.merged(old.isEmpty ? table.cells : quiet)
+        let total = judge.judge(together, level: all)
         var result = SignalResult(signal: signal, total)
         // Of what was ill while it waited no test of the upgrade can be made.
         if wereIll, total.isAmongUnits { result.pValue = nil }
@@ -174,9 +175,7 @@ struct SignalComparer {
                 var one = time
                 one.batch = batch
                 let judge = CountJudge(table: table, cohorts: cohorts, time: one, watched: watched)
-                let outcome = judge.judge(
-                    SignalComparer.merged(old.isEmpty ? table.cells : quiet), level: all / Double(batches.count),
-                    seeksWorse: true)
+                let outcome = judge.judge(together, level: all / Double(batches.count), seeksWorse: true)
                 if outcome.status == .worse { try tell(Labels(), outcome, isOld: false) }
                 if worst == .worse { break }
             }

@@ -167,7 +167,8 @@ package enum HTMLReport {
             + rows.map { "<tr>" + $0.map { "<td>\(escape($0))</td>" }.joined() + "</tr>" }.joined() + "</table>"
     }
 
-    static func escape(_ text: String) -> String {
+    /// A text as it may stand in HTML and XML.
+    package static func escape(_ text: String) -> String {
         var out = ""
         for character in text {
             switch character {

@@ -1,6 +1,7 @@
 import Alerting
 import ArgumentParser
 import Foundation
+import Report
 import Series
 import StrictYAML
 import UpgradeWatch
@@ -88,17 +89,15 @@ struct TestRules: AsyncParsableCommand {
     }
 
     private static func xml(_ outcomes: [Outcome]) -> String {
-        let escape = { (text: String) in
-            text.replacingOccurrences(of: "&", with: "&amp;").replacingOccurrences(of: "<", with: "&lt;")
-                .replacingOccurrences(of: ">", with: "&gt;").replacingOccurrences(of: "\"", with: "&quot;")
-        }
         let suites = outcomes.map { outcome in
             let cases = ([("rule files", outcome.problems)] + outcome.tests).map { name, problems in
-                let failure = problems.isEmpty ? "" : "<failure>\(escape(problems.joined(separator: "\n")))</failure>"
-                return "    <testcase name=\"\(escape(name))\">\(failure)</testcase>\n"
+                let failure =
+                    problems.isEmpty ? "" : "<failure>\(HTMLReport.escape(problems.joined(separator: "\n")))</failure>"
+                return "    <testcase name=\"\(HTMLReport.escape(name))\">\(failure)</testcase>\n"
             }
             let failures = ([outcome.problems] + outcome.tests.map(\.problems)).count { !$0.isEmpty }
-            return "  <testsuite name=\"\(escape(outcome.file))\" tests=\"\(cases.count)\" failures=\"\(failures)\">\n"
+            return
+                "  <testsuite name=\"\(HTMLReport.escape(outcome.file))\" tests=\"\(cases.count)\" failures=\"\(failures)\">\n"
                 + cases.joined() + "  </testsuite>\n"
         }
         return "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n" + suites.joined() + "</testsuites>\n"
