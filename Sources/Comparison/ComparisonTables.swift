@@ -22,7 +22,9 @@ package struct ComparisonTables: Sendable {
     private var readThroughMs: Int64?
 
     /// The most bins of a node, for few nodes and for many: their memory is bounded, whatever the length of the time.
-    private static let limits = [(nodes: 1000, bins: 1536), (nodes: 4000, bins: 768), (nodes: .max, bins: 512)]
+    private static let limits = [
+        (nodes: 200, bins: 3072), (nodes: 1000, bins: 1536), (nodes: 4000, bins: 768), (nodes: .max, bins: 512),
+    ]
     /// How far before the first bin a counter's last value is looked for.
     private static let silenceMs: Int64 = 600_000
     /// How far back a call looks for samples that were not there yet when their time was read.

@@ -158,10 +158,8 @@ struct CountJudge {
         var all = early
         for cell in cells {
             let isEarly = cohorts.change(of: table.units[cell.unit]).map { $0.lastMs <= middle } ?? false
-            for index in 0..<min(cell.sums.count, counts.baseline) {
-                if isEarly { early[index] += Double(cell.sums[index]) }
-                all[index] += Double(cell.sums[index])
-            }
+            if isEarly { early.add(cell.sums, in: 0..<counts.baseline) }
+            all.add(cell.sums, in: 0..<counts.baseline)
         }
         let share = early.reduce(0, +) / max(1, all.reduce(0, +))
         guard share > 0, share < 1 else { return nil }

@@ -88,10 +88,9 @@ struct CountSorter {
     func events(_ cells: [SignalTable.Cell]) -> (before: Double, after: Double) {
         var (before, after) = (0.0, 0.0)
         for cell in cells {
-            for index in ranges(of: table.units[cell.unit]).treated.clamped(to: cell.sums.indices) {
-                after += Double(cell.sums[index])
-            }
-            for index in 0..<min(baseline, cell.sums.count) { before += Double(cell.sums[index]) }
+            guard !cell.sums.isEmpty else { continue }
+            after += cell.sums.total(in: ranges(of: table.units[cell.unit]).treated)
+            before += cell.sums.total(in: 0..<baseline)
         }
         return (before, after)
     }
@@ -104,8 +103,8 @@ struct CountSorter {
     func tamed(_ cells: [SignalTable.Cell]) -> [SignalTable.Cell] {
         var before = Tally(seen: plain?.before.seen ?? 0)
         for cell in cells {
-            for value in cell.sums.prefix(baseline) { before.events += Double(value) }
-            if !isInTime { for value in cell.weights.prefix(baseline) { before.seen += Double(value) } }
+            before.events += cell.sums.total(in: 0..<baseline)
+            if !isInTime { before.seen += cell.weights.total(in: 0..<baseline) }
         }
         let places = Double(max(1, baseline * (isInTime ? watched.count : cells.count)))
         let mean = (before.events + CountSorter.doubt) / places
@@ -113,7 +112,7 @@ struct CountSorter {
         let margin = mean + table.signal.absoluteFloor * before.seen / places
         let common = Float(max(1, CountSorter.commonMultiple * mean, 2 * margin))
         return cells.map { cell in
-            guard cell.sums.contains(where: { $0 > common }) else { return cell }
+            guard cell.sums.exceeds(common) else { return cell }
             var cell = cell
             for index in cell.sums.indices where cell.sums[index] > common {
                 cell.sums[index] = common * (1 + log(cell.sums[index] / common))
@@ -128,8 +127,7 @@ struct CountSorter {
         var all = Tally(seen: plain?.before.seen ?? 0)
         let own = cells.map { cell -> Tally in
             let own = Tally(
-                events: cell.sums.prefix(baseline).reduce(0) { $0 + Double($1) },
-                seen: exposure(cell).prefix(baseline).reduce(0) { $0 + Double($1) })
+                events: cell.sums.total(in: 0..<baseline), seen: exposure(cell).total(in: 0..<baseline))
             all.events += own.events
             if !isInTime { all.seen += own.seen }
             return own
@@ -143,10 +141,9 @@ struct CountSorter {
         var quiet = 0.0
         if isInTime {
             quiet = weight(Tally(seen: all.seen / Double(watched.count)))
-            let scale = { (column: inout [Double]) in for index in column.indices { column[index] *= quiet } }
-            scale(&sides.treatedExposure)
-            scale(&sides.controlExposure)
-            scale(&sides.historyExposure)
+            sides.treatedExposure.scale(by: quiet)
+            sides.controlExposure.scale(by: quiet)
+            sides.historyExposure.scale(by: quiet)
         }
         for (cell, tally) in zip(cells, own) {
             let unit = table.units[cell.unit]
@@ -163,15 +160,12 @@ struct CountSorter {
         let history = 0..<baseline
         let waits = cohorts.isStaggered && ranges.controls.upperBound > baseline
         let controls = waits ? baseline..<ranges.controls.upperBound : 0..<0
-        func add(_ column: [Float], _ factor: Double, _ range: Range<Int>, to target: inout [Double]) {
-            for index in range.clamped(to: column.indices) { target[index] += factor * Double(column[index]) }
-        }
-        add(exposure, weight, history, to: &sides.historyExposure)
-        add(exposure, weight, controls, to: &sides.controlExposure)
-        add(exposure, weight, ranges.treated, to: &sides.treatedExposure)
+        sides.historyExposure.add(exposure, times: weight, in: history)
+        sides.controlExposure.add(exposure, times: weight, in: controls)
+        sides.treatedExposure.add(exposure, times: weight, in: ranges.treated)
         guard let events else { return }
-        add(events, 1, history, to: &sides.history)
-        add(events, 1, controls, to: &sides.controls)
-        add(events, 1, ranges.treated, to: &sides.treated)
+        sides.history.add(events, in: history)
+        sides.controls.add(events, in: controls)
+        sides.treated.add(events, in: ranges.treated)
     }
 }

@@ -25,14 +25,18 @@ struct LevelJudge {
     /// Windows whose means are judged.
     private static let windowMs: [Int64] = [1_800_000, 3_600_000, 7_200_000, 14_400_000]
     /// Windows whose slopes are, and the width of the blocks that they are made of.
-    private static let slopeWindowMs: [Int64] = [
-        10_800_000, 13_500_000, 16_200_000, 18_900_000, 21_600_000, 43_200_000,
-    ]
+    private static let slopeWindowMs: [Int64] = [12, 13, 14, 15, 16, 17, 18, 20, 22, 24, 48].map { $0 * slopeBlockMs }
     private static let slopeBlockMs: Int64 = 900_000
+    /// Growth that explains this part of what the best corner explains, when it begins with the step, began with it.
+    ///
+    /// A line from the step explains 0.95 of a growth that began after a quarter of the time.
+    private static let likeFirst = 0.95
     /// How many windows there must be before the upgrade for a placebo.
     private static let leastPlacebos = 8
     /// How far beyond that of the baseline the load may be.
     private static let loadRange = 1.25
+    /// How far from a bin without a scrape of the load one may be that stands for it.
+    private static let loadReachMs: Int64 = 120_000
 
     private var signal: Signal { table.signal }
     private var bins: Bins { table.bins }
@@ -177,10 +181,13 @@ struct LevelJudge {
         let growth = growth(before, after)
         if let growth, growth.isWorse {
             outcome.status = .worse
-            outcome.onsetMs = ramp(before, after, afterBins)
+            outcome.onsetMs = ramp(before, after, afterBins, starts(treatedUnits, afterBins))
         } else if shift.isWorse {
             outcome.status = .worse
-            outcome.onsetMs = onset(before, after, afterBins)
+            let starts = starts(treatedUnits, afterBins)
+            outcome.onsetMs =
+                signal.slopeFloor.flatMap { _ in ramp(before, after, afterBins, starts, unlessStep: true) }
+                ?? onset(series, before, after, afterBins, starts)
         } else if shift.high < -floor / 2 {
             outcome.status = .better
         } else if shift.high < floor || shift.low == 0 && shift.high == 0 {
@@ -220,7 +227,7 @@ struct LevelJudge {
     private func explain(_ series: inout [Double], _ usable: inout [Bool]) -> Bool {
         var isBeyond = false
         if signal.load != nil {
-            let load = (0..<count).map { $0 < table.load.count ? Double(table.load[$0]) : 0 }
+            let load = load()
             let known = (0..<baseline).filter { usable[$0] && load[$0] > 0 }
             if known.count >= 30 {
                 let logs = known.map { log(load[$0]) }
@@ -250,6 +257,17 @@ struct LevelJudge {
         }
         HourProfile.remove(from: &series, usable: usable, baseline: baseline, bins: bins)
         return isBeyond
+    }
+
+    /// The load by bin; where a bin is narrower than the time between scrapes, those beside it tell.
+    private func load() -> [Double] {
+        let own = (0..<count).map { $0 < table.load.count ? Double(table.load[$0]) : 0 }
+        let reach = bins.count(ms: LevelJudge.loadReachMs)
+        return own.indices.map { index in
+            guard own[index] == 0 else { return own[index] }
+            let near = own[max(0, index - reach)...min(count - 1, index + reach)].filter { $0 > 0 }
+            return near.isEmpty ? 0 : near.reduce(0, +) / Double(near.count)
+        }
     }
 
     /// The least change that counts, in the scale of the series.
@@ -352,35 +370,81 @@ struct LevelJudge {
     /// What of the time before takes part in the search for the onset.
     private func recent(_ before: [Double]) -> [Double] { Array(before.suffix(bins.count(ms: 43_200_000))) }
 
-    private func onset(_ before: [Double], _ after: [Double], _ places: [Int]) -> Int64? {
+    /// When the batches that have the change began to go over, those of the first half as ill as the worst.
+    private func starts(_ units: [Unit], _ places: [Int]) -> [Cohorts.Change] {
+        let window = places.suffix(bins.count(ms: LevelJudge.windowMs[1]))
+        var sums: [Int?: (value: Double, seen: Double)] = [:]
+        for unit in units {
+            for index in window where index < unit.values.count && unit.treated.contains(index) {
+                guard !unit.values[index].isNaN else { continue }
+                let known = sums[unit.change?.batch, default: (0, 0)]
+                sums[unit.change?.batch] = (known.value + unit.values[index] - unit.level, known.seen + 1)
+            }
+        }
+        let means = sums.mapValues { $0.value / $0.seen }
+        let half = (means.values.max() ?? 0) / 2
+        return cohorts.startsMs.filter { means[$0.batch].map { $0 >= half } ?? false }
+            .sorted { $0.firstMs < $1.firstMs }
+    }
+
+    /// - Parameter starts: in order of time.
+    private func onset(
+        _ series: [Double], _ before: [Double], _ after: [Double], _ places: [Int], _ starts: [Cohorts.Change]
+    ) -> Int64? {
         let old = recent(before)
-        guard let step = ChangePoint.meanStep(values: old + after)?.index else { return nil }
+        guard let (step, within) = ChangePoint.meanStep(values: old + after) else { return nil }
+        let expected = starts.map { (change: $0, bin: bins.firstIndex(from: signal.treatedFromMs($0))) }
+        if within.contains(old.count) || step == old.count {
+            // It was there as soon as most had gone over: whether it was among the first few, these say.
+            let middle = { (values: ArraySlice<Double>) in values.reduce(0, +) / Double(max(1, values.count)) }
+            let (low, high) = (middle(old[...]), middle(after.prefix(bins.count(ms: LevelJudge.windowMs[2]))))
+            for (change, bin) in expected where bin <= places[0] {
+                let early = series[min(bin, places[0])...places[0]].filter { !$0.isNaN }
+                if middle(early[...]) >= (low + high) / 2 { return change.firstMs }
+            }
+        }
+        let known = expected.first { one in
+            places.firstIndex { $0 >= one.bin }.map { within.contains(old.count + $0) } ?? false
+        }
+        if let known { return known.change.firstMs }
         if step < old.count { return bins.startMs(max(0, baseline - (old.count - step))) }
         return cohorts.onsetMs(ofBin: places[step - old.count], bins, signal)
     }
 
     /// Where a level that grows steadily most likely began to: the corner of the broken line that fits best.
-    private func ramp(_ before: [Double], _ after: [Double], _ places: [Int]) -> Int64? {
+    ///
+    /// - Parameters:
+    ///   - starts: in order of time.
+    ///   - unlessStep: nil where a step explains more.
+    private func ramp(
+        _ before: [Double], _ after: [Double], _ places: [Int], _ starts: [Cohorts.Change], unlessStep: Bool = false
+    ) -> Int64? {
         let (old, new) = (blocks(recent(before)), blocks(after))
         guard !new.isEmpty else { return nil }
         let length = bins.count(ms: LevelJudge.slopeBlockMs)
         let rest = after.count % length
         let level = old.isEmpty ? new[0] : old.reduce(0, +) / Double(old.count)
         var best: (index: Int, gain: Double)?
+        var (first, step) = (0.0, 0.0)
         for corner in new.indices.dropLast(2) {
-            var (xy, xx) = (0.0, 0.0)
+            var (xy, xx, sum) = (0.0, 0.0, 0.0)
             for index in corner..<new.count {
                 let x = Double(index - corner + 1)
                 xy += x * (new[index] - level)
                 xx += x * x
+                sum += new[index] - level
             }
+            step = max(step, sum * sum / Double(new.count - corner))
             let gain = xy > 0 ? xy * xy / xx : 0
+            if corner == 0 { first = gain }
             if gain > best?.gain ?? 0 { best = (corner, gain) }
         }
-        // A corner is not told to the minute: near the first that is judged, it is the step.
+        if unlessStep, step > best?.gain ?? 0 { return nil }
+        // A corner is not told to the minute: where the first that is judged fits nearly as well, it is the step.
         return best.map { corner in
             let place = rest + corner.index * length
-            let isFirst = place <= bins.count(ms: 7_200_000)
+            let isFirst = place <= bins.count(ms: 7_200_000) || first >= LevelJudge.likeFirst * corner.gain
+            if isFirst, let start = starts.first { return start.firstMs }
             return cohorts.onsetMs(ofBin: places[isFirst ? 0 : min(places.count - 1, place)], bins, signal)
         }
     }

@@ -11,6 +11,8 @@ struct SignalComparer {
     /// nil where the upgrade's versions can't be read.
     let continuity: MetricContinuity?
     let tables: ComparisonTables
+    /// Larger p-values reject nothing that anybody asks for.
+    private static let smallP = 0.05
     /// The level of all signals together is shared by so many.
     private let share: Double
 
@@ -77,6 +79,7 @@ struct SignalComparer {
         }
         switch signal.kind {
         case .gauge:
+            if signal.isOptional, before == 0, now == 0 { result.status = .absent }
             result.needs = "no data of the signal"
             return result
         case .quantile:
@@ -101,7 +104,12 @@ struct SignalComparer {
             result.needs = "\(name) was not exposed before the upgrade: there is nothing to compare with"
         } else {
             if signal.isOptional { result.status = .absent }
-            result.needs = "no data of \(name)\(SignalComparer.hint(name, signal.component))"
+            let answers = tables.watched.answers(
+                job: signal.component, fromMs: fromMs, throughMs: windows.nowMs)
+            result.needs =
+                !signal.component.isEmpty && answers
+                ? "\(signal.component) does not expose \(name)"
+                : "no data of \(name)\(SignalComparer.hint(name, signal.component))"
         }
         return result
     }
@@ -133,13 +141,18 @@ struct SignalComparer {
         let possible = cells.count > 1 ? cells.values.count { judge.canBeWorse($0, level: all) } : 1
         let level = all / Double(max(1, possible))
         // Nodes that got ill while they waited are so for a reason of their own, also when they have the new version.
-        let wereIll = judge.controlsAreWorse(table.cells)
+        var knownIll: Bool?
+        func wereIll() -> Bool {
+            let ill = knownIll ?? judge.controlsAreWorse(table.cells)
+            knownIll = ill
+            return ill
+        }
         var findings: [Finding] = []
         var worst = SignalResult.Status.ok
         var old: Set<Int> = []
         func tell(_ split: Labels, _ outcome: Outcome, isOld: Bool) throws {
             var outcome = outcome
-            if wereIll, outcome.isAmongUnits { outcome.beganBefore = true }
+            if outcome.isAmongUnits, wereIll() { outcome.beganBefore = true }
             let isPreexisting = isOld || outcome.beganBefore
             if !isPreexisting { worst = .worse }
             findings.append(try finding(signal, split, outcome, isPreexisting: isPreexisting, isOld: isOld))
@@ -164,8 +177,8 @@ struct SignalComparer {
         let together = SignalComparer.merged(old.isEmpty ? table.cells : quiet)
         let total = judge.judge(together, level: all)
         var result = SignalResult(signal: signal, total)
-        // Of what was ill while it waited no test of the upgrade can be made.
-        if wereIll, total.isAmongUnits { result.pValue = nil }
+        // Of what was ill while it waited no test of the upgrade can be made: what it rejects says nothing.
+        if total.isAmongUnits, total.pValue ?? 1 < SignalComparer.smallP, wereIll() { result.pValue = nil }
         if total.status == .worse, worst != .worse, signal.kind.isInTime, table.splits.count > 1 {
             try tell(Labels(), total, isOld: false)
         }

@@ -52,17 +52,23 @@ struct Effects: Sendable {
             return
         }
         let place = effect.place
+        var left: [(index: Int, change: Change)] = []
+        var chosen: [(index: Int, change: Change)] = []
         for (index, node) in nodes.enumerated() {
             let isChosen = random.uniform() < place.share
             if let zone = place.zone, node.zone != zone { continue }
             if let pool = place.pool, node.pool != pool { continue }
             if !place.batches.isEmpty, !place.batches.contains(node.batch ?? 0) { continue }
-            guard isChosen else { continue }
             let isTimed = effect.atMs != nil
             guard isTimed || node.stepMs != nil else { continue }
             let change = change(since: node.stepMs ?? upgrade.startedMs)
             if place.controlsOnly, let step = node.stepMs, step <= change.fromMs { continue }
-            note(change, node.batch)
+            if isChosen { chosen.append((index, change)) } else { left.append((index, change)) }
+        }
+        // A part of the nodes is one of them at least.
+        if chosen.isEmpty, place.share > 0, let first = left.first { chosen = [first] }
+        for (index, change) in chosen {
+            note(change, nodes[index].batch)
             ofNodes[effect.process, default: [:]][index, default: []].append(change)
         }
     }

@@ -49,4 +49,14 @@ package enum Process: String, Sendable, CaseIterable {
 
     /// Whether each node has its own.
     var isOfNodes: Bool { component == "kubelet" }
+
+    /// Whether it counts something that there can be more of; else it is a level, which only a ratio changes.
+    var isCounted: Bool {
+        switch self {
+        case .volumeLatency, .podStartLatency, .plegLatency, .kubeletMemory, .kubeletCPU, .apiserverLatency,
+            .apiserverCPU, .apiserverMemory, .etcdLatency, .etcdFsync, .schedulerLatency, .queueRetries:
+            false
+        default: true
+        }
+    }
 }

@@ -68,7 +68,7 @@ package struct Scenario: Sendable {
     }
 
     /// Which nodes, or which other places, an effect has.
-    package struct Place: Sendable {
+    package struct Place: Sendable, Equatable {
         package var batches: [Int] = []
         package var zone: Int?
         package var pool: String?
@@ -177,7 +177,9 @@ package struct Scenario: Sendable {
         }
         fields.take("rollout")?.fields { readRollOut(&$0) }
         for value in fields.list("faults") {
-            if let effect = value.fields({ Scenario.effect(&$0, value) }) ?? nil { faults.append(effect) }
+            guard let effect = value.fields({ Scenario.effect(&$0, value) }) ?? nil else { continue }
+            check(effect, value)
+            faults.append(effect)
         }
         for value in fields.list("nuisances") { readNuisance(value) }
         expectation = faults.isEmpty ? .pass : .fail
@@ -240,7 +242,9 @@ package struct Scenario: Sendable {
             case "blind": disturbances.append(.blind(job: fields.string("job") ?? "kubelet"))
             case "effect":
                 if let process = Scenario.process(&fields, "process") {
-                    nuisances.append(Scenario.effect(&fields, process: process, atMs: since))
+                    let effect = Scenario.effect(&fields, process: process, atMs: since)
+                    check(effect, value)
+                    nuisances.append(effect)
                 }
             case let other?:
                 kind?.report(
@@ -259,6 +263,36 @@ package struct Scenario: Sendable {
             value.report("the fault changes nothing: give it a ratio, add or growth")
         }
         return effect
+    }
+
+    /// Reports an effect that would have no place or no meaning.
+    private func check(_ effect: Effect, _ value: YAMLValue) {
+        let (process, place) = (effect.process, effect.place)
+        if effect.add != 0, !process.isCounted {
+            value.report("\(process.rawValue) is a level: it has a ratio or growth, and no add")
+        }
+        guard process.isOfNodes else {
+            if place != Place() { value.report("\(process.rawValue) is of no node: it has no where") }
+            return
+        }
+        let batches =
+            (rollOut.includesControlPlane ? 2 : 1)..<(rollOut.includesControlPlane ? 2 : 1) + rollOut.batches.count
+        if let batch = place.batches.first(where: { !batches.contains($0) }) {
+            value.report(
+                batches.isEmpty
+                    ? "no node is upgraded: there is no batch \(batch)"
+                    : "no nodes are in batch \(batch): those of nodes are \(batches.lowerBound) to \(batches.upperBound - 1)"
+            )
+        }
+        if let zone = place.zone, !(1...topology.zones).contains(zone) {
+            value.report("there is no zone \(zone): zones are 1 to \(topology.zones)")
+        }
+        if let pool = place.pool, !topology.pools.contains(pool) {
+            value.report("there is no pool \(Labels.quoted(pool)): pools are \(topology.pools.joined(separator: ", "))")
+        }
+        if effect.atMs == nil, rollOut.batches.isEmpty {
+            value.report("no node is upgraded, and the effect begins with a node's step: give it at")
+        }
     }
 
     private static func process(_ fields: inout YAMLFields, _ name: String) -> Process? {

@@ -538,8 +538,8 @@ final class SeriesGenerator {
             let counts = (0..<ticks).map { random.poisson((4 + Double(index)) * minutes * load[$0]) }
             let failed = (0..<ticks).map { tick in
                 // One of them asks for what the new version does not serve.
-                let isOld = index == 3
-                let part = min(1, 0.005 + (isOld ? changes.added(timeMs(tick)) : 0))
+                let atMs = timeMs(tick)
+                let part = index == 3 ? min(1, 0.005 * changes.ratio(atMs) + changes.added(atMs)) : 0.005
                 return min(
                     counts[tick], part > 0.1 ? (counts[tick] * part).rounded() : random.poisson(counts[tick] * part))
             }

@@ -8,8 +8,8 @@ package enum ChangePoint {
     /// take no part.
     ///
     /// - Parameters:
-    ///   - candidates: bins at which a step was to be expected: the likeliest of them is taken where its log likelihood
-    ///     is within `drop` of the best, since the data then can't tell it from the best.
+    ///   - candidates: bins at which a step was to be expected: the first of them is taken whose log likelihood is
+    ///     within `drop` of the best, since the data then can't tell it from the best.
     ///   - drop: 3 keeps a true candidate with about 98 % (2 times the drop is compared with a chi-square of one degree).
     /// - Returns: nil where there are fewer than two bins with exposure or no step makes the counts likelier.
     /// - Complexity: O(n) in the number of bins.
@@ -25,7 +25,7 @@ package enum ChangePoint {
         }
         let none = likelihood(total, exposure)
         var best: (index: Int, gain: Double)?
-        var expected: (index: Int, gain: Double)?
+        var expected: [(index: Int, gain: Double)] = []
         var count = 0.0
         var seen = 0.0
         for index in 0..<counts.count - 1 {
@@ -34,10 +34,10 @@ package enum ChangePoint {
             guard seen > 0, exposure - seen > 0 else { continue }
             let gain = likelihood(count, seen) + likelihood(total - count, exposure - seen) - none
             if gain > (best?.gain ?? 1e-9) { best = (index + 1, gain) }
-            if candidates.contains(index + 1), gain > (expected?.gain ?? 1e-9) { expected = (index + 1, gain) }
+            if candidates.contains(index + 1), gain > 0 { expected.append((index + 1, gain)) }
         }
-        if let best, let expected, best.gain - expected.gain <= drop { return expected.index }
-        return best?.index
+        guard let best else { return nil }
+        return expected.first { best.gain - $0.gain <= drop }?.index ?? best.index
     }
 
     /// Where the mean of a series most likely stepped, for noise of one variance, with the stretch that holds the step.

@@ -39,8 +39,9 @@ package struct CountEProcess: Sendable, Equatable {
     private var logs: [Double]
     private var bins = 0
     private let planned: Int
-    /// The part of the weight of each bin's beginning but the first.
+    /// The part of the weight of each bin's beginning but the first, and its logarithm.
     private let restartWeight: Double
+    private let logRestartWeight: Double
     /// The natural logarithm of the e-value at the last bin.
     package private(set) var logValue = 0.0
     /// The largest so far; an alarm at a level is one for good.
@@ -48,6 +49,9 @@ package struct CountEProcess: Sendable, Equatable {
 
     /// Multiples of the null's ratio: from the smallest that matter to storms.
     private static let multiples = [1.2, 1.5, 2, 3, 5, 10, 20]
+    private static let logMultiples = multiples.map { log($0) }
+    /// The logarithm of how much more likely each ratio makes an event than the null's.
+    private let logWeights: [Double]
 
     /// - Parameters:
     ///   - nullRatio: greater than 0.
@@ -63,7 +67,10 @@ package struct CountEProcess: Sendable, Equatable {
         self.nullRatio = nullRatio
         self.dispersion = max(1, dispersion)
         ratios = CountEProcess.multiples.map { alternative == .more ? nullRatio * $0 : nullRatio / $0 }
+        let sign: Double = alternative == .more ? 1 : -1
+        logWeights = CountEProcess.logMultiples.map { sign * $0 }
         restartWeight = plannedBins > 1 ? 0.5 / Double(plannedBins - 1) : 0
+        logRestartWeight = log(restartWeight)
         planned = plannedBins
         logs = [Double](repeating: plannedBins > 1 ? log(0.5) : 0, count: ratios.count)
     }
@@ -76,13 +83,15 @@ package struct CountEProcess: Sendable, Equatable {
     ///   - share: the part of the exposure, in 0...1, that is of those that changed. It must not depend on the bin's
     ///     events. At 0 or 1 there is nothing to compare, and the bin says nothing.
     package mutating func add(treated: Double, controls: Double, share: Double) {
-        guard share > 0, share < 1 else { return advance { _ in 0 } }
+        guard share > 0, share < 1 else { return advance { _, _ in 0 } }
         let odds = share / (1 - share)
         // Given the sum, an event is of the treated with the probability r w / (r w + 1 - w).
         let log0 = log1p(nullRatio * odds)
         let total = treated + controls
-        advance { [nullRatio, dispersion] ratio in
-            (treated * log(ratio / nullRatio) - total * (log1p(ratio * odds) - log0)) / dispersion
+        // Without an event there is nothing to divide between them.
+        guard total > 0 else { return advance { _, _ in 0 } }
+        advance { [dispersion] ratio, logWeight in
+            (treated * logWeight - total * (log1p(ratio * odds) - log0)) / dispersion
         }
     }
 
@@ -93,16 +102,16 @@ package struct CountEProcess: Sendable, Equatable {
     ///   - expected: a bound on the events that the bin's exposure would have brought before: an upper one for
     ///     ``Alternative/more``, a lower one for ``Alternative/fewer``.
     package mutating func add(treated: Double, expected: Double) {
-        advance { [nullRatio, dispersion] ratio in
-            (treated * log(ratio / nullRatio) - (ratio - nullRatio) * expected) / dispersion
+        advance { [nullRatio, dispersion] ratio, logWeight in
+            (treated * logWeight - (ratio - nullRatio) * expected) / dispersion
         }
     }
 
-    private mutating func advance(_ logLikelihoodRatio: (Double) -> Double) {
+    private mutating func advance(_ logLikelihoodRatio: (_ ratio: Double, _ logWeight: Double) -> Double) {
         let joins = bins > 0 && bins < planned && restartWeight > 0
         for index in logs.indices {
-            let begun = joins ? CountEProcess.logSum(logs[index], log(restartWeight)) : logs[index]
-            logs[index] = begun + logLikelihoodRatio(ratios[index])
+            let begun = joins ? CountEProcess.logSum(logs[index], logRestartWeight) : logs[index]
+            logs[index] = begun + logLikelihoodRatio(ratios[index], logWeights[index])
         }
         bins += 1
         // What may begin later still counts as it is: 1 for its weight.

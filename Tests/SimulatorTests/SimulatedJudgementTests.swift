@@ -73,11 +73,11 @@ private let hour: Int64 = 3_600_000
     /// The samples of another source, some left out or changed.
     private struct ChangedSource: SeriesSource {
         var base: any SeriesSource
-        var change: @Sendable (SeriesSamples) -> SeriesSamples
+        var change: @Sendable (SeriesSamples) -> [SeriesSamples]
 
         func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
             // Changes look at whole series: where a counter begins anew must not depend on who asks.
-            try base.select(matchers, fromMs: .min / 2, throughMs: .max / 2).map(change).compactMap { series in
+            try base.select(matchers, fromMs: .min / 2, throughMs: .max / 2).flatMap(change).compactMap { series in
                 let kept = series.timestampsMs.indices.filter {
                     series.timestampsMs[$0] >= fromMs && series.timestampsMs[$0] <= throughMs
                 }
@@ -106,13 +106,13 @@ private let hour: Int64 = 3_600_000
         for (more, verdict) in [("", Verdict.pass), (Self.exits, .fail)] {
             let cluster = SimulatedCluster(try scenario(more), seed: 5)
             let changed = ChangedSource(base: cluster.source) { series in
-                guard Self.counters.contains(series.labels.name) else { return series }
+                guard Self.counters.contains(series.labels.name) else { return [series] }
                 var random = SeededRandom(seed: seed ^ UInt64(series.timestampsMs.count))
                 let reset = Int.random(in: 0..<max(1, series.values.count), using: &random)
                 let lost = reset > 0 ? series.values[reset - 1] : 0
                 var result = series
                 for index in result.values.indices where index >= reset { result.values[index] -= lost }
-                return result
+                return [result]
             }
             var tables = ComparisonTables()
             let plain = try assess(cluster, atMs: cluster.endMs, &tables)
@@ -123,40 +123,82 @@ private let hour: Int64 = 3_600_000
         }
     }
 
-    /// Every second or third scrape tells the same.
-    @Test func scrapeInterval_changesNoVerdict() throws {
+    /// Every second or fourth scrape tells the same: the verdict, and which signals fail.
+    @Test(arguments: [11, 12, 13] as [UInt64]) func scrapeInterval_changesNoVerdict(seed: UInt64) throws {
         for more in ["", Self.exits] {
-            let cluster = SimulatedCluster(try scenario(more + "\nscrape_interval: 30s"), seed: 11)
-            var verdicts: [Bool] = []
-            for every in [1, 2, 4] {
+            let cluster = SimulatedCluster(try scenario(more + "\nscrape_interval: 30s"), seed: seed)
+            var told: [[String]] = []
+            for every in [1, 2, 4] as [Int64] {
                 let thinned = ChangedSource(base: cluster.source) { series in
-                    let kept = series.timestampsMs.indices.filter { $0 % every == 0 }
-                    return SeriesSamples(
-                        labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
-                        values: kept.map { series.values[$0] })
+                    // What one scrape brings has one time.
+                    let kept = series.timestampsMs.indices.filter { series.timestampsMs[$0] / 30_000 % every == 0 }
+                    return [
+                        SeriesSamples(
+                            labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
+                            values: kept.map { series.values[$0] })
+                    ]
                 }
                 var tables = ComparisonTables()
                 let assessment = try assess(cluster, source: thinned, atMs: cluster.endMs, &tables)
-                verdicts.append(assessment.verdict == .fail)
+                let failing = Set(assessment.findings.filter(\.failsUpgrade).map(\.signal))
+                told.append([assessment.verdict.rawValue] + failing.sorted())
             }
-            #expect(verdicts == [Bool](repeating: !more.isEmpty, count: 3))
+            #expect(told == [told[0], told[0], told[0]])
+            #expect((told[0].first == "FAIL") == !more.isEmpty)
         }
     }
 
-    /// Pods get other names with each roll-out; what is compared are workloads and nodes.
-    @Test func podNames_changeNothing() throws {
-        let cluster = SimulatedCluster(try scenario(Self.exits), seed: 13)
+    /// Pods get other names with the upgrade, and count from zero again; what is compared are workloads and nodes.
+    @Test(arguments: [13, 14, 15] as [UInt64]) func podNames_changeNothing(seed: UInt64) throws {
+        let cluster = SimulatedCluster(try scenario(Self.exits), seed: seed)
+        let upgradeMs = cluster.upgradeMs
         let renamed = ChangedSource(base: cluster.source) { series in
-            guard Self.counters.contains(series.labels.name) else { return series }
-            var result = series
-            result.labels["pod"] = "app-\(series.timestampsMs.count)-x7k2p"
-            return result
+            guard series.labels.name == "upgrade_watch_container_exits_total" else { return [series] }
+            let cut = series.timestampsMs.firstIndex { $0 >= upgradeMs } ?? series.values.count
+            var old = series
+            old.labels["pod"] = "app-old-x7k2p"
+            (old.timestampsMs, old.values) = (Array(series.timestampsMs[..<cut]), Array(series.values[..<cut]))
+            guard cut > 0, cut < series.values.count else { return [series] }
+            // What there was already stays with the old name: the new one begins with a zero.
+            var new = series
+            new.labels["pod"] = "app-new-9q4zt"
+            let from = max(0, cut - 1)
+            new.timestampsMs = Array(series.timestampsMs[from...])
+            new.values = series.values[from...].map { $0 - series.values[from] }
+            return [old, new]
         }
         var tables = ComparisonTables()
         var others = ComparisonTables()
         #expect(
             try told(assess(cluster, atMs: cluster.endMs, &tables))
                 == told(assess(cluster, source: renamed, atMs: cluster.endMs, &others)))
+    }
+
+    /// What would change nothing in any run is an error of the file, not a fault that nobody can find.
+    @Test(arguments: [
+        (
+            "faults: [{kind: apiserver_latency, add: 1}]",
+            "apiserver_latency is a level: it has a ratio or growth, and no add"
+        ),
+        ("faults: [{kind: dns_errors, add: 1, where: {zone: 1}}]", "dns_errors is of no node: it has no where"),
+        (
+            "faults: [{kind: evictions, add: 1, where: {batches: [1]}}]",
+            "no nodes are in batch 1: those of nodes are 2 to 3"
+        ),
+        ("faults: [{kind: evictions, add: 1, where: {zone: 4}}]", "there is no zone 4: zones are 1 to 3"),
+        ("faults: [{kind: evictions, add: 1, where: {pool: gpu}}]", "there is no pool \"gpu\": pools are general"),
+        ("faults: [{kind: evictions}]", "the fault changes nothing: give it a ratio, add or growth"),
+    ]) func effectsWithoutAPlace_areErrors(text: String, message: String) throws {
+        let error = #expect(throws: (any Error).self) { try scenario(text) }
+        #expect("\(error.map { "\($0)" } ?? "")".contains(message))
+    }
+
+    /// A small share of few nodes is one node, never none.
+    @Test func share_isOneNodeAtLeast() throws {
+        for seed in 1...5 as ClosedRange<UInt64> {
+            let text = "faults: [{kind: evictions, add: 1, where: {batches: [2], share: 0.01}}]"
+            #expect(SimulatedCluster(try scenario(text), seed: seed).faultyBatches == [2])
+        }
     }
 
     /// A verdict for the first batch while the second still waits.

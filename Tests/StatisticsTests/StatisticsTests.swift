@@ -121,5 +121,10 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
         let counts: [Double] = [1, 0, 2, 1, 1, 0, 9, 8, 11, 10]
         #expect(ChangePoint.poissonStep(counts: counts, exposures: [Double](repeating: 1, count: 10)) == 6)
         #expect(ChangePoint.poissonStep(counts: [0, 0, 0], exposures: [1, 1, 1]) == nil)
+        // Of the places where a step was to be expected, the first that the data do not contradict.
+        let few: [Double] = [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+        let ones = [Double](repeating: 1, count: few.count)
+        #expect(ChangePoint.poissonStep(counts: few, exposures: ones) == 7)
+        #expect(ChangePoint.poissonStep(counts: few, exposures: ones, candidates: [1, 6, 7]) == 6)
     }
 }
