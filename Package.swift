@@ -5,9 +5,11 @@ let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: 
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let sqlite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
+let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
 let hummingbirdTesting = Target.Dependency.product(name: "HummingbirdTesting", package: "hummingbird")
 let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let unixSignals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
@@ -18,6 +20,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
@@ -25,9 +28,11 @@ let package = Package(
     ],
     targets: [
         // Level 0
+        .systemLibrary(name: "CCrypt", providers: [.apt(["libcrypt-dev"])]),
         .systemLibrary(name: "CCurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CPCRE2", providers: [.apt(["libpcre2-dev"])]),
         .systemLibrary(name: "CSnappy", providers: [.apt(["libsnappy-dev"])]),
+        .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
         .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
         // Level 1
         .target(name: "Series", dependencies: ["CPCRE2"]),
@@ -62,14 +67,14 @@ let package = Package(
             name: "WebAPI",
             dependencies: [
                 "Series", "PromQL", "Alerting", "Comparison", "Remote", "Report", "Cluster", "Scrape", "Fetch",
-                hummingbird, logging,
+                "StrictYAML", "CCrypt", "CZlib", hummingbird, logging, nioSSL,
             ]),
         // Level 7
         .target(
             name: "UpgradeWatch",
             dependencies: [
                 "Series", "StrictYAML", "Exposition", "Fetch", "PromQL", "Storage", "Scrape", "LogWatch", "Cluster",
-                "Remote", "Alerting", "Recording", "Comparison", "Report", "WebAPI", grdb, hummingbird,
+                "Remote", "Alerting", "Recording", "Comparison", "Report", "WebAPI", grdb, hummingbird, hummingbirdTLS,
                 lifecycle, unixSignals, logging,
             ],
             resources: [

@@ -4,6 +4,7 @@ import Comparison
 import Fetch
 import Foundation
 import Hummingbird
+import HummingbirdTLS
 import Logging
 import PromQL
 import Scrape
@@ -22,6 +23,8 @@ package struct ServiceOptions: Sendable {
     package var limits = QueryRunner.Limits()
     /// The origins whose pages may read the API.
     package var origins: Pattern
+    /// How the API is secured; nil: it is open to all who reach it.
+    package var webFile: String?
     /// All flags by their names, as they are shown.
     package var flags: [String: String] = [:]
 
@@ -62,7 +65,8 @@ package struct WatchService: Sendable {
         let store = try Store(directory: config.storage.path)
         let state = try StateDatabase(directory: config.storage.path, readOnly: false)
         let client = HTTPClient()
-        let control = Control(file: configFile, features: config.features, logger: logger)
+        let control = Control(
+            file: configFile, webFile: options.webFile, features: config.features, logger: logger)
         // The signals are taken from the beginning to the end: between two rounds none is lost.
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
         let listener = Task {
@@ -126,7 +130,8 @@ package struct WatchService: Sendable {
             service: ServiceStatus(
                 configuration: config.text, flags: options.flags, startedMs: started, configuredMs: time.nowMs,
                 retentionMs: config.storage.retentionMs),
-            externalLabels: config.externalLabels, origins: options.origins, time: time, targets: { board.statuses },
+            externalLabels: config.externalLabels, origins: options.origins, web: config.security, time: time,
+            targets: { board.statuses },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
             upgrades: { await watcher.upgrades },
             assess: { [time] id, batch in
@@ -137,6 +142,7 @@ package struct WatchService: Sendable {
             reload: { try end.control.reload() }, metrics: { await metrics.text() }, isReady: { true })
         let web = Application(
             router: WebAPI.router(context),
+            server: try config.security.tls.map { try .tls(tlsConfiguration: $0.configuration()) } ?? .http1(),
             configuration: .init(address: .hostname(config.web.host, port: config.web.port)),
             onServerRunning: { [logger] channel in
                 logger.info("listening", metadata: ["address": "\(channel.localAddress.map { "\($0)" } ?? "")"])
@@ -186,12 +192,14 @@ final class Control: Sendable {
     }
 
     private let file: String
+    private let webFile: String?
     private let features: QueryFeatures
     private let logger: Logger
     private let state = Mutex(State())
 
-    init(file: String, features: QueryFeatures, logger: Logger) {
+    init(file: String, webFile: String?, features: QueryFeatures, logger: Logger) {
         self.file = file
+        self.webFile = webFile
         self.features = features
         self.logger = logger
     }
@@ -228,7 +236,7 @@ final class Control: Sendable {
     ///
     /// - Throws: what is wrong with it; the service goes on with the old one.
     func reload() throws {
-        let config = try Config.load(file: file, features: features)
+        let config = try Config.load(file: file, features: features, webFile: webFile)
         state.withLock { state in
             state.accepted = config
             return state.round

@@ -21,6 +21,7 @@ package struct WebContext: Sendable {
     package var externalLabels: Labels
     /// The origins whose pages may read the API.
     package var origins: Pattern
+    package var web: WebConfigFile
     package var time: any TimeSource
     package var targets: @Sendable () -> [TargetStatus]
     package var rules: @Sendable () async -> RuleEvaluator
@@ -38,7 +39,8 @@ package struct WebContext: Sendable {
 
     package init(
         source: any SeriesSource, receiver: (any SampleSink)? = nil, engine: QueryEngine, runner: QueryRunner,
-        service: ServiceStatus, externalLabels: Labels, origins: Pattern, time: any TimeSource,
+        service: ServiceStatus, externalLabels: Labels, origins: Pattern, web: WebConfigFile = WebConfigFile(),
+        time: any TimeSource,
         targets: @escaping @Sendable () -> [TargetStatus], rules: @escaping @Sendable () async -> RuleEvaluator,
         alerts: @escaping @Sendable () async -> [AlertState],
         upgrades: @escaping @Sendable () async -> [Upgrade],
@@ -55,6 +57,7 @@ package struct WebContext: Sendable {
         self.service = service
         self.externalLabels = externalLabels
         self.origins = origins
+        self.web = web
         self.time = time
         self.targets = targets
         self.rules = rules
@@ -76,7 +79,9 @@ package enum WebAPI {
 
     package static func router(_ context: WebContext) -> Router<BasicRequestContext> {
         let router = Router()
+        router.add(middleware: Gatekeeper(context.web))
         router.add(middleware: CrossOrigin(origins: context.origins))
+        router.add(middleware: Compression())
         health(router, context)
         queries(router, context)
         status(router, context)

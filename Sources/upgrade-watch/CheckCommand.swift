@@ -6,6 +6,7 @@ import Series
 import Storage
 import StrictYAML
 import UpgradeWatch
+import WebAPI
 
 /// `upgrade-watch check`.
 struct CheckCommand: AsyncParsableCommand {
@@ -19,7 +20,7 @@ struct CheckCommand: AsyncParsableCommand {
               upgrade-watch check config config/upgrade-watch.yaml
               upgrade-watch check rules alerts/*.yaml
             """,
-        subcommands: [CheckConfig.self, CheckRules.self, CheckSignals.self, CheckDashboards.self])
+        subcommands: [CheckConfig.self, CheckRules.self, CheckSignals.self, CheckDashboards.self, CheckWebConfig.self])
 }
 
 struct CheckConfig: AsyncParsableCommand {
@@ -37,6 +38,22 @@ struct CheckConfig: AsyncParsableCommand {
             return
                 "\(config.targets.count) targets, \(config.logSources.count) log sources, \(config.signals.count) signals, "
                 + "\(config.ruleGroups.reduce(0) { $0 + $1.rules.count }) rules"
+        }
+    }
+}
+
+struct CheckWebConfig: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "web-config", abstract: "Check files for run --web.config.file.",
+        discussion: "Example:\n  upgrade-watch check web-config web-config.yml")
+
+    @Argument(help: "The files.") var files: [String]
+
+    func run() async throws {
+        try check(files) { file in
+            let config = try WebConfigFile.load(file: file)
+            return (config.tls == nil ? "plain HTTP" : "TLS")
+                + (config.asksForCredentials ? ", \(config.users.count) users" : ", open to all")
         }
     }
 }

@@ -30,8 +30,7 @@ struct MarkCommand: AsyncParsableCommand {
     @Option(help: "The directory of a store. Default: ./data.")
     var store: String?
 
-    @Option(help: "The address of a running service, instead of a store.")
-    var url: String?
+    @OptionGroup var server: ServerOptions
 
     @Option(help: "When: RFC 3339, Unix seconds, or -5m. Default: now.")
     var time: String?
@@ -55,7 +54,7 @@ struct MarkCommand: AsyncParsableCommand {
     var note: String?
 
     func validate() throws {
-        if store != nil, url != nil { throw ValidationError("--store and --url exclude each other") }
+        if store != nil, server.url != nil { throw ValidationError("--store and --url exclude each other") }
         if let time, QueryCommand.parse(time, nowMs: 0) == nil {
             throw ValidationError("\(time) is not a time; write RFC 3339, Unix seconds, now, or -5m")
         }
@@ -76,8 +75,8 @@ struct MarkCommand: AsyncParsableCommand {
             let mark = UpgradeMark(
                 kind: kind, atMs: time.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs, component: component,
                 node: node, from: from, to: to, note: note, byMs: byMs)
-            if let url {
-                var request = FetchRequest(url: base(url) + "/api/v1/upgrades/marks")
+            if server.url != nil {
+                var request = try server.request("/api/v1/upgrades/marks")
                 request.method = "POST"
                 request.headers = [("Content-Type", "application/json")]
                 request.body = Array(try JSONEncoder().encode(MarkMessage(mark)))
@@ -94,8 +93,8 @@ struct MarkCommand: AsyncParsableCommand {
 
     private func list() async throws {
         let marks: [UpgradeMark]
-        if let url {
-            let body = try await send(FetchRequest(url: base(url) + "/api/v1/upgrades/marks"))
+        if server.url != nil {
+            let body = try await send(server.request("/api/v1/upgrades/marks"))
             marks = try JSONDecoder().decode(Answer.self, from: Data(body)).data.compactMap { $0.mark(nowMs: 0) }
         } else {
             marks = try StateDatabase(directory: store ?? "./data", readOnly: true).cluster.marks()
@@ -110,8 +109,6 @@ struct MarkCommand: AsyncParsableCommand {
                     + words.compactMap { $0 }.joined(separator: " ") + "\n")
         }
     }
-
-    private func base(_ url: String) -> String { url.hasSuffix("/") ? String(url.dropLast()) : url }
 
     private func send(_ request: FetchRequest) async throws -> [UInt8] {
         let response = try await HTTPClient().fetch(request)

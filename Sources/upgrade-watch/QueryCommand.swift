@@ -27,8 +27,7 @@ struct QueryCommand: AsyncParsableCommand {
     @Option(help: "The directory of a store. Default: ./data.")
     var store: String?
 
-    @Option(help: "The address of a running service or of a Prometheus, instead of a store.")
-    var url: String?
+    @OptionGroup var server: ServerOptions
 
     @Option(
         help:
@@ -51,7 +50,7 @@ struct QueryCommand: AsyncParsableCommand {
     @OptionGroup var language: FeatureOptions
 
     func validate() throws {
-        if store != nil, url != nil { throw ValidationError("--store and --url exclude each other") }
+        if store != nil, server.url != nil { throw ValidationError("--store and --url exclude each other") }
         if start != nil, step == nil { throw ValidationError("a range needs --step, as in --step 1m") }
         if step != nil, start == nil { throw ValidationError("--step needs --start") }
         if let step, TimeFormat.durationMs(step) == nil { throw ValidationError("--step \(step) is not a duration") }
@@ -62,7 +61,7 @@ struct QueryCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let text = try await reporting { url == nil ? try local() : try await remote() }
+        let text = try await reporting { server.url == nil ? try local() : try await remote() }
         Output.text(text)
     }
 
@@ -90,7 +89,6 @@ struct QueryCommand: AsyncParsableCommand {
     }
 
     private func remote() async throws -> String {
-        let base = (url ?? "").hasSuffix("/") ? String((url ?? "").dropLast()) : url ?? ""
         let nowMs = WallClock().nowMs
         var parameters = [("query", expression)]
         if let start, let step {
@@ -101,7 +99,7 @@ struct QueryCommand: AsyncParsableCommand {
         } else if let time {
             parameters.append(("time", "\(Double(QueryCommand.parse(time, nowMs: nowMs) ?? nowMs) / 1000)"))
         }
-        var request = FetchRequest(url: base + (start == nil ? "/api/v1/query" : "/api/v1/query_range"))
+        var request = try server.request(start == nil ? "/api/v1/query" : "/api/v1/query_range")
         request.method = "POST"
         request.headers = [("Content-Type", "application/x-www-form-urlencoded")]
         let allowed = CharacterSet.alphanumerics.union(CharacterSet(charactersIn: "-._~"))

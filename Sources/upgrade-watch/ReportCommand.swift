@@ -25,8 +25,7 @@ struct ReportCommand: AsyncParsableCommand {
     @Option(help: "The directory of a store. Default: ./data.")
     var store: String?
 
-    @Option(help: "The address of a running service, instead of a store.")
-    var url: String?
+    @OptionGroup var server: ServerOptions
 
     @Option(help: "The id of the upgrade. Default: the last one.")
     var upgrade: String?
@@ -41,12 +40,12 @@ struct ReportCommand: AsyncParsableCommand {
     var output: String?
 
     func validate() throws {
-        if store != nil, url != nil { throw ValidationError("--store and --url exclude each other") }
+        if store != nil, server.url != nil { throw ValidationError("--store and --url exclude each other") }
     }
 
     func run() async throws {
         let (text, verdict) = try await reporting {
-            if let url { return try await remote(url) }
+            if server.url != nil { return try await remote() }
             let assessment = try StoredWatch(directory: store ?? "./data").assess(upgrade: upgrade, batch: batch)
             let style: TextReport.Style = Output.isColored && output == nil ? .colored : .plain
             let text =
@@ -73,10 +72,9 @@ struct ReportCommand: AsyncParsableCommand {
     }
 
     /// Asks a running service; the verdict comes as a header beside the report.
-    private func remote(_ url: String) async throws -> (String, Verdict) {
-        let base = url.hasSuffix("/") ? String(url.dropLast()) : url
-        var request = FetchRequest(
-            url: "\(base)/api/v1/upgrades/\(upgrade ?? "last")/report?format=\(format.rawValue)"
+    private func remote() async throws -> (String, Verdict) {
+        var request = try server.request(
+            "/api/v1/upgrades/\(upgrade ?? "last")/report?format=\(format.rawValue)"
                 + (batch.map { "&batch=\($0)" } ?? ""))
         request.timeoutMs = 120_000
         let response = try await HTTPClient().fetch(request)

@@ -33,6 +33,12 @@ struct RunCommand: AsyncParsableCommand {
         help: ArgumentHelp("The origins whose pages may read the API, fully anchored.", valueName: "regex"))
     var origins = ".*"
 
+    @Option(
+        name: .customLong("web.config.file"),
+        help: ArgumentHelp(
+            "How the API is secured: TLS, users and their bcrypt hashes, in Prometheus' format.", valueName: "file"))
+    var webFile: String?
+
     @OptionGroup var language: FeatureOptions
     @OptionGroup var limits: QueryOptions
 
@@ -47,7 +53,7 @@ struct RunCommand: AsyncParsableCommand {
         var logger = Logger(label: "upgrade-watch", factory: { StreamLogHandler.standardError(label: $0) })
         logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
         let loaded = try await reporting(yaml: .configuration) {
-            try Config.load(file: config, features: language.features)
+            try Config.load(file: config, features: language.features, webFile: webFile)
         }
         try await reporting {
             try await WatchService(
@@ -60,10 +66,12 @@ struct RunCommand: AsyncParsableCommand {
     private func options() throws -> ServiceOptions {
         var options = ServiceOptions(origins: try Pattern(origins, mode: .anchored))
         options.receivesWrites = receivesWrites
+        options.webFile = webFile
         options.limits = limits.limits
         options.flags = limits.flags.merging([
             "config.file": config, "enable-feature": language.names.joined(separator: ","), "log.level": logLevel,
-            "web.cors.origin": origins, "web.enable-remote-write-receiver": "\(receivesWrites)",
+            "web.config.file": webFile ?? "", "web.cors.origin": origins,
+            "web.enable-remote-write-receiver": "\(receivesWrites)",
         ]) { $1 }
         return options
     }

@@ -31,7 +31,7 @@ private struct StoppedClock: TimeSource {
           - {alert: Down, expr: up == 0, labels: {severity: page}}
         """
 
-    private func context(
+    func context(
         limits: QueryRunner.Limits = .init(), receives: Bool = false, store: MemorySeries = MemorySeries()
     ) throws -> WebContext {
         for instance in ["a", "b", "c"] {

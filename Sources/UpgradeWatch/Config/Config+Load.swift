@@ -7,15 +7,19 @@ import PromQL
 import Scrape
 import Series
 import StrictYAML
+import WebAPI
 
 extension Config {
     /// Reads a configuration file and the files that it names.
     ///
+    /// - Parameter webFile: how the API is secured (``WebConfigFile``).
     /// - Throws: `YAMLProblems` with all faults of all files at once.
-    package static func load(file: String, features: QueryFeatures = []) throws -> Config {
+    package static func load(file: String, features: QueryFeatures = [], webFile: String? = nil) throws -> Config {
         let folder = (file as NSString).deletingLastPathComponent
         var loader = ConfigLoader(folder: folder.isEmpty ? "." : folder, features: features)
-        return try loader.load(YAMLDocument(file: file))
+        var config = try loader.load(YAMLDocument(file: file))
+        if let webFile { config.security = try WebConfigFile.load(file: webFile) }
+        return config
     }
 
     /// The configuration of a replay without a file: the built-in signals, log rules and alerts.

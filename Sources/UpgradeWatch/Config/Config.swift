@@ -6,6 +6,7 @@ import LogWatch
 import PromQL
 import Scrape
 import Series
+import WebAPI
 
 /// The configuration, read and checked.
 package struct Config: Sendable {
@@ -16,6 +17,8 @@ package struct Config: Sendable {
     package var revision = 0
     package var storage = StorageConfig()
     package var web = WebConfig()
+    /// Of the file that the command line names.
+    package var security = WebConfigFile()
     package var evaluationIntervalMs: Int64 = 15_000
     package var externalLabels = Labels()
     package var targets: [ScrapeTarget] = []

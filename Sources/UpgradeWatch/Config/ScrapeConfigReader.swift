@@ -5,10 +5,13 @@ import Series
 import StrictYAML
 
 /// Reads `tls_config`, `authorization` and `basic_auth`, as they stand in scrape configurations and `http_config`.
-struct ClientConfigReader {
+package struct ClientConfigReader {
+    /// What relative paths are relative to.
     let folder: String
 
-    func read(_ fields: inout YAMLFields) -> (tls: TLSOptions, authentication: Authentication) {
+    package init(folder: String) { self.folder = folder }
+
+    package func read(_ fields: inout YAMLFields) -> (tls: TLSOptions, authentication: Authentication) {
         var tls = TLSOptions()
         fields.take("tls_config")?.fields { fields in
             tls.caFile = fields.string("ca_file").map(resolve)
