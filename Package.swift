@@ -100,8 +100,10 @@ let package = Package(
         .testTarget(name: "StatisticsTests", dependencies: ["Statistics", "TestSupport"]),
         .testTarget(name: "ExpositionTests", dependencies: ["Exposition", "Recording", "Series", "TestSupport"]),
         .testTarget(name: "StorageTests", dependencies: ["Storage", "Series", "TestSupport", grdb]),
+        .target(name: "PromQLReference", dependencies: ["PromQL", "Series"], path: "Tests/PromQLReference"),
         .testTarget(
-            name: "PromQLTests", dependencies: ["PromQL", "Series", "TestSupport"], exclude: ["Scripts"]),
+            name: "PromQLTests", dependencies: ["PromQL", "PromQLReference", "Series", "TestSupport"],
+            exclude: ["Scripts"]),
         .testTarget(name: "FetchTests", dependencies: ["Fetch", "TestSupport"]),
         .testTarget(
             name: "ScrapeTests", dependencies: ["Scrape", "Exposition", "Fetch", "Series", "TestSupport", logging]),
@@ -139,7 +141,7 @@ if Context.environment["UPGRADE_WATCH_FUZZ"] != nil {
     let targets: [(String, [Target.Dependency])] = [
         ("FuzzExposition", ["Exposition"]), ("FuzzBlock", ["Storage"]), ("FuzzPromQL", ["PromQL", "Series"]),
         ("FuzzConfig", ["Alerting", "Comparison", "LogWatch", "Series", "Simulator", "StrictYAML"]),
-        ("FuzzLogLine", ["Cluster", "LogWatch", "Series"]),
+        ("FuzzLogLine", ["Cluster", "LogWatch", "Series"]), ("FuzzEngine", ["PromQLReference"]),
     ]
     for (name, dependencies) in targets {
         package.targets.append(

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 seconds=$1
 shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(FuzzExposition FuzzBlock FuzzPromQL FuzzConfig FuzzLogLine)
+[ ${#targets[@]} -gt 0 ] || targets=(FuzzExposition FuzzBlock FuzzPromQL FuzzConfig FuzzLogLine FuzzEngine)
 export UPGRADE_WATCH_FUZZ=1 SWIFT_BACKTRACE=enable=no
 for target in "${targets[@]}"; do
     swift build -c release --scratch-path .build-fuzz --sanitize=fuzzer --product "$target"

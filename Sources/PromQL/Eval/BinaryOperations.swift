@@ -117,6 +117,7 @@ extension Evaluator {
             let value = BinaryMath.apply(binary.operator, left, right)
             return !filters ? value : value == 0 ? nil : left
         }
+        try holdOne(oneGroups, of: one, against: manyFill == nil ? many : nil, side: swapped ? "left" : "right")
         var claimed: [Labels: [Bool]] = [:]
         var out: [Column] = []
         for column in many {
@@ -124,7 +125,6 @@ extension Evaluator {
             let key = signature(matching, column.labels)
             let members = oneGroups[key] ?? []
             guard !members.isEmpty || oneFill != nil else { continue }
-            try holdOne(members, of: one, at: column, key, side: swapped ? "left" : "right")
             var isTaken = claimed[key] ?? [Bool](repeating: false, count: steps.count)
             // A result's labels depend on which series of the one side is there at a step; none for a filled one.
             for member in members.map(Optional.some) + (oneFill == nil ? [] : [nil]) {
@@ -138,6 +138,8 @@ extension Evaluator {
                         other = members.contains { !one[$0].values[step].isAbsent } ? .absent : oneFill ?? .absent
                     }
                     guard !other.isAbsent else { continue }
+                    // What a comparison does not let through claims nothing.
+                    guard let value = result(column.values[step], other) else { continue }
                     if matching.cardinality == .oneToOne {
                         guard !isTaken[step] else {
                             throw PromQLError(
@@ -147,7 +149,6 @@ extension Evaluator {
                         }
                         isTaken[step] = true
                     }
-                    guard let value = result(column.values[step], other) else { continue }
                     values[step] = value
                     any = true
                 }
@@ -188,20 +189,30 @@ extension Evaluator {
         return out
     }
 
-    /// Sees to it that at each step at most one of the series that a column may meet is there.
+    /// Sees to it that no two series of the one side have the same labels to match by, at any step at which there is
+    /// anything to match.
+    ///
+    /// - Parameter many: the other side; nil: there is always something, as where it is filled.
     private func holdOne(
-        _ members: [Int], of one: [Column], at column: Column, _ key: Labels, side: String
+        _ groups: [Labels: [Int]], of one: [Column], against many: [Column]?, side: String
     ) throws {
-        guard members.count > 1 else { return }
-        for step in 0..<steps.count where !column.values[step].isAbsent {
-            let present = members.filter { !one[$0].values[step].isAbsent }
-            guard present.count > 1 else { continue }
-            let both = [one[present[1]].labels, one[present[0]].labels].sorted().map(\.braced)
-            throw PromQLError(
-                .execution,
-                "found duplicate series for the match group \(key.braced) on the \(side) hand-side of the "
-                    + "operation: [\(both[0]), \(both[1])];many-to-many matching not "
-                    + "allowed: matching labels must be unique on one side")
+        let doubtful = groups.filter { $0.value.count > 1 }
+        guard !doubtful.isEmpty else { return }
+        var matters = [Bool](repeating: many == nil, count: steps.count)
+        for column in many ?? [] {
+            for step in 0..<steps.count where !column.values[step].isAbsent { matters[step] = true }
+        }
+        for (key, members) in doubtful.sorted(by: { $0.key < $1.key }) {
+            for step in 0..<steps.count where matters[step] {
+                let present = members.filter { !one[$0].values[step].isAbsent }
+                guard present.count > 1 else { continue }
+                let both = [one[present[1]].labels, one[present[0]].labels].sorted().map(\.braced)
+                throw PromQLError(
+                    .execution,
+                    "found duplicate series for the match group \(key.braced) on the \(side) hand-side of the "
+                        + "operation: [\(both[0]), \(both[1])];many-to-many matching not "
+                        + "allowed: matching labels must be unique on one side")
+            }
         }
     }
 

@@ -69,7 +69,8 @@ extension Evaluator {
         switch name {
         case "vector": return [Column(labels: Labels(), values: try scalar(arguments[0]))]
         case "absent": return try absent(arguments[0], try stream(arguments[0]))
-        case "absent_over_time": return try absent(arguments[0], try overWindows(arguments[0]) { _, _ in 1 })
+        case "absent_over_time":
+            return try absent(arguments[0], try overWindows(arguments[0], keepsName: true) { _, _ in 1 })
         case "sort", "sort_desc": return try sort(expression, arguments[0], descending: name == "sort_desc")
         case "sort_by_label", "sort_by_label_desc":
             return try sortByLabel(expression, arguments, descending: name == "sort_by_label_desc")
