@@ -154,9 +154,10 @@ package struct RuleTest: Sendable {
         while atMs <= lastMs {
             for group in ordered {
                 evaluator.evaluate(group, atMs: startMs + atMs, source: store, sink: store)
-                for (index, rule) in group.rules.enumerated() {
-                    let key = RuleEvaluator.RuleKey(file: group.file, group: group.name, index: index)
-                    guard let error = evaluator.health[key]?.lastError, !error.isEmpty else { continue }
+                let run = evaluator.runs.first { $0.group.file == group.file && $0.group.name == group.name }
+                for (rule, health) in zip(group.rules, run?.health ?? []) {
+                    let error = health.lastError
+                    if error.isEmpty { continue }
                     problems.append(
                         "    rule: \(rule.name), time: \(TimeFormat.duration(ms: atMs)), err: \(error)")
                 }

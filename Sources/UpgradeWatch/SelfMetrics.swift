@@ -64,7 +64,7 @@ struct SelfMetrics: Sendable {
             "upgrade_watch_scrapes_late_total", "counter", "Scrapes that began an interval late.",
             targets.reduce(0) { $0 + $1.scrapesLate })
         add("upgrade_watch_log_lines_read_total", "counter", "Lines read from logs.", watched.logLines)
-        add("upgrade_watch_rule_evaluations_total", "counter", "Evaluations of rules.", watched.ruleEvaluations)
+        out += rules(await watcher.ruleStatus.runs)
         add("upgrade_watch_comparisons_total", "counter", "Comparisons with the baseline.", watched.comparisons)
         add(
             "upgrade_watch_notifications_queued_total", "counter", "Messages put into the queue.",
@@ -84,6 +84,39 @@ struct SelfMetrics: Sendable {
         addKinds("upgrade_watch_object_events_total", "Events of watches.", \.events)
         addKinds("upgrade_watch_object_errors_total", "Lists and watches that failed.", \.errors)
         addKinds("upgrade_watch_object_unreadable_total", "Objects that could not be read.", \.unreadable)
+        return out
+    }
+
+    /// Of rule groups, with the labels of Prometheus' own (`prometheus_rule_group_…`).
+    private func rules(_ runs: [RuleGroupRun]) -> String {
+        var out = ""
+        func add(_ name: String, _ type: String, _ help: String, _ value: (RuleGroupRun) -> String) {
+            guard !runs.isEmpty else { return }
+            out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+            for run in runs {
+                out += "\(name){rule_group=\(Labels.quoted("\(run.group.file);\(run.group.name)"))} \(value(run))\n"
+            }
+        }
+        add("upgrade_watch_rule_group_iterations_total", "counter", "Evaluations of rule groups.") {
+            "\($0.iterations)"
+        }
+        add(
+            "upgrade_watch_rule_group_iterations_missed_total", "counter",
+            "Evaluations of rule groups whose time passed without one."
+        ) { "\($0.missed)" }
+        add(
+            "upgrade_watch_rule_group_last_duration_seconds", "gauge", "How long the last evaluation of the group took."
+        ) { GoFloat.text($0.lastSeconds) }
+        add(
+            "upgrade_watch_rule_group_last_evaluation_timestamp_seconds", "gauge",
+            "The time of the group's last evaluation."
+        ) { GoFloat.text(Double($0.lastMs ?? 0) / 1000) }
+        add("upgrade_watch_rule_evaluations_total", "counter", "Evaluations of rules.") { run in
+            "\(run.health.reduce(0) { $0 + $1.evaluations })"
+        }
+        add("upgrade_watch_rule_evaluation_failures_total", "counter", "Evaluations of rules that failed.") { run in
+            "\(run.health.reduce(0) { $0 + $1.failures })"
+        }
         return out
     }
 }

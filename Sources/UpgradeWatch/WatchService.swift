@@ -104,7 +104,11 @@ package struct WatchService: Sendable {
         started: Int64
     ) async throws {
         let board = TargetBoard(config.targets)
-        let watcher = try Watcher(config: config, store: store, state: state, logger: logger)
+        let clock = ContinuousClock()
+        let began = clock.now
+        let watcher = try Watcher(
+            config: config, store: store, state: state, logger: logger,
+            seconds: { (clock.now - began) / .seconds(1) })
         let flusher = FlushLoop(store: store, config: config.storage, time: time, logger: logger)
         let scrapes = ScrapeService(board: board, client: client, store: store, time: time, logger: logger)
         let watch = WatchLoop(watcher: watcher, config: config, time: time, logger: logger)

@@ -23,7 +23,6 @@ package actor Watcher {
     private var rules: RuleEvaluator
     private var dispatcher: Dispatcher?
     private var findingAlerts = FindingAlerts()
-    private var lastEvaluatedMs: [String: Int64] = [:]
     private var lastComparedMs = Int64.min
     private var comparedUpgrade: Upgrade?
     private var followers: [FileFollower]
@@ -34,8 +33,12 @@ package actor Watcher {
 
     /// Takes up where the process before stopped.
     ///
+    /// - Parameter seconds: a clock that only goes forward, for how long evaluations take; a replay has none.
     /// - Throws: an error of the database.
-    package init(config: Config, store: Store, state: StateDatabase, logger: Logger) throws {
+    package init(
+        config: Config, store: Store, state: StateDatabase, logger: Logger,
+        seconds: @escaping @Sendable () -> Double = { 0 }
+    ) throws {
         self.config = config
         self.store = store
         self.state = state
@@ -46,8 +49,9 @@ package actor Watcher {
         observer = ClusterObserver(startMs: try state.setting("watched_since").flatMap { Int64($0) })
         tracker = try Watcher.storedTracker(state) ?? UpgradeTracker(batchGapMs: config.upgrade.batchGapMs)
         rules = RuleEvaluator(
-            groups: config.ruleGroups, engine: QueryEngine(features: config.features),
-            externalLabels: config.externalLabels)
+            groups: config.ruleGroups, intervalMs: config.evaluationIntervalMs,
+            engine: QueryEngine(features: config.features),
+            externalLabels: config.externalLabels, seconds: seconds)
         rules.restore(try state.alerts.states())
         if let route = config.route {
             var dispatcher = Dispatcher(route: route)
@@ -193,14 +197,7 @@ package actor Watcher {
         try observer.follow(store, atMs: atMs)
         observer.emit(to: store, atMs: atMs)
         try tracker.follow(config.upgrade.detects ? store : nil, marks: try state.cluster.marks(), throughMs: atMs)
-        for group in rules.groups {
-            let key = group.file + "\u{1f}" + group.name
-            let interval = group.intervalMs ?? config.evaluationIntervalMs
-            if let last = lastEvaluatedMs[key], atMs - last < interval { continue }
-            lastEvaluatedMs[key] = atMs
-            rules.evaluate(group, atMs: atMs, source: store, sink: store)
-            counters.ruleEvaluations += group.rules.count
-        }
+        rules.evaluateDue(atMs: atMs, source: store, sink: store)
         try compare(atMs: atMs)
         try dispatch(atMs: atMs)
         if tracker.upgrades != savedTracker || ticks % 40 == 1 {
@@ -320,7 +317,6 @@ package actor Watcher {
 /// What the watcher has done since it was started.
 package struct WatcherCounters: Sendable {
     package var logLines = 0
-    package var ruleEvaluations = 0
     package var comparisons = 0
     package var messagesQueued = 0
     /// Given up because too many waited.

@@ -43,7 +43,7 @@ extension WebAPI {
             await answering {
                 let filter = try RuleFilter(try await RequestParameters(request, nowMs: context.time.nowMs))
                 let rules = await context.rules()
-                let groups = rules.groups.compactMap { group($0, rules, filter) }
+                let groups = rules.runs.compactMap { group($0, filter) }
                 return json(QueryJSON.success("{\"groups\":[\(groups.joined(separator: ","))]}"))
             }
         }
@@ -172,36 +172,34 @@ extension WebAPI {
         }
     }
 
-    private static func group(_ group: RuleGroup, _ rules: RuleEvaluator, _ filter: RuleFilter) -> String? {
+    private static func group(_ run: RuleGroupRun, _ filter: RuleFilter) -> String? {
+        let group = run.group
         guard filter.accepts(group) else { return nil }
-        let rows = group.rules.enumerated().compactMap { index, rule -> String? in
-            guard filter.accepts(rule) else { return nil }
-            let key = RuleEvaluator.RuleKey(file: group.file, group: group.name, index: index)
-            return self.rule(rule, key, rules, leavesAlertsOut: filter.leavesAlertsOut)
+        let rows = group.rules.indices.compactMap { index -> String? in
+            guard filter.accepts(group.rules[index]) else { return nil }
+            return self.rule(
+                group.rules[index], run.health[index], run.states[index], leavesAlertsOut: filter.leavesAlertsOut)
         }
         guard !rows.isEmpty || group.rules.isEmpty else { return nil }
-        let last = group.rules.indices.compactMap {
-            rules.health[.init(file: group.file, group: group.name, index: $0)]?.lastEvaluationMs
-        }.max()
         return "{\"name\":\(QueryJSON.string(group.name)),\"file\":\(QueryJSON.string(group.file)),"
-            + "\"interval\":\(Double(group.intervalMs ?? 0) / 1000),\"limit\":\(group.limit),"
-            + "\"evaluationTime\":0,\"lastEvaluation\":\"\(TimeFormat.rfc3339(ms: last ?? 0))\","
+            + "\"interval\":\(Double(run.intervalMs) / 1000),\"limit\":\(group.limit),"
+            + "\"evaluationTime\":\(run.lastSeconds),"
+            + "\"lastEvaluation\":\"\(TimeFormat.rfc3339(ms: run.lastMs ?? 0))\","
             + "\"rules\":[\(rows.joined(separator: ","))]}"
     }
 
     private static func rule(
-        _ rule: Rule, _ key: RuleEvaluator.RuleKey, _ rules: RuleEvaluator, leavesAlertsOut: Bool
+        _ rule: Rule, _ health: RuleGroupRun.RuleHealth, _ all: [Labels: AlertState], leavesAlertsOut: Bool
     ) -> String {
-        let health = rules.health[key]
-        let state = health == nil ? "unknown" : health?.lastError.isEmpty ?? true ? "ok" : "err"
+        let state = health.evaluations == 0 ? "unknown" : health.lastError.isEmpty ? "ok" : "err"
         let labels = Labels(rule.labels.map { Label($0.name, $0.template.source) })
         let common =
             "\"name\":\(QueryJSON.string(rule.name)),\"query\":\(QueryJSON.string(rule.text)),"
             + "\"labels\":\(QueryJSON.labels(labels)),\"health\":\"\(state)\","
-            + "\"lastError\":\(QueryJSON.string(health?.lastError ?? "")),\"evaluationTime\":0,"
-            + "\"lastEvaluation\":\"\(TimeFormat.rfc3339(ms: health?.lastEvaluationMs ?? 0))\""
+            + "\"lastError\":\(QueryJSON.string(health.lastError)),\"evaluationTime\":\(health.lastSeconds),"
+            + "\"lastEvaluation\":\"\(TimeFormat.rfc3339(ms: health.lastEvaluationMs))\""
         guard case .alert = rule.kind else { return "{\(common),\"type\":\"recording\"}" }
-        let states = rules.states[key]?.values.filter { $0.state != .resolved } ?? []
+        let states = all.values.filter { $0.state != .resolved }
         let worst = states.contains { $0.state == .firing } ? "firing" : states.isEmpty ? "inactive" : "pending"
         let annotations = Labels(rule.annotations.map { Label($0.name, $0.template.source) })
         let alerts = leavesAlertsOut ? "" : ",\"alerts\":[\(states.map(alert).sorted().joined(separator: ","))]"

@@ -205,7 +205,39 @@ private func rules(_ text: String) throws -> [RuleGroup] {
             ], atMs: 0)
         evaluator.evaluate(evaluator.groups[0], atMs: 0, source: store, sink: store)
         #expect(evaluator.alerts.count == 1)
-        #expect(evaluator.health.values.map(\.lastError).contains { $0.hasPrefix("multiple matches for labels") })
+        #expect(evaluator.runs[0].health.map(\.failures) == [1, 0])
+        #expect(evaluator.runs[0].health[0].lastError.hasPrefix("multiple matches for labels"))
+    }
+
+    /// Each group has its own place in the interval; what comes late is evaluated once, and what was left out is counted.
+    @Test func groups_areEvaluatedWhenTheirTimeHasCome() throws {
+        let store = MemorySeries()
+        let names = (0..<40).map {
+            "{name: g\($0), interval: \($0 % 2 + 1)m, rules: [{record: 'r\($0)', expr: vector(1)}]}"
+        }
+        var evaluator = RuleEvaluator(groups: try rules("groups: [\(names.joined(separator: ", "))]"))
+        for atMs in stride(from: 10 * minute, through: 20 * minute, by: 5000) {
+            evaluator.evaluateDue(atMs: atMs, source: store, sink: store)
+        }
+        for run in evaluator.runs {
+            let expected = Int(10 * minute / run.intervalMs) + 1
+            #expect((expected - 1...expected).contains(run.iterations) && run.missed == 0)
+            #expect(try #require(run.lastMs) > 20 * minute - run.intervalMs)
+        }
+        let slots = Set(evaluator.runs.compactMap { $0.lastMs.map { $0 % minute } })
+        #expect(slots.count > 20)
+        // Nobody came round for ten minutes.
+        let before = evaluator.runs.map(\.iterations)
+        evaluator.evaluateDue(atMs: 30 * minute, source: store, sink: store)
+        for (run, before) in zip(evaluator.runs, before) {
+            #expect(run.iterations == before + 1)
+            #expect(run.missed == Int(10 * minute / run.intervalMs) - 1)
+        }
+        // What is recorded has the time at which it was due.
+        let recorded = try store.select([.equal("__name__", "r0")], fromMs: .min, throughMs: .max)
+        #expect(
+            recorded.first?.timestampsMs.allSatisfy { ($0 - (recorded.first?.timestampsMs[0] ?? 0)) % minute == 0 }
+                == true)
     }
 }
 

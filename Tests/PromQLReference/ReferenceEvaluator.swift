@@ -602,12 +602,15 @@ package struct ReferenceEvaluator {
             guard let partner = partners[key] else { continue }
             let (a, b) = swaps ? (partner.value, element.value) : (element.value, partner.value)
             let (value, holds) = try combined(binary.operator, a, b)
+            // Also of what a comparison does not let through.
+            if matching.cardinality == .oneToOne, !seen.insert(key).inserted {
+                throw Failure(description: "many-to-one matching must be explicit")
+            }
             if isComparison(binary.operator), !holds, !binary.returnsBool { continue }
             var labels = element.labels
             if !isComparison(binary.operator) || binary.returnsBool { labels = labels.withoutName }
             if matching.cardinality == .oneToOne {
                 labels = matching.isOn ? labels.keeping(matching.labels) : labels.removing(matching.labels)
-                if !seen.insert(key).inserted { throw Failure(description: "many-to-one matching must be explicit") }
             } else {
                 for name in matching.include { labels[name] = partner.labels[name] }
                 if !seenResults.insert(labels).inserted {

@@ -138,8 +138,6 @@ extension Evaluator {
                         other = members.contains { !one[$0].values[step].isAbsent } ? .absent : oneFill ?? .absent
                     }
                     guard !other.isAbsent else { continue }
-                    // What a comparison does not let through claims nothing.
-                    guard let value = result(column.values[step], other) else { continue }
                     if matching.cardinality == .oneToOne {
                         guard !isTaken[step] else {
                             throw PromQLError(
@@ -149,6 +147,7 @@ extension Evaluator {
                         }
                         isTaken[step] = true
                     }
+                    guard let value = result(column.values[step], other) else { continue }
                     values[step] = value
                     any = true
                 }
