@@ -114,7 +114,7 @@ let package = Package(
         .testTarget(
             name: "AlertingTests",
             dependencies: ["Alerting", "Fetch", "PromQL", "Series", "StrictYAML", "TestSupport", grdb, logging]),
-        .testTarget(name: "RemoteTests", dependencies: ["Remote", "Series", "TestSupport"]),
+        .testTarget(name: "RemoteTests", dependencies: ["Fetch", "Remote", "Series", "TestSupport"]),
         .testTarget(name: "RecordingTests", dependencies: ["Recording", "TestSupport"]),
         .testTarget(
             name: "ComparisonTests",

@@ -52,11 +52,15 @@ package struct RuleEvaluator: Sendable {
 
     /// Evaluates the groups whose time has come, several at a time: groups see of each other what the store has, in no
     /// order.
-    package mutating func evaluateDue(atMs: Int64, source: any SeriesSource, sink: any SampleSink) {
+    /// - Returns: whether there was any.
+    @discardableResult
+    package mutating func evaluateDue(atMs: Int64, source: any SeriesSource, sink: any SampleSink) -> Bool {
+        guard runs.contains(where: { $0.isDue(atMs: atMs) }) else { return false }
         // Nothing throws: what is wrong with a rule is in its health.
         try? runs.mutateConcurrently { [setting] run in
             run.evaluateIfDue(atMs: atMs, setting, source: source, sink: sink)
         }
+        return true
     }
 
     /// Evaluates the rules of a group at a time, in order; what a rule records is there for the next one.

@@ -66,6 +66,8 @@ package struct RuleGroupRun: Sendable {
         (group.file + "\u{1f}" + group.name).utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
     }
 
+    func isDue(atMs: Int64) -> Bool { lastMs.map { slotMs(atMs: atMs) > $0 } ?? true }
+
     /// Evaluates the group if its time has come since the last evaluation.
     mutating func evaluateIfDue(
         atMs: Int64, _ setting: Setting, source: any SeriesSource, sink: any SampleSink

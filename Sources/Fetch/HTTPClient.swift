@@ -1,4 +1,5 @@
 import CCurl
+import Dispatch
 import Foundation
 import Synchronization
 
@@ -23,6 +24,24 @@ package final class HTTPClient: Sendable {
         try await run(request, into: nil)
     }
 
+    /// Sends a request and holds the thread until the whole answer is there.
+    ///
+    /// For those who can't wait otherwise; the request's timeout bounds it.
+    /// - Throws: ``FetchError``.
+    package func fetchBlocking(_ request: FetchRequest) throws(FetchError) -> FetchResponse {
+        let done = DispatchSemaphore(value: 0)
+        let box = AnswerBox()
+        loop.submit(
+            .start(
+                loop.nextID(), request, nil,
+                { result in
+                    box.put(result)
+                    done.signal()
+                }))
+        done.wait()
+        return try box.take(request).get()
+    }
+
     /// Sends a request whose answer's body goes into a pipe as it comes, whatever its size.
     ///
     /// - Returns: Once the answer has ended. The body of an answer with another status than 200 is in it, not in the
@@ -37,7 +56,7 @@ package final class HTTPClient: Sendable {
         let id = loop.nextID()
         let result: Result<FetchResponse, FetchError> = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                loop.submit(.start(id, request, pipe, continuation))
+                loop.submit(.start(id, request, pipe, { continuation.resume(returning: $0) }))
             }
         } onCancel: {
             loop.submit(.cancel(id))
@@ -46,12 +65,24 @@ package final class HTTPClient: Sendable {
     }
 }
 
+/// Where an answer lies until it is taken.
+private final class AnswerBox: Sendable {
+    private let answer = Mutex<Result<FetchResponse, FetchError>?>(nil)
+
+    func put(_ result: Result<FetchResponse, FetchError>) { answer.withLock { $0 = result } }
+
+    func take(_ request: FetchRequest) -> Result<FetchResponse, FetchError> {
+        answer.withLock { $0 }
+            ?? .failure(FetchError(code: .cancelled, url: FetchRequest.redacted(request.url), reason: "no answer"))
+    }
+}
+
 /// The thread that drives curl's multi handle.
 private final class TransferLoop: @unchecked Sendable {
-    typealias Continuation = CheckedContinuation<Result<FetchResponse, FetchError>, Never>
+    typealias Completion = @Sendable (Result<FetchResponse, FetchError>) -> Void
 
     enum Command {
-        case start(UInt64, FetchRequest, BytePipe?, Continuation)
+        case start(UInt64, FetchRequest, BytePipe?, Completion)
         case cancel(UInt64)
         /// The reader of a transfer's pipe has made room.
         case resume(UInt64)
@@ -99,10 +130,9 @@ private final class TransferLoop: @unchecked Sendable {
             return false
         }
         if stopped {
-            if case .start(_, let request, _, let continuation) = command {
+            if case .start(_, let request, _, let completion) = command {
                 let url = FetchRequest.redacted(request.url)
-                continuation.resume(
-                    returning: .failure(FetchError(code: .cancelled, url: url, reason: "the client was stopped")))
+                completion(.failure(FetchError(code: .cancelled, url: url, reason: "the client was stopped")))
             }
             return
         }
@@ -124,13 +154,12 @@ private final class TransferLoop: @unchecked Sendable {
             }
             for command in commands {
                 switch command {
-                case .start(let id, let request, _, let continuation) where cancelled.remove(id) != nil:
+                case .start(let id, let request, _, let completion) where cancelled.remove(id) != nil:
                     let url = FetchRequest.redacted(request.url)
-                    continuation.resume(
-                        returning: .failure(FetchError(code: .cancelled, url: url, reason: "cancelled")))
-                case .start(let id, let request, let pipe, let continuation):
+                    completion(.failure(FetchError(code: .cancelled, url: url, reason: "cancelled")))
+                case .start(let id, let request, let pipe, let completion):
                     lastStarted = max(lastStarted, id)
-                    start(id, request, pipe, continuation, &transfers)
+                    start(id, request, pipe, completion, &transfers)
                 case .resume(let id):
                     if let transfer = transfers.values.first(where: { $0.id == id }) {
                         _ = uw_easy_continue(transfer.easy)
@@ -164,10 +193,9 @@ private final class TransferLoop: @unchecked Sendable {
             return inbox.commands
         }
         for command in rest {
-            if case .start(_, let request, _, let continuation) = command {
+            if case .start(_, let request, _, let completion) = command {
                 let url = FetchRequest.redacted(request.url)
-                continuation.resume(
-                    returning: .failure(FetchError(code: .cancelled, url: url, reason: "the client was stopped")))
+                completion(.failure(FetchError(code: .cancelled, url: url, reason: "the client was stopped")))
             }
         }
         for transfer in Array(transfers.values) {
@@ -178,17 +206,17 @@ private final class TransferLoop: @unchecked Sendable {
     }
 
     private func start(
-        _ id: UInt64, _ request: FetchRequest, _ pipe: BytePipe?, _ continuation: Continuation,
+        _ id: UInt64, _ request: FetchRequest, _ pipe: BytePipe?, _ completion: @escaping Completion,
         _ transfers: inout [UnsafeMutableRawPointer: Transfer]
     ) {
         do throws(FetchError) {
             let transfer = try Transfer(
                 id: id, request: request, pipe: pipe, resume: { [weak self] in self?.submit(.resume(id)) },
-                continuation: continuation)
+                completion: completion)
             transfers[transfer.easy] = transfer
             curl_multi_add_handle(multi, transfer.easy)
         } catch {
-            continuation.resume(returning: .failure(error))
+            completion(.failure(error))
         }
     }
 
@@ -197,6 +225,6 @@ private final class TransferLoop: @unchecked Sendable {
     ) {
         curl_multi_remove_handle(multi, transfer.easy)
         transfers[transfer.easy] = nil
-        transfer.continuation.resume(returning: transfer.result(code))
+        transfer.completion(transfer.result(code))
     }
 }

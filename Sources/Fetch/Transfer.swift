@@ -7,7 +7,7 @@ import Foundation
 final class Transfer {
     let id: UInt64
     let easy: UnsafeMutableRawPointer
-    let continuation: CheckedContinuation<Result<FetchResponse, FetchError>, Never>
+    let completion: @Sendable (Result<FetchResponse, FetchError>) -> Void
     /// Set where the transfer was ended from our side.
     var failure: FetchError?
 
@@ -22,7 +22,7 @@ final class Transfer {
 
     init(
         id: UInt64, request: FetchRequest, pipe: BytePipe?, resume: @escaping @Sendable () -> Void,
-        continuation: CheckedContinuation<Result<FetchResponse, FetchError>, Never>
+        completion: @escaping @Sendable (Result<FetchResponse, FetchError>) -> Void
     ) throws(FetchError) {
         let url = FetchRequest.redacted(request.url)
         guard let easy = curl_easy_init() else {
@@ -30,7 +30,7 @@ final class Transfer {
         }
         self.id = id
         self.easy = easy
-        self.continuation = continuation
+        self.completion = completion
         self.request = request
         self.pipe = pipe
         self.resume = resume

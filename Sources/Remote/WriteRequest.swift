@@ -51,7 +51,7 @@ package struct WriteRequest: Sendable, Equatable {
 
     // MARK: 1.0
 
-    private static func version1(_ message: ProtobufReader) throws(RemoteError) -> WriteRequest {
+    static func version1(_ message: ProtobufReader) throws(RemoteError) -> WriteRequest {
         var reader = message
         var request = WriteRequest()
         while let (number, wire) = try reader.next() {

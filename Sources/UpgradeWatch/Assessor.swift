@@ -60,23 +60,25 @@ package struct StoredWatch {
 
     /// Opens a store for reading.
     ///
+    /// - Parameter joining: what is read instead of the store alone.
     /// - Throws: `StoreError`.
-    package init(directory: String) throws {
+    package init(directory: String, joining: (Store) -> any SeriesSource = { $0 }) throws {
         store = try Store(directory: directory, readOnly: true)
+        let source = joining(store)
         state = try StateDatabase(directory: directory, readOnly: true)
         let path = directory + "/" + StateDatabase.fileName
         guard let cluster = try state.setting("cluster"), let signals = try state.setting("signals"),
             let upgradeText = try state.setting("upgrade")
         else { throw StoreError(code: .unreadable, path: path, reason: "the settings of the watch are missing") }
         let upgradeConfig = try JSONDecoder().decode(UpgradeConfig.self, from: Data(upgradeText.utf8))
-        nowMs = try store.timeRange()?.upperBound ?? 0
+        nowMs = try source.timeRange()?.upperBound ?? 0
         assessor = Assessor(
             cluster: cluster, upgradeConfig: upgradeConfig,
-            signals: try Signal.load(YAMLDocument(text: signals, file: path)), source: store, state: state)
+            signals: try Signal.load(YAMLDocument(text: signals, file: path)), source: source, state: state)
         var tracker = try Watcher.storedTracker(state) ?? UpgradeTracker(batchGapMs: upgradeConfig.batchGapMs)
         let marks = try state.cluster.marks()
         try tracker.follow(
-            upgradeConfig.detects ? store : nil, marks: marks, throughMs: max(nowMs, marks.map(\.atMs).max() ?? nowMs))
+            upgradeConfig.detects ? source : nil, marks: marks, throughMs: max(nowMs, marks.map(\.atMs).max() ?? nowMs))
         upgrades = tracker.upgrades
     }
 

@@ -56,7 +56,8 @@ package struct Replay {
         let client = HTTPClient()
         let delivery = Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger)
         var run = Run(
-            player: player, watcher: watcher, store: store, delivery: delivery, intervalMs: config.evaluationIntervalMs,
+            player: player, watcher: watcher, store: store, delivery: delivery,
+            intervalMs: config.ruleGroups.compactMap(\.intervalMs).reduce(config.evaluationIntervalMs, min),
             untilMs: untilMs, logger: logger)
         try await run.play(progress)
         try await watcher.finish(atMs: run.endMs)

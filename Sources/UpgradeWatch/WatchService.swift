@@ -104,10 +104,11 @@ package struct WatchService: Sendable {
         started: Int64
     ) async throws {
         let board = TargetBoard(config.targets)
+        let source = config.storage.source(store, client: client, time: time)
         let clock = ContinuousClock()
         let began = clock.now
         let watcher = try Watcher(
-            config: config, store: store, state: state, logger: logger,
+            config: config, store: store, source: source, state: state, logger: logger,
             seconds: { (clock.now - began) / .seconds(1) })
         let flusher = FlushLoop(store: store, config: config.storage, time: time, logger: logger)
         let scrapes = ScrapeService(board: board, client: client, store: store, time: time, logger: logger)
@@ -129,7 +130,7 @@ package struct WatchService: Sendable {
         let metrics = SelfMetrics(
             store: store, board: board, watcher: watcher, alerts: state.alerts, objects: objectBoard, runner: runner)
         let context = WebContext(
-            source: store, receiver: options.receivesWrites ? store : nil,
+            source: source, receiver: options.receivesWrites ? store : nil,
             engine: QueryEngine(features: config.features), runner: runner,
             service: ServiceStatus(
                 configuration: config.text, flags: options.flags, startedMs: started, configuredMs: time.nowMs,
@@ -376,6 +377,8 @@ struct WatchLoop: Service {
                 if nowMs >= nextTickMs {
                     nextTickMs = max(nextTickMs + config.evaluationIntervalMs, nowMs)
                     try await watcher.tick(atMs: nowMs)
+                } else {
+                    try await watcher.tickRules(atMs: nowMs)
                 }
                 problem = ""
             } catch {

@@ -15,6 +15,8 @@ import Storage
 package actor Watcher {
     private let config: Config
     private let store: Store
+    /// What is read: the store's series, and others' where there are such.
+    private let source: any SeriesSource
     private let state: StateDatabase
     private let logger: Logger
     private var tally: LogTally
@@ -33,14 +35,17 @@ package actor Watcher {
 
     /// Takes up where the process before stopped.
     ///
-    /// - Parameter seconds: a clock that only goes forward, for how long evaluations take; a replay has none.
+    /// - Parameters:
+    ///   - source: what is read instead of the store alone.
+    ///   - seconds: a clock that only goes forward, for how long evaluations take; a replay has none.
     /// - Throws: an error of the database.
     package init(
-        config: Config, store: Store, state: StateDatabase, logger: Logger,
+        config: Config, store: Store, source: (any SeriesSource)? = nil, state: StateDatabase, logger: Logger,
         seconds: @escaping @Sendable () -> Double = { 0 }
     ) throws {
         self.config = config
         self.store = store
+        self.source = source ?? store
         self.state = state
         self.logger = logger
         tally = LogTally(rules: config.logRules)
@@ -79,7 +84,8 @@ package actor Watcher {
     /// Makes assessments of what is stored.
     private var assessor: Assessor {
         Assessor(
-            cluster: config.cluster, upgradeConfig: config.upgrade, signals: config.signals, source: store, state: state
+            cluster: config.cluster, upgradeConfig: config.upgrade, signals: config.signals, source: source,
+            state: state
         )
     }
 
@@ -194,16 +200,30 @@ package actor Watcher {
         ticks += 1
         try commitLogs(atMs: atMs)
         tally.emit(to: store, atMs: atMs)
-        try observer.follow(store, atMs: atMs)
+        // A source that can't be read keeps from what needs it, and nothing else.
+        var problem: (any Error)?
+        func trying(_ body: () throws -> Void) {
+            do { try body() } catch { problem = problem ?? error }
+        }
+        trying { try observer.follow(store, atMs: atMs) }
         observer.emit(to: store, atMs: atMs)
-        try tracker.follow(config.upgrade.detects ? store : nil, marks: try state.cluster.marks(), throughMs: atMs)
-        rules.evaluateDue(atMs: atMs, source: store, sink: store)
-        try compare(atMs: atMs)
+        let marks = try state.cluster.marks()
+        trying { try tracker.follow(config.upgrade.detects ? source : nil, marks: marks, throughMs: atMs) }
+        rules.evaluateDue(atMs: atMs, source: source, sink: store)
+        trying { try compare(atMs: atMs) }
         try dispatch(atMs: atMs)
         if tracker.upgrades != savedTracker || ticks % 40 == 1 {
             try state.set("tracker", String(decoding: JSONEncoder().encode(tracker), as: UTF8.self))
             savedTracker = tracker.upgrades
         }
+        if let problem { throw problem }
+    }
+
+    /// Evaluates the rule groups whose time has come between two ticks.
+    ///
+    /// - Throws: an error of the database.
+    package func tickRules(atMs: Int64) throws {
+        if rules.evaluateDue(atMs: atMs, source: source, sink: store) { try dispatch(atMs: atMs) }
     }
 
     private func keepLedger(atMs: Int64, isLast: Bool = false) throws {

@@ -24,8 +24,7 @@ struct QueryCommand: AsyncParsableCommand {
     @Argument(help: "The expression.")
     var expression: String
 
-    @Option(help: "The directory of a store. Default: ./data.")
-    var store: String?
+    @OptionGroup var stored: StoreOptions
 
     @OptionGroup var server: ServerOptions
 
@@ -50,7 +49,7 @@ struct QueryCommand: AsyncParsableCommand {
     @OptionGroup var language: FeatureOptions
 
     func validate() throws {
-        if store != nil, server.url != nil { throw ValidationError("--store and --url exclude each other") }
+        if stored.isGiven, server.url != nil { throw ValidationError("--url excludes --store and --config") }
         if start != nil, step == nil { throw ValidationError("a range needs --step, as in --step 1m") }
         if step != nil, start == nil { throw ValidationError("--step needs --start") }
         if let step, TimeFormat.durationMs(step) == nil { throw ValidationError("--step \(step) is not a duration") }
@@ -66,17 +65,18 @@ struct QueryCommand: AsyncParsableCommand {
     }
 
     private func local() throws -> String {
-        let store = try Store(directory: self.store ?? "./data", readOnly: true)
-        let nowMs = try store.timeRange()?.upperBound ?? 0
+        let (directory, joining) = try stored.resolved()
+        let source = joining(try Store(directory: directory, readOnly: true))
+        let nowMs = try source.timeRange()?.upperBound ?? 0
         let engine = QueryEngine(features: language.features)
         let result: QueryResult
         if let start, let step, let stepMs = TimeFormat.durationMs(step) {
             result = try engine.range(
                 expression, startMs: QueryCommand.parse(start, nowMs: nowMs) ?? nowMs,
-                endMs: end.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs, stepMs: stepMs, source: store)
+                endMs: end.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs, stepMs: stepMs, source: source)
         } else {
             result = try engine.instant(
-                expression, atMs: time.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs, source: store)
+                expression, atMs: time.flatMap { QueryCommand.parse($0, nowMs: nowMs) } ?? nowMs, source: source)
         }
         for annotation in result.annotations { Output.error(annotation.text) }
         if shown == .chart, case .matrix(let matrix) = result.value { return QueryChart.render(matrix) }

@@ -22,8 +22,7 @@ struct ReportCommand: AsyncParsableCommand {
         case text, markdown, json, html, junit
     }
 
-    @Option(help: "The directory of a store. Default: ./data.")
-    var store: String?
+    @OptionGroup var stored: StoreOptions
 
     @OptionGroup var server: ServerOptions
 
@@ -40,13 +39,15 @@ struct ReportCommand: AsyncParsableCommand {
     var output: String?
 
     func validate() throws {
-        if store != nil, server.url != nil { throw ValidationError("--store and --url exclude each other") }
+        if stored.isGiven, server.url != nil { throw ValidationError("--url excludes --store and --config") }
     }
 
     func run() async throws {
         let (text, verdict) = try await reporting {
             if server.url != nil { return try await remote() }
-            let assessment = try StoredWatch(directory: store ?? "./data").assess(upgrade: upgrade, batch: batch)
+            let (directory, joining) = try stored.resolved()
+            let assessment = try StoredWatch(directory: directory, joining: joining)
+                .assess(upgrade: upgrade, batch: batch)
             let style: TextReport.Style = Output.isColored && output == nil ? .colored : .plain
             let text =
                 switch format {

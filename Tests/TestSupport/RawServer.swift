@@ -96,10 +96,12 @@ package final class RawServer: Sendable {
         /// Writes a whole answer.
         package func answer(_ body: String, status: String = "200 OK", headers: String = "Content-Type: text/plain\r\n")
         {
-            write(
-                Array(
-                    "HTTP/1.1 \(status)\r\n\(headers)Content-Length: \(body.utf8.count)\r\nConnection: close\r\n\r\n\(body)"
-                        .utf8))
+            answer(bytes: Array(body.utf8), status: status, headers: headers)
+        }
+
+        package func answer(bytes: [UInt8], status: String = "200 OK", headers: String = "") {
+            let head = "HTTP/1.1 \(status)\r\n\(headers)Content-Length: \(bytes.count)\r\nConnection: close\r\n\r\n"
+            write(Array(head.utf8) + bytes)
         }
     }
 }

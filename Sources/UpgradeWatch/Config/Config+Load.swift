@@ -4,6 +4,7 @@ import Fetch
 import Foundation
 import LogWatch
 import PromQL
+import Remote
 import Scrape
 import Series
 import StrictYAML
@@ -111,6 +112,29 @@ private struct ConfigLoader {
         value?.fields { fields in
             if let path = fields.string("path") { config.storage.path = resolve(path) }
             if let ms = fields.durationMs("retention") { config.storage.retentionMs = ms }
+            if let remote = fields.take("remote") { config.storage.remote = self.remote(remote) }
+        }
+    }
+
+    private func remote(_ value: YAMLValue) -> RemoteReadConfig? {
+        value.fields { fields in
+            let url = fields.required("url")
+            var remote = RemoteReadConfig(url: url?.string ?? "")
+            if let url, !remote.url.hasPrefix("http://"), !remote.url.hasPrefix("https://") {
+                url.report(
+                    "\(url.path): \(Labels.quoted(remote.url)) is no address; write it as in http://prometheus:9090")
+            }
+            if let kind = fields.take("protocol"), let text = kind.string {
+                if let known = RemoteReadConfig.Kind(rawValue: text) {
+                    remote.kind = known
+                } else {
+                    kind.report("\(kind.path): \(Labels.quoted(text)) is neither read nor export")
+                }
+            }
+            if let ms = fields.durationMs("timeout") { remote.timeoutMs = max(1, ms) }
+            if let most = fields.int("max_samples") { remote.maxSamples = max(1, most) }
+            (remote.tls, remote.authentication) = ClientConfigReader(folder: folder).read(&fields)
+            return remote
         }
     }
 

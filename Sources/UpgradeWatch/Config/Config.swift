@@ -1,11 +1,14 @@
 import Alerting
 import Cluster
 import Comparison
+import Fetch
 import Foundation
 import LogWatch
 import PromQL
+import Remote
 import Scrape
 import Series
+import Storage
 import WebAPI
 
 /// The configuration, read and checked.
@@ -44,8 +47,16 @@ package struct Config: Sendable {
 package struct StorageConfig: Sendable, Equatable {
     package var path = "./data"
     package var retentionMs: Int64 = 30 * 86_400_000
+    /// A server whose history is read beside the store's.
+    package var remote: RemoteReadConfig?
 
     package init() {}
+
+    /// The store's series, with those of the remote server where there is one.
+    package func source(_ store: Store, client: HTTPClient, time: any TimeSource) -> any SeriesSource {
+        guard let remote else { return store }
+        return JoinedSource(store, RemoteSource(remote, client: client, time: time, reachMs: retentionMs))
+    }
 }
 
 /// `web`.
