@@ -74,15 +74,10 @@ package enum RuleFile {
         group.limit = fields.int("limit") ?? 0
         group.queryOffsetMs = fields.durationMs("query_offset") ?? 0
         let labels = templates(fields.take("labels"), "label")
-        var seen: Set<String> = []
         for value in fields.list("rules") {
             guard var rule = value.fields({ rule(&$0, features) }) ?? nil else { continue }
             let own = Set(rule.labels.map(\.name))
             rule.labels = labels.filter { !own.contains($0.name) } + rule.labels
-            let identity = "\(rule.kind) \(rule.labels.map { "\($0.name)=\($0.template.source)" }.sorted())"
-            if case .record = rule.kind, !seen.insert(identity).inserted {
-                value.report("the rule \(Labels.quoted(rule.name)) with the same labels stands twice in the group")
-            }
             group.rules.append(rule)
         }
         return name == nil ? nil : group

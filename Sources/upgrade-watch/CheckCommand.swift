@@ -8,6 +8,8 @@ import StrictYAML
 import UpgradeWatch
 import WebAPI
 
+extension RuleLint: ExpressibleByArgument {}
+
 /// `upgrade-watch check`.
 struct CheckCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -61,17 +63,40 @@ struct CheckWebConfig: AsyncParsableCommand {
 struct CheckRules: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "rules", abstract: "Check Prometheus rule files.",
-        discussion: "Example:\n  upgrade-watch check rules alerts/*.yaml")
+        discussion: """
+            What is allowed and mostly a mistake is told, and fails only with --lint-fatal (exit code 3).
+
+            Example:
+              upgrade-watch check rules alerts/*.yaml
+            """)
 
     @Argument(help: "The files.") var files: [String]
+
+    @Option(
+        help: ArgumentHelp(
+            "What to look for beside errors: all, duplicate-rules or none.", valueName: "check"))
+    var lint = RuleLint.duplicateRules
+
+    @Flag(help: "Exit with 3 where --lint finds something.")
+    var lintFatal = false
 
     @OptionGroup var language: FeatureOptions
 
     func run() async throws {
+        var found = 0
         try check(files) { file in
             let groups = try RuleFile.load(file: file, features: language.features)
+            let duplicates = lint == .none ? [] : RuleLint.duplicates(groups)
+            found += duplicates.count
+            if !duplicates.isEmpty {
+                let rows = duplicates.map { "  \($0.name)\($0.labels.braced)" }.joined(separator: "\n")
+                Output.error(
+                    "\(file): \(duplicates.count) duplicate rule(s) found.\n\(rows)\n"
+                        + "  Might cause inconsistency while recording expressions")
+            }
             return "\(groups.reduce(0) { $0 + $1.rules.count }) rules found"
         }
+        if lintFatal, found > 0 { throw ExitStatus.lint }
     }
 }
 

@@ -6,6 +6,7 @@ import Fetch
 import Foundation
 import PromQL
 import Recording
+import Remote
 import Storage
 import StrictYAML
 import UpgradeWatch
@@ -21,6 +22,9 @@ enum ExitStatus: Int32 {
     case unavailable = 69
     case fault = 70
     case configuration = 78
+
+    /// promtool's, of `check rules --lint-fatal`.
+    static let lint = ExitCode(3)
 
     init(_ verdict: Verdict) {
         switch verdict {
@@ -45,7 +49,7 @@ enum ExitStatus: Int32 {
         case is RecordingError: self = .badData
         case is YAMLProblems: self = .badData
         case is InputError: self = .badData
-        case is FetchError: self = .unavailable
+        case is FetchError, is RemoteError: self = .unavailable
         case let error as PromQLError: self = error.kind == .badData ? .badData : .unavailable
         case is UnknownUpgrade, is UnknownBatch: self = .usage
         case is KubernetesConfigError: self = .configuration

@@ -460,3 +460,25 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         #expect(error?.problems.first?.line == 2)
     }
 }
+
+@Suite struct RuleLintTests {
+    /// Prometheus takes such files, and so do we; what is mostly a mistake is told.
+    @Test func duplicates_areToldAndTaken() throws {
+        let groups = try rules(
+            """
+            groups:
+            - name: g
+              rules:
+              - {record: "a:b", expr: sum(x), labels: {q: "1"}}
+              - {record: "a:b", expr: sum(y), labels: {q: "2"}}
+              - {alert: X, expr: up}
+            - name: h
+              rules:
+              - {record: "a:b", expr: sum(z), labels: {q: "1"}}
+              - {alert: X, expr: up, labels: {q: "1"}}
+            """)
+        #expect(groups.flatMap(\.rules).count == 5)
+        let found = RuleLint.duplicates(groups)
+        #expect(found.map(\.name) == ["a:b"] && found.map(\.labels) == [["q": "1"]])
+    }
+}

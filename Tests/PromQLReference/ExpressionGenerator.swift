@@ -72,7 +72,7 @@ package struct ExpressionGenerator {
     /// An expression that gives a vector.
     package func vector(_ depth: Int) -> String {
         guard depth > 0 else { return choose(3) == 0 ? overTime() : selector() + shift() }
-        switch choose(11) {
+        switch choose(12) {
         case 0: return aggregation(depth)
         case 1:
             return
@@ -89,6 +89,9 @@ package struct ExpressionGenerator {
             let (many, one) = (vector(depth - 1), "sum by (x) (\(vector(depth - 1)))")
             let (left, right) = side.hasPrefix("group_left") ? (many, one) : (one, many)
             return "(\(left) \(pick(Self.operators)) on (x) \(side) \(right))"
+        case 11:
+            let twice = aggregation(depth)
+            return "(\(twice) \(pick(["+", "and", "or"])) \(twice))"
         case 8:
             return "\(pick(Self.windowed))(\(subquery(depth)))"
         case 9:

@@ -1,6 +1,7 @@
 import PromQL
 import PromQLReference
 import Series
+import Synchronization
 import TestSupport
 import Testing
 
@@ -23,6 +24,62 @@ import Testing
             }
         }
         #expect(same > 1000)
+    }
+
+    /// An expression's text is one of the same expression.
+    @Test func texts_areExpressionsAgain() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        for number in 0..<2000 {
+            var random = SeededRandom(seed: seed &+ UInt64(number))
+            let text = ExpressionGenerator(choose: { Int.random(in: 0..<$0, using: &random) }).vector(3)
+            guard let expression = try? Parser.parse(text) else { continue }
+            let again = try Parser.parse(expression.description)
+            #expect(again.description == expression.description, "seed \(seed &+ UInt64(number)): \(text)")
+        }
+    }
+
+    @Test(arguments: [
+        ("sum(a)by(x)", "sum by (x) (a)"), ("sum without(x,y)(a)", "sum without (x, y) (a)"),
+        ("topk(3,a{b=\"c\",d=~'e'})", "topk(3, a{b=\"c\",d=~\"e\"})"),
+        ("a  *on(x)group_left(y) b", "a * on (x) group_left (y) b"), ("a>bool ignoring(z)b", "a > bool ignoring (z) b"),
+        ("rate(a[5m] offset 1h)", "rate(a[5m] offset 1h)"), ("a@10.5 offset -1m", "a @ 10.500 offset -1m"),
+        ("max_over_time((a+b)[1h:5m] @ end())", "max_over_time((a + b)[1h:5m] @ end())"), ("-a", "-a"),
+        ("{\"with space\", b!=\"c\"}", "{__name__=\"with space\",b!=\"c\"}"), ("{x=\"1\"}", "{x=\"1\"}"),
+        ("sum by(\"a b\")(c)", "sum by (\"a b\") (c)"),
+    ])
+    func text_isTheSame_forAllWaysOfWriting(source: String, text: String) throws {
+        #expect(try Parser.parse(source).description == text)
+    }
+
+    /// Counts how often it is asked.
+    private final class CountingSource: SeriesSource {
+        let base = MemorySeries()
+        private let asked = Mutex(0)
+        var count: Int { asked.withLock { $0 } }
+
+        func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
+            asked.withLock { $0 += 1 }
+            return try base.select(matchers, fromMs: fromMs, throughMs: throughMs)
+        }
+        func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] { [] }
+        func metadata() throws -> [MetricMetadata] { [] }
+        func timeRange() throws -> ClosedRange<Int64>? { try base.timeRange() }
+    }
+
+    @Test(arguments: [
+        ("sum by (x) (rate(a[5m])) / on () group_left sum(rate(a[5m]))", 2), ("sum(a) / sum(a) + sum( a )", 1),
+        (
+            "histogram_quantile(0.9, sum by(le)(rate(a_bucket[5m]))) or histogram_quantile(0.5, sum by (le) (rate(a_bucket[5m])))",
+            1
+        ),
+        // Each of these is another question.
+        ("sum(a) + sum(a offset 1m) + sum by (x) (a)", 3), ("sum(a) + max_over_time(sum(a)[5m:1m])", 2),
+    ])
+    func aggregationsThatStandTwice_areEvaluatedOnce(text: String, selects: Int) throws {
+        let source = CountingSource()
+        source.base.append([(["__name__": "a", "le": "1"], 1), (["__name__": "a", "le": "+Inf"], 2)], atMs: 0)
+        _ = try QueryEngine().range(text, startMs: 0, endMs: 600_000, stepMs: 60_000, source: source)
+        #expect(source.count == selects)
     }
 
     /// A reference that says the same of everything would be none.

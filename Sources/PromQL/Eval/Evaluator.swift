@@ -9,6 +9,8 @@ struct Evaluator {
     let queryEndMs: Int64
     let control: QueryControl
     private(set) var annotations: [Annotation] = []
+    /// What stands more than once in the expression, by its text, once it is evaluated.
+    private var shared: [String: [Column]?] = [:]
 
     init(
         engine: QueryEngine, source: any SeriesSource, steps: Steps, queryStartMs: Int64, queryEndMs: Int64,
@@ -45,7 +47,7 @@ struct Evaluator {
             return .scalar(try scalarCall(function, arguments))
         case .binary(let binary) where binary.left.type == .vector && binary.right.type == .vector:
             return .vector(try holding { try $0.matched(binary) })
-        case .aggregate(let aggregate): return .vector(try holding { try $0.evaluate(aggregate) })
+        case .aggregate(let aggregate): return .vector(try once(aggregate))
         case .call(let function, let arguments) where !Evaluator.streams(function):
             return .vector(try holding { try $0.call(expression, function, arguments) })
         default: return .vector(try collect(try stream(expression)))
@@ -90,6 +92,27 @@ struct Evaluator {
     mutating func string(_ expression: Expression) throws -> String {
         if case .string(let text) = try evaluate(expression) { return text }
         throw PromQLError(.execution, "expected a string")
+    }
+
+    // MARK: What stands more than once
+
+    /// Sees to it that aggregations that stand more than once in an expression are evaluated once: the groups of a ratio's
+    /// two sides, the sum under several quantiles.
+    ///
+    /// Only aggregations: their results are small, and are held until the query's end.
+    mutating func share(_ expression: Expression) {
+        var seen: Set<String> = []
+        expression.eachAggregate { if !seen.insert($0.description).inserted { shared[$0.description] = .some(nil) } }
+    }
+
+    private mutating func once(_ aggregate: Aggregate) throws -> [Column] {
+        let key = shared.isEmpty ? "" : aggregate.description
+        if let known = shared[key], let known { return known }
+        let noted = annotations.count
+        let columns = try holding { try $0.evaluate(aggregate) }
+        // What has a remark is evaluated again, so that the remark is made of each place.
+        if shared[key] != nil, annotations.count == noted { shared[key] = columns }
+        return columns
     }
 
     // MARK: What is held

@@ -106,6 +106,7 @@ package struct QueryEngine: Sendable {
         var evaluator = Evaluator(
             engine: self, source: source, steps: Steps(startMs: atMs, endMs: atMs, stepMs: 1), queryStartMs: atMs,
             queryEndMs: atMs, control: control)
+        evaluator.share(expression)
         let value: QueryResult.Value
         if expression.type == .matrix {
             value = .matrix(try evaluator.ranges(expression).samplesAtFirstStep())
@@ -152,6 +153,7 @@ package struct QueryEngine: Sendable {
         let steps = Steps(startMs: startMs, endMs: endMs, stepMs: stepMs)
         var evaluator = Evaluator(
             engine: self, source: source, steps: steps, queryStartMs: startMs, queryEndMs: endMs, control: control)
+        evaluator.share(expression)
         var columns: [Column]
         switch try evaluator.evaluate(expression) {
         case .scalar(let values): columns = [Column(labels: Labels(), values: values)]
