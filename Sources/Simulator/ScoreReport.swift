@@ -176,17 +176,19 @@ package struct ScoreReport: Sendable {
     package func table() -> String {
         let titles = [
             "", "faults", "nulls", "precision", "recall", "false FAIL", "pages/day", "component", "batch",
-            "onset error", "PASS of nulls", "delay",
+            "onset error", "PASS of nulls", "type I", "coverage", "delay",
         ]
         var lines = [titles]
         lines.append(titles.map { _ in "---" })
         func row(_ name: String, _ score: Score) {
             let part = { (value: Double?) in value.map { String(format: "%.3f", $0) } ?? "" }
+            let small = { (value: Double?) in value.map { String(format: "%.4f", $0) } ?? "" }
             let minutes = { (value: Double?) in value.map { String(format: "%.0f min", $0) } ?? "" }
             lines.append([
                 name, "\(score.faults)", "\(score.nulls)", part(score.precision), part(score.recall),
                 part(score.falseFailRate), part(score.pagesPerDay), part(score.componentTop1), part(score.batchTop1),
-                minutes(score.onsetErrorMinutes), part(score.passAmongNulls), minutes(score.delayMinutes),
+                minutes(score.onsetErrorMinutes), part(score.passAmongNulls), small(score.typeOneError),
+                part(score.intervalCoverage), minutes(score.delayMinutes),
             ])
         }
         for file in files { row(file.name, Score(runs.filter { $0.name == file.name })) }

@@ -68,6 +68,7 @@ struct SimulateCommand: AsyncParsableCommand {
         let work = files.indices.flatMap { file in seeds.of(files[file]).map { (file: file, seed: $0) } }
         let judges = baselines ? Baseline.allCases : []
         var runs = [ScenarioRun?](repeating: nil, count: work.count)
+        var progress = Progress()
         try await withThrowingTaskGroup(of: (Int, ScenarioRun).self) { group in
             var next = 0
             func start() {
@@ -81,13 +82,16 @@ struct SimulateCommand: AsyncParsableCommand {
             for _ in 0..<jobs { start() }
             while let (index, run) = try await group.next() {
                 runs[index] = run
+                progress.show(Double(next - 1) / Double(work.count))
                 start()
             }
         }
         let done = runs.compactMap { $0 }
         let report = ScoreReport(done, files: files.map { ($0.name, $0.file) }, judges: judges.map(\.rawValue))
+        progress.finish()
         Output.text(
             try json ? report.json(withRuns: !score) : score ? report.table() : report.list())
+        if score { Output.error(Cost.ofThisProcess.words(runs: done.count)) }
     }
 }
 
@@ -110,6 +114,25 @@ private struct SeedRange {
     }
 
     func of(_ scenario: Scenario) -> ClosedRange<UInt64> { first...(last ?? first + UInt64(scenario.seeds) - 1) }
+}
+
+/// What a process took: on standard error, since it is another each time, and the figures are not.
+private struct Cost {
+    var cpuSeconds: Double
+    var peakBytes: Int
+
+    static var ofThisProcess: Cost {
+        var usage = rusage()
+        getrusage(RUSAGE_SELF.rawValue, &usage)
+        let seconds = { (time: timeval) in Double(time.tv_sec) + Double(time.tv_usec) / 1e6 }
+        // Linux counts in kilobytes.
+        return Cost(cpuSeconds: seconds(usage.ru_utime) + seconds(usage.ru_stime), peakBytes: usage.ru_maxrss << 10)
+    }
+
+    func words(runs: Int) -> String {
+        String(
+            format: "%d runs took %.1f s of processor time, and %d MiB at most", runs, cpuSeconds, peakBytes >> 20)
+    }
 }
 
 /// A directory that would be written over.
