@@ -482,3 +482,120 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         #expect(found.map(\.name) == ["a:b"] && found.map(\.labels) == [["q": "1"]])
     }
 }
+
+/// Rules as those are written who watch clusters with Prometheus: they run as they are.
+@Suite struct FieldRulesTests {
+    private static let text = #"""
+        groups:
+        - name: node.rules
+          interval: 30s
+          rules:
+          - record: 'node_namespace_pod:kube_pod_info:'
+            expr: |
+              topk by (cluster, namespace, pod) (1,
+                max by (cluster, node, namespace, pod) (
+                  label_replace(kube_pod_info{job="kube-state-metrics", node!=""}, "pod", "$1", "exported_pod", "(.+)")
+                )
+              )
+          - record: node:node_num_cpu:sum
+            expr: |
+              count by (cluster, node) (
+                node_cpu_seconds_total{job="node-exporter", mode="idle"}
+                * on (cluster, namespace, pod) group_left (node)
+                topk by (cluster, namespace, pod) (1, node_namespace_pod:kube_pod_info:)
+              )
+          - record: ':node_num_cpu:sum'
+            expr: sum(node:node_num_cpu:sum) by (cluster)
+            labels: {source: rules}
+        - name: availability
+          rules:
+          - record: code_verb:apiserver_request:rate5m
+            expr: sum by (cluster, code, verb) (rate(apiserver_request_total{job="apiserver"}[5m]))
+          - record: apiserver_request:burnrate5m
+            expr: |
+              (
+                sum by (cluster) (code_verb:apiserver_request:rate5m{code=~"5.."}) or vector(0)
+              )
+              / ignoring () group_left ()
+              sum by (cluster) (code_verb:apiserver_request:rate5m)
+          - alert: APIErrorBudgetBurn
+            expr: apiserver_request:burnrate5m > (14.4 * 0.01)
+            for: 1m
+            labels: {severity: critical, long: 1h}
+            annotations:
+              summary: 'burns at {{ $value | humanizePercentage }}{{ with $labels.cluster }} in {{ . }}{{ end }}'
+        - name: volumes
+          rules:
+          - alert: VolumeFillsUp
+            expr: |
+              kubelet_volume_stats_available_bytes / kubelet_volume_stats_capacity_bytes < 0.5
+                and predict_linear(kubelet_volume_stats_available_bytes[6m], 4 * 24 * 3600) < 0
+              unless on (cluster, namespace, persistentvolumeclaim)
+                kube_persistentvolumeclaim_labels{label_excluded_from_alerts="true"} == 1
+            annotations: {summary: '{{ $labels.persistentvolumeclaim }} is full within days'}
+          - alert: KubeProxyDown
+            expr: absent(up{job="kube-proxy"} == 1)
+            for: 2m
+        """#
+
+    @Test func run_asTheyAre() throws {
+        let store = MemorySeries()
+        var evaluator = RuleEvaluator(groups: try rules(Self.text))
+        for step in 0...40 {
+            let atMs = Int64(step) * 30_000
+            let node = { (name: String, more: Labels) in more.merging(["__name__": name, "cluster": "c"]) }
+            store.append(
+                [
+                    (
+                        node(
+                            "kube_pod_info",
+                            ["job": "kube-state-metrics", "node": "n1", "namespace": "m", "exported_pod": "e1"]), 1
+                    ),
+                    (
+                        node(
+                            "node_cpu_seconds_total",
+                            ["job": "node-exporter", "mode": "idle", "cpu": "0", "namespace": "m", "pod": "e1"]), 1
+                    ),
+                    (
+                        node(
+                            "node_cpu_seconds_total",
+                            ["job": "node-exporter", "mode": "idle", "cpu": "1", "namespace": "m", "pod": "e1"]), 1
+                    ),
+                    (
+                        node("apiserver_request_total", ["job": "apiserver", "code": "200", "verb": "GET"]),
+                        Double(step) * 80
+                    ),
+                    (
+                        node("apiserver_request_total", ["job": "apiserver", "code": "503", "verb": "GET"]),
+                        Double(step) * 20
+                    ),
+                    (
+                        node("kubelet_volume_stats_available_bytes", ["namespace": "a", "persistentvolumeclaim": "p"]),
+                        4000 - Double(step) * 50
+                    ),
+                    (
+                        node("kubelet_volume_stats_capacity_bytes", ["namespace": "a", "persistentvolumeclaim": "p"]),
+                        8000
+                    ),
+                ], atMs: atMs)
+            for group in evaluator.groups { evaluator.evaluate(group, atMs: atMs, source: store, sink: store) }
+        }
+        let errors = evaluator.runs.flatMap(\.health).map(\.lastError).filter { !$0.isEmpty }
+        #expect(errors == [])
+        let last = { (name: String) throws in
+            try store.select([.equal(Labels.metricName, name)], fromMs: 0, throughMs: .max).map {
+                ($0.labels.withoutName, $0.values.last)
+            }
+        }
+        let sum = try last(":node_num_cpu:sum")
+        #expect(sum.map(\.0) == [["cluster": "c", "source": "rules"]] && sum.first?.1 == 2)
+        let firing = evaluator.states.values.flatMap(\.values).filter { $0.state == .firing }
+        let names = Set(firing.compactMap { $0.labels["alertname"] })
+        #expect(
+            names == [
+                "APIErrorBudgetBurn", "VolumeFillsUp", "KubeProxyDown",
+            ])
+        let burn = firing.first { $0.labels["alertname"] == "APIErrorBudgetBurn" }
+        #expect(burn?.annotations["summary"] == "burns at 20% in c")
+    }
+}
