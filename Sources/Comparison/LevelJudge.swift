@@ -33,6 +33,8 @@ struct LevelJudge {
     private static let likeFirst = 0.95
     /// How many windows there must be before the upgrade for a placebo.
     private static let leastPlacebos = 8
+    /// For how long a change must have been there where there are no placebos.
+    private static let lastingMs: Int64 = 900_000
     /// How far beyond that of the baseline the load may be.
     private static let loadRange = 1.25
     /// How far from a bin without a scrape of the load one may be that stands for it.
@@ -310,7 +312,10 @@ struct LevelJudge {
         guard let mean = MeanShift.interval(before: before, after: after, confidence: Comparison.confidence) else {
             return nil
         }
-        let isWorse = mean.estimate >= floor && mean.low > floor && mean.estimate > 0
+        // Where the time before will never do for placebos, a warm-up is told from a change by its lasting.
+        let isShort = before.count < LevelJudge.leastPlacebos * bins.count(ms: LevelJudge.windowMs[0])
+        let hasLasted = !isShort || after.count >= bins.count(ms: LevelJudge.lastingMs)
+        let isWorse = mean.estimate >= floor && mean.low > floor && mean.estimate > 0 && hasLasted
         return Shift(estimate: mean.estimate, low: mean.low, high: mean.high, isWorse: isWorse)
     }
 
