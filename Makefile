@@ -3,7 +3,7 @@
 
 SWIFT ?= swift
 BIN = .build/release
-PACKAGES = libcrypt-dev libcurl4-openssl-dev libpcre2-dev libsnappy-dev libsqlite3-dev libzstd-dev openssl zlib1g-dev
+PACKAGES = libcrypt-dev libcurl4-openssl-dev libpcre2-dev libsnappy-dev libsqlite3-dev libzstd-dev openssl sqlite3 zlib1g-dev
 S ?= 60
 
 .PHONY: soakbench deps build demo test test-slow check fmt bench fuzz coverage docs clean

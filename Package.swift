@@ -3,7 +3,6 @@ import PackageDescription
 
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
-let sqlite = Target.Dependency.product(name: "GRDBSQLite", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
 let hummingbirdTesting = Target.Dependency.product(name: "HummingbirdTesting", package: "hummingbird")
@@ -41,7 +40,7 @@ let package = Package(
         .target(name: "Exposition", dependencies: ["Series"]),
         .target(name: "Fetch", dependencies: ["Series", "CCurl"]),
         .target(name: "PromQL", dependencies: ["Series"]),
-        .target(name: "Storage", dependencies: ["Series", "CZstd", grdb, sqlite]),
+        .target(name: "Storage", dependencies: ["Series", "CZlib", "CZstd", grdb]),
         .target(name: "StrictYAML", dependencies: ["Series", yams]),
         // Level 3
         .target(name: "Alerting", dependencies: ["Series", "PromQL", "Fetch", "StrictYAML", grdb, logging]),

@@ -100,19 +100,18 @@ enum Benchmarks {
         let counter = (0..<count).map { Double($0 * 137 + $0 % 7) }
         let gauge = (0..<count).map { sin(Double($0)) * 1_000_000 }
         for (name, values) in [("counter", counter), ("gauge", gauge)] {
-            var bytes: [UInt8] = []
-            let encode = best(50) { bytes = BlockCodec.encode(timestampsMs: times[...], values: values[...]) }
-            let decode = try best(50) {
-                var a: [Int64] = []
-                var b: [Double] = []
-                try BlockCodec.decode(bytes, timestampsMs: &a, values: &b)
+            let series = (0..<64).map { slot in
+                BlockCodec.Columns(slot: slot, timestampsMs: times, values: values.map { $0 + Double(slot) })
             }
-            let each = { (seconds: Double) in seconds / Double(count) * 1e9 }
+            var bytes: [UInt8] = []
+            let encode = try best(50) { bytes = try BlockCodec.frame(of: series, rows: times) }
+            let decode = try best(50) { _ = try BlockCodec.columns(ofFrame: bytes, rows: times) }
+            let each = { (seconds: Double) in seconds / Double(count * series.count) * 1e9 }
             row(
                 "block, \(name)",
                 String(
-                    format: "%.2f bytes, %.1f ns to write, %.1f ns to read a sample",
-                    Double(bytes.count) / Double(count), each(encode), each(decode)))
+                    format: "%.2f bytes before zstd, %.1f ns to write, %.1f ns to read a sample",
+                    Double(bytes.count) / Double(count * series.count), each(encode), each(decode)))
         }
     }
 

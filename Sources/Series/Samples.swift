@@ -9,6 +9,13 @@ package struct SeriesID: Hashable, Sendable, Comparable {
     package static func < (left: SeriesID, right: SeriesID) -> Bool { left.rawValue < right.rawValue }
 }
 
+/// The number of a source in one store: of what gives samples of many series at one time, such as a target.
+package struct SampleSource: Hashable, Sendable {
+    package var rawValue: Int64
+
+    package init(rawValue: Int64) { self.rawValue = rawValue }
+}
+
 /// The value that ends a series: Prometheus' staleness marker, a NaN with its own bits
 /// (`model/value/value.go`, `StaleNaN`).
 package let staleMarker = Double(bitPattern: 0x7ff0_0000_0000_0002)
@@ -87,11 +94,21 @@ package struct AppendResult: Sendable, Equatable {
     package var duplicates = 0
     /// Not taken because too many wait to be written down; they may be sent again.
     package var dropped = 0
+    /// Of series or a source that the store has no more: their numbers have to be asked for again.
+    package var unknown = 0
 
     package init(accepted: Int = 0, outOfOrder: Int = 0, duplicates: Int = 0) {
         self.accepted = accepted
         self.outOfOrder = outOfOrder
         self.duplicates = duplicates
+    }
+
+    package static func += (left: inout AppendResult, right: AppendResult) {
+        left.accepted += right.accepted
+        left.outOfOrder += right.outOfOrder
+        left.duplicates += right.duplicates
+        left.dropped += right.dropped
+        left.unknown += right.unknown
     }
 }
 
@@ -100,11 +117,34 @@ package protocol SampleSink: Sendable {
     /// The numbers of the series with these labels, in their order; a series that is new gets one.
     func ids(for labels: [Labels]) -> [SeriesID]
 
-    /// Appends samples. One that is not newer than the newest of its series is dropped and counted.
+    /// The number of the source whose series have these labels in common.
+    func source(_ labels: Labels) -> SampleSource
+
+    /// Appends one sample of each of some series, all of one source and time.
+    ///
+    /// A store keeps the time once. It costs least where a source gives the same array of series each time.
+    func append(
+        _ values: [Double], of ids: [SeriesID], from source: SampleSource, atMs timestampMs: Int64
+    ) -> AppendResult
+
+    /// Appends samples with times of their own. One that is not newer than the newest of its series is dropped and counted.
     func append(_ batch: SampleBatch) -> AppendResult
 
     /// Keeps what metrics say of themselves; the newest word of a metric counts.
     func setMetadata(_ metadata: [MetricMetadata])
+}
+
+extension SampleSink {
+    /// For sinks to which sources are all the same.
+    package func source(_ labels: Labels) -> SampleSource { SampleSource(rawValue: 0) }
+
+    package func append(
+        _ values: [Double], of ids: [SeriesID], from source: SampleSource, atMs timestampMs: Int64
+    ) -> AppendResult {
+        var batch = SampleBatch()
+        for (id, value) in zip(ids, values) { batch.append(id, timestampMs: timestampMs, value: value) }
+        return append(batch)
+    }
 }
 
 /// Where samples come from.

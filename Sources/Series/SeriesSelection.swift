@@ -1,7 +1,7 @@
 /// Series that a source has chosen for a query; their samples are read when they are asked for, one series after another.
 ///
-/// So a query over many series holds the samples of a few at a time. What the source knew when it chose them is what is
-/// read, whatever is appended meanwhile. Several threads may read different series at once.
+/// So a query over many series holds the samples of a few at a time. Samples of the range that are appended meanwhile may
+/// be among them, or not. Several threads may read different series at once.
 package struct SeriesSelection: Sendable {
     /// What takes one series: its place in ``labels``, and its samples in the range, oldest first.
     ///

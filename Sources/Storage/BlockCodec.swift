@@ -1,182 +1,280 @@
+import CZstd
 import Series
 
-/// The bytes of one block: the samples of one series over a stretch of time.
+/// The bytes of one block: the samples of a bucket's series since the block before.
 ///
-/// Layout in `docs/storage-format.md`. Times are written as differences of differences, which are near zero for a
-/// steady scrape interval; values as differences of whole numbers where all of them are whole, else as the exclusive
-/// or with the value before, without its zero bytes at either end (after Pelkonen et al., "Gorilla", VLDB 2015, in
-/// whole bytes).
+/// Layout in `docs/storage-format.md`: the series' streams as they were in memory, in frames of 64 slots, each frame
+/// compressed by itself, so that a query of one series decompresses one frame.
 package enum BlockCodec {
-    private static let wholeValues: UInt8 = 1
-    private static let xorValues: UInt8 = 2
-
-    /// A block that can't be read.
+    /// A block, or a row of another table, that can't be read.
     package struct CorruptBlock: Error, Equatable {}
 
-    /// Encodes columns of the same length; timestamps may be any.
-    package static func encode(timestampsMs: ArraySlice<Int64>, values: ArraySlice<Double>) -> [UInt8] {
-        precondition(timestampsMs.count == values.count, "each sample has a time and a value")
+    static let frameBits = 6
+    static let frameSlots = 1 << frameBits
+    /// zstd's level: each higher one costs more than it saves (`docs/decisions/0011-rows-buckets-generations.md`).
+    private static let level: Int32 = 3
+    /// The most that a frame may say it holds: 64 series of 16 million samples with nothing in common.
+    static let maxFrameBytes: UInt64 = 1 << 32
+
+    /// Makes blocks, one after another, with the same buffers.
+    final class Writer {
+        private let context = ZSTD_createCCtx()
+        private var entries: [UInt8] = []
+        private var streams: [UInt8] = []
+        private var frames: [[UInt8]] = []
+        private var frame = 0
+        private var lastSlot = -1
+        private var entryCount = 0
+
+        init() {
+            precondition(context != nil, "zstd makes a context unless memory is at its end")
+            ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level)
+            // A flipped bit is found where it is, not in a query's answer.
+            ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1)
+        }
+
+        deinit { ZSTD_freeCCtx(context) }
+
+        /// Adds a series; they come in the order of their slots.
+        ///
+        /// - Parameter times: the number of its source's row in the table `times`; of no meaning for a stream with times.
+        func add(slot: Int, times: Int, _ head: Heads.Head, of heads: Heads) {
+            while slot >> frameBits > frame { endFrame() }
+            Varint.append(UInt64(slot - lastSlot - 1), to: &entries)
+            Varint.append(head.hasOwnTimes ? 0 : UInt64(times) + 1, to: &entries)
+            if !head.hasOwnTimes { Varint.append(UInt64(head.firstRow), to: &entries) }
+            Varint.append(UInt64(head.count), to: &entries)
+            let start = streams.count
+            heads.stream(head, into: &streams)
+            Varint.append(UInt64(streams.count - start), to: &entries)
+            lastSlot = slot
+            entryCount += 1
+        }
+
+        /// The block of what was added; the next one begins.
+        func finish() -> [UInt8] {
+            endFrame()
+            var out: [UInt8] = []
+            Varint.append(UInt64(frames.count), to: &out)
+            for frame in frames { Varint.append(UInt64(frame.count), to: &out) }
+            for frame in frames { out += frame }
+            frames.removeAll()
+            frame = 0
+            lastSlot = -1
+            return out
+        }
+
+        private func endFrame() {
+            var plain: [UInt8] = []
+            if entryCount > 0 {
+                plain.reserveCapacity(entries.count + streams.count + 4)
+                Varint.append(UInt64(entryCount), to: &plain)
+                plain += entries
+                plain += streams
+            }
+            frames.append(plain.isEmpty ? [] : compress(plain))
+            entries.removeAll(keepingCapacity: true)
+            streams.removeAll(keepingCapacity: true)
+            entryCount = 0
+            frame += 1
+            lastSlot = frame << frameBits - 1
+        }
+
+        private func compress(_ plain: [UInt8]) -> [UInt8] {
+            let bound = ZSTD_compressBound(plain.count)
+            return [UInt8](unsafeUninitializedCapacity: bound) { buffer, length in
+                let written = ZSTD_compress2(context, buffer.baseAddress, bound, plain, plain.count)
+                precondition(ZSTD_isError(written) == 0, "zstd fails only where its buffer is too small, and it is not")
+                length = written
+            }
+        }
+    }
+
+    /// The compressed bytes of a frame; empty where the block has no series of it.
+    static func frame(_ number: Int, of block: [UInt8]) throws(CorruptBlock) -> Range<Int> {
+        try block.withRawBytes { (bytes) throws(CorruptBlock) in
+            var cursor = ByteCursor(bytes)
+            let frames = try cursor.count()
+            var before: UInt64 = 0
+            var own: UInt64 = 0
+            for index in 0..<frames {
+                let length = try cursor.varint()
+                guard length <= UInt64(block.count) else { throw CorruptBlock() }
+                if index < number { before += length }
+                if index == number { own = length }
+            }
+            guard before + own <= UInt64(block.count - cursor.at) else { throw CorruptBlock() }
+            let start = cursor.at + Int(before)
+            return start..<start + Int(own)
+        }
+    }
+}
+
+/// A frame of a block, decompressed.
+package struct BlockFrame {
+    /// Where the stream of one series is.
+    struct Entry {
+        var slot: Int
+        /// The number of a row of the table `times`, in the block's generation; nil for a stream with its own times.
+        var times: Int?
+        var shape: StreamReader.Shape
+        var start: Int
+        var end: Int
+    }
+
+    /// By slot, ascending.
+    private(set) var entries: [Entry] = []
+    private let plain: [UInt8]
+
+    /// - Parameters:
+    ///   - plain: the frame's bytes.
+    ///   - frame: its number in the block.
+    init(plain: [UInt8], frame: Int) throws(BlockCodec.CorruptBlock) {
+        self.plain = plain
+        entries = try plain.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
+            try BlockFrame.entries(bytes, frame)
+        }
+    }
+
+    private static func entries(
+        _ bytes: UnsafeRawBufferPointer, _ frame: Int
+    ) throws(BlockCodec.CorruptBlock) -> [Entry] {
+        var cursor = ByteCursor(bytes)
+        let count = try cursor.count(each: 4)
+        guard count <= BlockCodec.frameSlots else { throw BlockCodec.CorruptBlock() }
+        var entries: [Entry] = []
+        entries.reserveCapacity(count)
+        var slot = frame << BlockCodec.frameBits - 1
+        var length = 0
+        for _ in 0..<count {
+            let step = try cursor.varint()
+            let times = try cursor.varint()
+            let firstRow = times == 0 ? 0 : try cursor.varint()
+            let samples = try cursor.varint()
+            let stream = try cursor.varint()
+            guard step < UInt64(BlockCodec.frameSlots), stream <= UInt64(bytes.count),
+                max(times, firstRow, samples) <= UInt64(UInt32.max)
+            else { throw BlockCodec.CorruptBlock() }
+            slot += Int(step) + 1
+            guard slot < (frame + 1) << BlockCodec.frameBits else { throw BlockCodec.CorruptBlock() }
+            entries.append(
+                Entry(
+                    slot: slot, times: times == 0 ? nil : Int(times) - 1,
+                    shape: .init(hasOwnTimes: times == 0, firstRow: Int(firstRow), count: Int(samples)), start: length,
+                    end: length + Int(stream)))
+            length += Int(stream)
+        }
+        guard length == bytes.count - cursor.at else { throw BlockCodec.CorruptBlock() }
+        for index in entries.indices {
+            entries[index].start += cursor.at
+            entries[index].end += cursor.at
+        }
+        return entries
+    }
+
+    func entry(slot: Int) -> Entry? {
+        // Most frames are full: the slot is where it would be then.
+        let place = min(slot & (BlockCodec.frameSlots - 1), entries.count - 1)
+        guard place >= 0 else { return nil }
+        if entries[place].slot == slot { return entries[place] }
+        return entries.first { $0.slot == slot }
+    }
+
+    /// Appends the samples of a series to columns.
+    func read(
+        _ entry: Entry, rows: [Int64], fromMs: Int64, throughMs: Int64, into out: inout SampleColumns
+    ) throws(BlockCodec.CorruptBlock) {
+        try plain.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
+            let stream = UnsafeRawBufferPointer(rebasing: bytes[entry.start..<entry.end])
+            try StreamReader.read(
+                ByteCursor(stream), entry.shape, rows: rows, fromMs: fromMs, throughMs: throughMs, into: &out)
+        }
+    }
+}
+
+/// The times of one source's rows in a block's generation.
+///
+/// A list of differences of differences as zigzag varints, where a zero is followed by how many more zeros there are:
+/// a steady interval takes a few bytes, however long it lasts.
+enum TimesCodec {
+    static func encode(_ times: [Int64]) -> [UInt8] {
         var out: [UInt8] = []
-        out.reserveCapacity(values.count * 3 + 8)
-        let whole = values.allSatisfy { isWhole($0) }
-        out.append(whole ? wholeValues : xorValues)
-        Varint.append(UInt64(values.count), to: &out)
+        Varint.append(UInt64(times.count), to: &out)
         var last: Int64 = 0
         var lastDelta: Int64 = 0
-        for timestampMs in timestampsMs {
-            let delta = timestampMs &- last
-            Varint.append(Varint.zigzag(delta &- lastDelta), to: &out)
-            last = timestampMs
+        var zeros: UInt64 = 0
+        func endZeros() {
+            if zeros > 0 {
+                Varint.append(0, to: &out)
+                Varint.append(zeros - 1, to: &out)
+            }
+            zeros = 0
+        }
+        for time in times {
+            let delta = time &- last
+            let change = Varint.zigzag(delta &- lastDelta)
+            if change == 0 {
+                zeros += 1
+            } else {
+                endZeros()
+                Varint.append(change, to: &out)
+            }
+            last = time
             lastDelta = delta
         }
-        if whole {
-            var last: Int64 = 0
-            for value in values {
-                let number = Int64(value)
-                Varint.append(Varint.zigzag(number - last), to: &out)
-                last = number
-            }
-        } else {
-            var last: UInt64 = 0
-            for value in values {
-                appendXOR(value.bitPattern ^ last, to: &out)
-                last = value.bitPattern
-            }
-        }
+        endZeros()
         return out
     }
 
-    /// Appends the samples of a block to columns.
-    package static func decode(
-        _ bytes: [UInt8], timestampsMs: inout [Int64], values: inout [Double]
-    ) throws(CorruptBlock) {
-        try bytes.withUnsafeBufferPointer { (buffer) throws(CorruptBlock) in
-            try decode(UnsafeRawBufferPointer(buffer), timestampsMs: &timestampsMs, values: &values)
-        }
-    }
-
-    /// Appends the samples of a block to columns.
-    package static func decode(
-        _ bytes: UnsafeRawBufferPointer, timestampsMs: inout [Int64], values: inout [Double]
-    ) throws(CorruptBlock) {
-        guard let kind = bytes.first, kind == wholeValues || kind == xorValues else { throw CorruptBlock() }
-        var reader = BlockReader(bytes: bytes, at: 1)
-        let count = try reader.varint()
-        // A sample takes at least two bytes: a larger count is a lie that must not reserve memory.
-        guard count <= UInt64(bytes.count) else { throw CorruptBlock() }
-        timestampsMs.reserveCapacity(timestampsMs.count + Int(count))
-        values.reserveCapacity(values.count + Int(count))
-        var last: Int64 = 0
-        var lastDelta: Int64 = 0
-        for _ in 0..<count {
-            lastDelta = lastDelta &+ Varint.unzigzag(try reader.varint())
-            last = last &+ lastDelta
-            timestampsMs.append(last)
-        }
-        if kind == wholeValues {
-            var number: Int64 = 0
-            for _ in 0..<count {
-                number = number &+ Varint.unzigzag(try reader.varint())
-                values.append(Double(number))
+    static func decode(_ bytes: [UInt8]) throws(BlockCodec.CorruptBlock) -> [Int64] {
+        try bytes.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
+            var cursor = ByteCursor(bytes)
+            let count = try cursor.varint()
+            // A generation ends long before that.
+            guard count <= 1 << 24 else { throw BlockCodec.CorruptBlock() }
+            var out: [Int64] = []
+            out.reserveCapacity(Int(count))
+            var last: Int64 = 0
+            var lastDelta: Int64 = 0
+            while out.count < count {
+                let change = try cursor.varint()
+                lastDelta = lastDelta &+ Varint.unzigzag(change)
+                var times = change == 0 ? try cursor.varint() &+ 1 : 1
+                guard times <= count - UInt64(out.count) else { throw BlockCodec.CorruptBlock() }
+                while times > 0 {
+                    let next = last.addingReportingOverflow(lastDelta)
+                    guard !next.overflow, out.isEmpty || next.partialValue > last else {
+                        throw BlockCodec.CorruptBlock()
+                    }
+                    last = next.partialValue
+                    out.append(last)
+                    times -= 1
+                }
             }
-        } else {
-            var bits: UInt64 = 0
-            for _ in 0..<count {
-                bits ^= try reader.xor()
-                values.append(Double(bitPattern: bits))
-            }
-        }
-        guard reader.at == bytes.count else { throw CorruptBlock() }
-    }
-
-    private static func isWhole(_ value: Double) -> Bool {
-        // Minus zero is not the whole number zero: its bits would be lost.
-        abs(value) < 9_007_199_254_740_992 && value.rounded(.towardZero) == value
-            && !(value == 0 && value.sign == .minus)
-    }
-
-    /// A byte that holds the number of zero bytes after (high half) and of bytes written (low half), then those.
-    private static func appendXOR(_ bits: UInt64, to out: inout [UInt8]) {
-        guard bits != 0 else {
-            out.append(0)
-            return
-        }
-        let trailing = bits.trailingZeroBitCount / 8
-        let length = 8 - bits.leadingZeroBitCount / 8 - trailing
-        out.append(UInt8(trailing << 4 | length))
-        var rest = bits >> UInt64(trailing * 8)
-        for _ in 0..<length {
-            out.append(UInt8(truncatingIfNeeded: rest))
-            rest >>= 8
+            return out
         }
     }
 }
 
-/// Goes through the bytes of a block.
-private struct BlockReader {
-    let bytes: UnsafeRawBufferPointer
-    var at: Int
-
-    @inline(__always)
-    mutating func varint() throws(BlockCodec.CorruptBlock) -> UInt64 {
-        guard at < bytes.count else { throw BlockCodec.CorruptBlock() }
-        let byte = bytes[at]
-        at &+= 1
-        // Most differences fit into seven bits.
-        return byte < 0x80 ? UInt64(byte) : try longVarint(UInt64(byte & 0x7f))
+/// When each slot of a bucket has its newest sample, as the table `newest` keeps it: how much older it is than the bucket's
+/// newest, in milliseconds and plus one, as a varint; 0 for a slot without samples.
+enum NewestCodec {
+    static func encode(_ newest: [Int64], lastMs: Int64) -> [UInt8] {
+        var out: [UInt8] = []
+        out.reserveCapacity(newest.count)
+        for ms in newest { Varint.append(ms == .min ? 0 : UInt64(bitPattern: lastMs &- ms) &+ 1, to: &out) }
+        return out
     }
 
-    private mutating func longVarint(_ low: UInt64) throws(BlockCodec.CorruptBlock) -> UInt64 {
-        var value = low
-        var shift: UInt64 = 7
-        while at < bytes.count, shift < 64 {
-            let byte = bytes[at]
-            at &+= 1
-            value |= UInt64(byte & 0x7f) << shift
-            if byte < 0x80 { return value }
-            shift += 7
+    static func decode(_ bytes: [UInt8], lastMs: Int64) throws(BlockCodec.CorruptBlock) -> [Int64] {
+        try bytes.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
+            var cursor = ByteCursor(bytes)
+            var out: [Int64] = []
+            while !cursor.isAtEnd {
+                let age = try cursor.varint()
+                out.append(age == 0 ? .min : lastMs &- Int64(bitPattern: age &- 1))
+            }
+            return out
         }
-        throw BlockCodec.CorruptBlock()
     }
-
-    @inline(__always)
-    mutating func xor() throws(BlockCodec.CorruptBlock) -> UInt64 {
-        guard at < bytes.count else { throw BlockCodec.CorruptBlock() }
-        let trailing = Int(bytes[at] >> 4)
-        let length = Int(bytes[at] & 15)
-        at &+= 1
-        guard length + trailing <= 8, at &+ length <= bytes.count else { throw BlockCodec.CorruptBlock() }
-        var bits: UInt64 = 0
-        for index in 0..<length { bits |= UInt64(bytes[at &+ index]) << UInt64(index &* 8) }
-        at &+= length
-        return trailing == 8 ? 0 : bits << UInt64(trailing &* 8)
-    }
-}
-
-/// Whole numbers in as few bytes as they need: seven bits a byte, the lowest first (LEB128).
-enum Varint {
-    static func append(_ value: UInt64, to out: inout [UInt8]) {
-        var rest = value
-        while rest >= 0x80 {
-            out.append(UInt8(truncatingIfNeeded: rest) | 0x80)
-            rest >>= 7
-        }
-        out.append(UInt8(rest))
-    }
-
-    static func read(_ bytes: [UInt8], _ at: inout Int) throws(BlockCodec.CorruptBlock) -> UInt64 {
-        var value: UInt64 = 0
-        var shift: UInt64 = 0
-        while at < bytes.count, shift < 64 {
-            let byte = bytes[at]
-            at += 1
-            value |= UInt64(byte & 0x7f) << shift
-            if byte < 0x80 { return value }
-            shift += 7
-        }
-        throw BlockCodec.CorruptBlock()
-    }
-
-    static func zigzag(_ value: Int64) -> UInt64 { UInt64(bitPattern: (value << 1) ^ (value >> 63)) }
-    static func unzigzag(_ value: UInt64) -> Int64 { Int64(bitPattern: value >> 1) ^ -Int64(bitPattern: value & 1) }
 }

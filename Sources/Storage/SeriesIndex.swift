@@ -1,85 +1,367 @@
 import Series
 
-/// Which series there are, and which of them a selector accepts.
+/// Which series there are, where each stands in the file, and which of them a selector accepts.
 ///
-/// In memory, made from the table `series` at opening.
+/// In memory. A label with its value is kept once and has a number; a series is a list of such numbers. Series are
+/// numbered as they come; in the file they have a place in a bucket of their metric's name.
 struct SeriesIndex {
-    private(set) var labels: [SeriesID: Labels] = [:]
-    private var ids: [Labels: SeriesID] = [:]
-    /// For each label name and value the numbers of the series that have it, ascending.
-    private var postings: [String: [String: [SeriesID]]] = [:]
-    private var lastID: Int64 = 0
+    /// Series of one metric that share their blocks.
+    struct Bucket {
+        let name: String
+        /// The series by slot.
+        var members: [UInt32] = []
+        /// How many of them the file has.
+        var saved = 0
+        /// The newest sample in a block; of no meaning without one.
+        var lastMs = Int64.min
+    }
 
-    func id(of labels: Labels) -> SeriesID? { ids[labels] }
+    /// Slots in a bucket: enough that a block fills its pages, few enough that a query of one series reads little else.
+    static let bucketBits = 9
+    static let bucketSize = 1 << bucketBits
 
-    /// Gives the next number to a new series.
+    /// The buckets by number; nil for those that are gone.
+    private(set) var buckets: [Bucket?] = []
+    private var openBuckets: [String: Int] = [:]
+
+    private var pairs: [Label] = []
+    private var pairIDs: [Label: UInt32] = [:]
+    private var pairsOfName: [String: [UInt32]] = [:]
+    /// For each label and value the series that have it, ascending.
+    private var postings: [[UInt32]] = []
+    private var freePairs: [UInt32] = []
+
+    /// For each series, where its labels' numbers begin in ``labelNumbers`` and how many they are; 0 for none.
+    private let spans = Slabs<UInt64>(repeating: 0)
+    private let labelNumbers = Slabs<UInt32>(repeating: 0)
+    private var deadNumbers = 0
+    private let generations = Slabs<UInt32>(repeating: 0)
+    private let places = Slabs<UInt32>(repeating: .max)
+    private var freeSeries: [UInt32] = []
+    private(set) var seriesCount = 0
+
+    /// Series by the hash of their labels: open addressing, 0 for an empty place, else the number plus one.
+    private var table = [UInt32](repeating: 0, count: 1024)
+    private var tableUsed = 0
+
+    // MARK: Numbers
+
+    /// A series' number inside of the store; nil where the series is gone.
+    @inline(__always)
+    func number(_ id: SeriesID) -> Int? {
+        let number = Int(truncatingIfNeeded: id.rawValue & 0xffff_ffff)
+        guard number < spans.count, generations[number] == UInt32(truncatingIfNeeded: id.rawValue >> 32) else {
+            return nil
+        }
+        return number
+    }
+
+    func id(_ number: UInt32) -> SeriesID {
+        SeriesID(rawValue: Int64(generations[Int(number)]) << 32 | Int64(number))
+    }
+
+    /// How many numbers were given.
+    var numbers: Int { spans.count }
+
+    /// Where a series stands in the file: its bucket's number and its slot.
+    func place(_ number: Int) -> UInt32 { places[number] }
+
+    /// The series at a place; nil where there is none.
+    func series(atPlace place: UInt32) -> Int? {
+        let bucket = Int(place) >> SeriesIndex.bucketBits
+        let slot = Int(place) & (SeriesIndex.bucketSize - 1)
+        guard bucket < buckets.count, let members = buckets[bucket]?.members, slot < members.count else { return nil }
+        return Int(members[slot])
+    }
+
+    /// Makes the next bucket's number higher than all of a file that has lost some.
+    mutating func reserve(buckets count: Int) { while buckets.count < count { buckets.append(nil) } }
+
+    func labels(_ number: Int) -> Labels { Labels(sorted: numbers(of: number).map { pairs[Int($0)] }) }
+
+    private func numbers(of series: Int) -> [UInt32] {
+        let span = spans[series]
+        let start = Int(span >> 16)
+        return (0..<Int(span & 0xffff)).map { labelNumbers[start + $0] }
+    }
+
+    // MARK: Adding
+
+    func id(of labels: Labels) -> SeriesID? {
+        var numbers: [UInt32] = []
+        numbers.reserveCapacity(labels.pairs.count)
+        for label in labels.pairs {
+            guard let number = pairIDs[label] else { return nil }
+            numbers.append(number)
+        }
+        return find(numbers).map { id($0) }
+    }
+
+    /// Gives a number and a place to a new series.
     mutating func insert(_ labels: Labels) -> SeriesID {
-        lastID += 1
-        let id = SeriesID(rawValue: lastID)
-        load(labels, as: id)
-        return id
-    }
-
-    /// Takes in a series that has its number already; numbers must come in ascending order.
-    mutating func load(_ labels: Labels, as id: SeriesID) {
-        lastID = max(lastID, id.rawValue)
-        self.labels[id] = labels
-        ids[labels] = id
-        for label in labels.pairs { postings[label.name, default: [:]][label.value, default: []].append(id) }
-    }
-
-    mutating func remove(_ gone: Set<SeriesID>) {
-        for id in gone {
-            guard let labels = self.labels.removeValue(forKey: id) else { continue }
-            ids[labels] = nil
+        let name = labels.name
+        var bucket = openBuckets[name] ?? -1
+        if bucket < 0 || (buckets[bucket]?.members.count ?? SeriesIndex.bucketSize) >= SeriesIndex.bucketSize {
+            bucket = buckets.count
+            buckets.append(Bucket(name: name))
+            openBuckets[name] = bucket
         }
-        for name in Array(postings.keys) {
-            postings[name] = postings[name]?.compactMapValues { list in
-                let kept = list.filter { !gone.contains($0) }
-                return kept.isEmpty ? nil : kept
+        return add(labels, to: bucket)
+    }
+
+    /// Takes in a bucket of the file, whose series come next.
+    ///
+    /// - Returns: false where a file can't have so many buckets.
+    mutating func load(bucket: Int, name: String, lastMs: Int64) -> Bool {
+        guard hasRoom(for: bucket), buckets[bucket] == nil else { return false }
+        buckets[bucket] = Bucket(name: name, lastMs: lastMs)
+        return true
+    }
+
+    private mutating func hasRoom(for bucket: Int) -> Bool {
+        guard bucket >= 0, bucket < 1 << (32 - SeriesIndex.bucketBits) - 1 else { return false }
+        while buckets.count <= bucket { buckets.append(nil) }
+        return true
+    }
+
+    /// Takes in a series of the file or the journal at its place; series of a bucket come in the order of slots.
+    ///
+    /// What the journal says of a series that the file has is said twice, and no fault.
+    /// - Returns: false where the place is not the bucket's next one.
+    mutating func load(_ labels: Labels, place: UInt32, isSaved: Bool) -> Bool {
+        let bucket = Int(place) >> SeriesIndex.bucketBits
+        if let known = series(atPlace: place) { return self.labels(known) == labels }
+        guard hasRoom(for: bucket) else { return false }
+        if buckets[bucket] == nil { buckets[bucket] = Bucket(name: labels.name) }
+        guard buckets[bucket]?.members.count == Int(place) & (SeriesIndex.bucketSize - 1) else { return false }
+        _ = add(labels, to: bucket)
+        if isSaved { buckets[bucket]?.saved += 1 }
+        if (buckets[bucket]?.members.count ?? 0) < SeriesIndex.bucketSize { openBuckets[labels.name] = bucket }
+        return true
+    }
+
+    private mutating func add(_ labels: Labels, to bucket: Int) -> SeriesID {
+        let number: UInt32
+        if let free = freeSeries.popLast() {
+            number = free
+        } else {
+            number = UInt32(spans.count)
+            let wanted = spans.count + 1
+            spans.grow(to: wanted)
+            generations.grow(to: wanted)
+            places.grow(to: wanted)
+        }
+        let start = labelNumbers.count
+        for label in labels.pairs {
+            let pair = pairNumber(label)
+            labelNumbers.append(pair)
+            SeriesIndex.insert(number, into: &postings[Int(pair)])
+        }
+        spans[Int(number)] = UInt64(start) << 16 | UInt64(labels.pairs.count)
+        let slot = buckets[bucket]?.members.count ?? 0
+        buckets[bucket]?.members.append(number)
+        places[Int(number)] = UInt32(bucket << SeriesIndex.bucketBits | slot)
+        enter(number)
+        seriesCount += 1
+        return id(number)
+    }
+
+    private static func insert(_ number: UInt32, into list: inout [UInt32]) {
+        guard let last = list.last, last > number else {
+            list.append(number)
+            return
+        }
+        // A number that was given again.
+        var low = 0
+        var high = list.count
+        while low < high {
+            let middle = (low + high) / 2
+            if list[middle] < number { low = middle + 1 } else { high = middle }
+        }
+        list.insert(number, at: low)
+    }
+
+    private mutating func pairNumber(_ label: Label) -> UInt32 {
+        if let known = pairIDs[label] { return known }
+        let number: UInt32
+        if let free = freePairs.popLast() {
+            number = free
+            pairs[Int(free)] = label
+        } else {
+            number = UInt32(pairs.count)
+            pairs.append(label)
+            postings.append([])
+        }
+        pairIDs[label] = number
+        pairsOfName[label.name, default: []].append(number)
+        return number
+    }
+
+    // MARK: Looking up by labels
+
+    private static func hash(_ numbers: some Sequence<UInt32>) -> UInt64 {
+        var hash: UInt64 = 0x9e37_79b9_7f4a_7c15
+        for number in numbers {
+            hash = (hash ^ UInt64(number)) &* 0xff51_afd7_ed55_8ccd
+            hash ^= hash >> 32
+        }
+        return hash
+    }
+
+    private func find(_ numbers: [UInt32]) -> UInt32? {
+        let mask = table.count - 1
+        var at = Int(truncatingIfNeeded: SeriesIndex.hash(numbers)) & mask
+        while table[at] != 0 {
+            let candidate = Int(table[at] - 1)
+            let span = spans[candidate]
+            let start = Int(span >> 16)
+            if Int(span & 0xffff) == numbers.count,
+                numbers.indices.allSatisfy({ labelNumbers[start + $0] == numbers[$0] })
+            {
+                return UInt32(candidate)
             }
+            at = (at + 1) & mask
         }
+        return nil
     }
 
-    /// The series that all matchers accept.
+    private mutating func enter(_ number: UInt32) {
+        if (tableUsed + 1) * 4 > table.count * 3 { rebuildTable(size: table.count * 2) }
+        place(number)
+    }
+
+    private mutating func place(_ number: UInt32) {
+        let mask = table.count - 1
+        var at = Int(truncatingIfNeeded: SeriesIndex.hash(numbers(of: Int(number)))) & mask
+        while table[at] != 0 { at = (at + 1) & mask }
+        table[at] = number + 1
+        tableUsed += 1
+    }
+
+    private mutating func rebuildTable(size: Int) {
+        table = [UInt32](repeating: 0, count: size)
+        tableUsed = 0
+        for number in 0..<spans.count where spans[number] & 0xffff != 0 { place(UInt32(number)) }
+    }
+
+    // MARK: Removing
+
+    /// Takes buckets out with all their series; the series' numbers are given again, their ids are not.
+    mutating func remove(buckets gone: [Int]) {
+        var dead: Set<UInt32> = []
+        var touched: Set<UInt32> = []
+        for bucket in gone {
+            guard let members = buckets[bucket]?.members, let name = buckets[bucket]?.name else { continue }
+            if openBuckets[name] == bucket { openBuckets[name] = nil }
+            buckets[bucket] = nil
+            dead.formUnion(members)
+        }
+        for number in dead {
+            let series = Int(number)
+            touched.formUnion(numbers(of: series))
+            deadNumbers += Int(spans[series] & 0xffff)
+            spans[series] = 0
+            generations[series] &+= 1
+            places[series] = .max
+        }
+        for pair in touched {
+            postings[Int(pair)].removeAll { dead.contains($0) }
+            guard postings[Int(pair)].isEmpty else { continue }
+            let label = pairs[Int(pair)]
+            postings[Int(pair)] = []
+            pairIDs[label] = nil
+            pairsOfName[label.name]?.removeAll { $0 == pair }
+            pairs[Int(pair)] = Label("", "")
+            freePairs.append(pair)
+        }
+        freeSeries += dead
+        seriesCount -= dead.count
+        rebuildTable(size: table.count)
+        if deadNumbers > labelNumbers.count / 2 { closeGaps() }
+    }
+
+    /// Writes the labels' numbers without those of series that are gone.
+    private mutating func closeGaps() {
+        var end = 0
+        let live = (0..<spans.count).filter { spans[$0] & 0xffff != 0 }.sorted { spans[$0] < spans[$1] }
+        for series in live {
+            let start = Int(spans[series] >> 16)
+            let count = Int(spans[series] & 0xffff)
+            for index in 0..<count { labelNumbers[end + index] = labelNumbers[start + index] }
+            spans[series] = UInt64(end) << 16 | UInt64(count)
+            end += count
+        }
+        labelNumbers.cut(to: end)
+        deadNumbers = 0
+    }
+
+    // MARK: What the file was told
+
+    mutating func saved(bucket: Int, series: Int) { buckets[bucket]?.saved = series }
+
+    mutating func wrote(bucket: Int, lastMs: Int64) {
+        guard let known = buckets[bucket]?.lastMs else { return }
+        buckets[bucket]?.lastMs = max(known, lastMs)
+    }
+
+    // MARK: Selecting
+
+    /// The numbers of the series that all matchers accept, in the order of their places in the file.
     ///
     /// The lists of those that ask for one value are cut with each other, the shortest first; what other matchers ask for
     /// is tried on what is left, or, where nothing else is asked, gathered from the lists of all values that they accept.
     /// - Complexity: O(series of the rarest value, times the logarithms of the others'); O(all) where every matcher
     ///   accepts an empty value.
-    func select(_ matchers: [LabelMatcher]) -> [SeriesID] {
-        var exact: [[SeriesID]] = []
+    func select(_ matchers: [LabelMatcher]) -> [UInt32] {
+        var exact: [[UInt32]] = []
         var others: [LabelMatcher] = []
         for matcher in matchers {
             if matcher.operator == .equal, !matcher.value.isEmpty {
-                guard let list = postings[matcher.name]?[matcher.value] else { return [] }
-                exact.append(list)
+                guard let pair = pairIDs[Label(matcher.name, matcher.value)] else { return [] }
+                exact.append(postings[Int(pair)])
             } else {
                 others.append(matcher)
             }
         }
         exact.sort { $0.count < $1.count }
-        var candidates: [SeriesID]
+        var candidates: [UInt32]
         if let shortest = exact.first {
             candidates = shortest
             for list in exact.dropFirst() { candidates = SeriesIndex.common(candidates, list) }
         } else if let place = others.firstIndex(where: { !$0.accepts("") }) {
             let matcher = others.remove(at: place)
-            candidates = (postings[matcher.name] ?? [:]).filter { matcher.accepts($0.key) }.flatMap(\.value)
-            candidates.sort()
+            let lists = (pairsOfName[matcher.name] ?? []).filter { matcher.accepts(pairs[Int($0)].value) }
+            candidates = lists.flatMap { postings[Int($0)] }
         } else {
-            candidates = labels.keys.sorted()
+            candidates = (0..<UInt32(spans.count)).filter { spans[Int($0)] & 0xffff != 0 }
         }
-        guard !others.isEmpty else { return candidates }
-        return candidates.filter { id in
-            guard let labels = labels[id] else { return false }
-            return others.allSatisfy { $0.accepts(labels) }
+        for matcher in others { candidates = filter(candidates, matcher) }
+        return candidates.sorted { places[Int($0)] < places[Int($1)] }
+    }
+
+    /// A matcher is asked once for each value, not once for each series.
+    private func filter(_ candidates: [UInt32], _ matcher: LabelMatcher) -> [UInt32] {
+        let own = pairsOfName[matcher.name] ?? []
+        let absent = matcher.accepts("")
+        guard candidates.count > own.count else {
+            return candidates.filter { series in
+                let number = numbers(of: Int(series)).first { pairs[Int($0)].name == matcher.name }
+                return number.map { matcher.accepts(pairs[Int($0)].value) } ?? absent
+            }
+        }
+        var verdicts: [UInt32: Bool] = [:]
+        for number in own { verdicts[number] = matcher.accepts(pairs[Int(number)].value) }
+        return candidates.filter { series in
+            for number in numbers(of: Int(series)) {
+                if let verdict = verdicts[number] { return verdict }
+            }
+            return absent
         }
     }
 
     /// What two ascending lists have in common: each of the shorter is looked for in what is left of the longer.
-    private static func common(_ short: [SeriesID], _ long: [SeriesID]) -> [SeriesID] {
-        var out: [SeriesID] = []
+    private static func common(_ short: [UInt32], _ long: [UInt32]) -> [UInt32] {
+        var out: [UInt32] = []
         var low = 0
         for id in short {
             var step = 1

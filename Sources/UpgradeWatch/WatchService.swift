@@ -297,7 +297,7 @@ struct FlushLoop: Service {
             let nowMs = time.nowMs
             do {
                 try store.flush()
-                if store.journaledSamples > FlushLoop.checkpointSamples
+                if store.samplesOutsideBlocks > FlushLoop.checkpointSamples
                     || nowMs - lastCheckpointMs > FlushLoop.checkpointMs
                 {
                     lastCheckpointMs = nowMs

@@ -5,48 +5,6 @@ import Storage
 import TestSupport
 import Testing
 
-@Suite struct BlockCodecTests {
-    @Test func whatIsEncoded_isDecodedBitForBit() throws {
-        let seed = UInt64.random(in: 0 ... .max)
-        var random = SeededRandom(seed: seed)
-        for _ in 0..<2000 {
-            let count = Int.random(in: 0...300, using: &random)
-            let isWhole = Bool.random(using: &random)
-            let times = (0..<count).map { _ in Int64.random(in: .min / 4 ... .max / 4, using: &random) }
-            let values = (0..<count).map { _ in
-                isWhole ? Double(Int.random(in: -1_000_000...1_000_000, using: &random)) : random.anyDouble()
-            }
-            let bytes = BlockCodec.encode(timestampsMs: times[...], values: values[...])
-            var decodedTimes: [Int64] = []
-            var decodedValues: [Double] = []
-            try BlockCodec.decode(bytes, timestampsMs: &decodedTimes, values: &decodedValues)
-            #expect(decodedTimes == times, "seed \(seed)")
-            #expect(decodedValues.map(\.bitPattern) == values.map(\.bitPattern), "seed \(seed)")
-        }
-    }
-
-    @Test func damagedBytes_areRefusedAndNeverTrap() {
-        let seed = UInt64.random(in: 0 ... .max)
-        var random = SeededRandom(seed: seed)
-        let good = BlockCodec.encode(timestampsMs: [1000, 2000, 3100], values: [1.5, 2.25, -0.0])
-        for _ in 0..<50_000 {
-            var bytes = good
-            for _ in 0..<Int.random(in: 1...4, using: &random) {
-                bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
-            }
-            if Bool.random(using: &random) { bytes.removeLast(Int.random(in: 0..<bytes.count, using: &random)) }
-            var times: [Int64] = []
-            var values: [Double] = []
-            try? BlockCodec.decode(bytes, timestampsMs: &times, values: &values)
-        }
-        var times: [Int64] = []
-        var values: [Double] = []
-        #expect(throws: BlockCodec.CorruptBlock.self) {
-            try BlockCodec.decode([], timestampsMs: &times, values: &values)
-        }
-    }
-}
-
 @Suite struct StoreTests {
     private let directory = TemporaryDirectory()
 
@@ -61,26 +19,40 @@ import Testing
     @Test func theStore_answersAsTheOneInMemory_throughFlushesCheckpointsAndReopening() throws {
         let seed = UInt64.random(in: 0 ... .max)
         var random = SeededRandom(seed: seed)
-        var store = try Store(directory: directory.path)
+        var opened: Store? = try Store(directory: directory.path)
         let twin = MemorySeries()
         var nowMs: Int64 = 1_700_000_000_000
         for _ in 0..<3000 {
+            if opened == nil { opened = try Store(directory: directory.path) }
+            guard let store = opened else { break }
             switch Int.random(in: 0..<100, using: &random) {
             case 0: try store.flush()
             case 1: try store.checkpoint()
-            case 2:
-                try store.close()
-                store = try Store(directory: directory.path)
+            case 2, 3:
+                // With all in blocks, or as after a kill: what was flushed is in the journal.
+                if Bool.random(using: &random) { try store.close() } else { try store.flush() }
+                opened = nil
             default:
-                let series = Int.random(in: 0..<40, using: &random)
+                let first = Int.random(in: 0..<30, using: &random)
+                let chosen = (0..<40).filter { $0 >= first && Int.random(in: 0..<4, using: &random) > 0 }.map(labels)
+                let values = chosen.map { _ in random.anyDouble() }
                 // Now and then out of order or twice.
                 let atMs = nowMs - (Int.random(in: 0..<20, using: &random) == 0 ? 15_000 : 0)
-                let value = random.anyDouble()
-                let sample = [(labels: labels(series), value: value)]
-                #expect(store.append(sample, atMs: atMs) == twin.append(sample, atMs: atMs), "seed \(seed)")
+                if Int.random(in: 0..<3, using: &random) == 0 {
+                    let samples = Array(zip(chosen, values)).map { (labels: $0.0, value: $0.1) }
+                    #expect(store.append(samples, atMs: atMs) == twin.append(samples, atMs: atMs), "seed \(seed)")
+                } else {
+                    let source: Labels = ["instance": "host-\(Int.random(in: 0..<2, using: &random))"]
+                    let results = [store as any SampleSink, twin].map { sink in
+                        sink.append(values, of: sink.ids(for: chosen), from: sink.source(source), atMs: atMs)
+                    }
+                    #expect(results[0] == results[1], "seed \(seed)")
+                }
                 if Bool.random(using: &random) { nowMs += Int64.random(in: 1...20_000, using: &random) }
             }
         }
+        if opened == nil { opened = try Store(directory: directory.path) }
+        let store = try #require(opened)
         let from = nowMs - Int64.random(in: 0...20_000_000, using: &random)
         for matchers in [
             [LabelMatcher.equal("job", "even")], [try LabelMatcher("__name__", .matches, "metric_[1-3]")],
@@ -153,23 +125,24 @@ import Testing
     @Test func fullDisk_isTold_andNothingIsLostOnceThereIsRoom() throws {
         let store = try Store(directory: directory.path, maxPages: 24)
         var batch = SampleBatch()
-        for (index, id) in store.ids(for: (0..<2000).map(labels)).enumerated() {
-            batch.append(id, timestampMs: 1000, value: Double(index) * 1.1)
+        for (index, id) in store.ids(for: (0..<10_000).map(labels)).enumerated() {
+            batch.append(id, timestampMs: 1000, value: sin(Double(index)))
         }
-        #expect(store.append(batch).accepted == 2000)
+        #expect(store.append(batch).accepted == 10_000)
         let error = #expect(throws: StoreError.self) { try store.flush() }
         #expect(
             error?.description
                 == "\(directory.path)/metrics.db: database or disk is full: the samples stay in memory and are written "
                 + "once there is room; free space on the disk")
-        #expect(store.counters.flushesFailed == 1)
-        #expect(store.counters.samplesPending == 2000)
+        #expect(throws: StoreError.self) { try store.checkpoint() }
+        #expect(store.counters.flushesFailed == 2)
+        #expect(store.counters.samplesPending == 10_000)
         // What stays in memory is still there to be read, and to be written.
-        #expect(try store.select([.equal("job", "odd")], fromMs: .min, throughMs: .max).count == 1000)
+        #expect(try store.select([.equal("job", "odd")], fromMs: .min, throughMs: .max).count == 5000)
         try store.makeRoom()
         try store.close()
         let reader = try Store(directory: directory.path, readOnly: true)
-        #expect(try reader.select([.equal("job", "odd")], fromMs: .min, throughMs: .max).count == 1000)
+        #expect(try reader.select([.equal("job", "odd")], fromMs: .min, throughMs: .max).count == 5000)
     }
 
     @Test func oldSamples_andSeriesWithoutAny_areDeleted() throws {
@@ -188,12 +161,77 @@ import Testing
         #expect(try reader.select([.equal("instance", "host-1")], fromMs: .min, throughMs: .max).map(\.values) == [[5]])
     }
 
-    @Test func labels_areReadableBySqlite() throws {
+    @Test func seriesThatIsGone_isUnknown_andItsNumberIsNotMistakenForThatOfANewOne() throws {
         let store = try Store(directory: directory.path)
-        store.append([(["__name__": "a", "quote": "\"\\\u{1}"], 1)], atMs: 1)
+        let source = store.source(["job": "odd"])
+        let old = store.ids(for: [labels(1), labels(3)])
+        #expect(store.append([1, 2], of: old, from: source, atMs: 1000).accepted == 2)
+        try store.checkpoint()
+        try store.deleteSamples(beforeMs: 2000)
+        let new = store.ids(for: [labels(5)])
+        #expect(!old.contains(new[0]))
+        #expect(store.append([1, 2, 3], of: old + new, from: source, atMs: 3000).unknown == 2)
+        #expect(store.counters.series == 1)
+        // A source without samples through a checkpoint has to be asked for again.
+        try store.checkpoint()
+        #expect(store.append([4], of: new, from: store.source(["job": "other"]), atMs: 4000).accepted == 1)
+        try store.checkpoint()
+        #expect(store.append([5], of: new, from: source, atMs: 5000).unknown == 1)
+        #expect(store.append([5], of: new, from: store.source(["job": "odd"]), atMs: 5000).accepted == 1)
         try store.close()
+        let reader = try Store(directory: directory.path, readOnly: true)
+        let all = try reader.select([.equal("job", "odd")], fromMs: .min, throughMs: .max)
+        #expect(all == [SeriesSamples(labels: labels(5), timestampsMs: [3000, 4000, 5000], values: [3, 4, 5])])
+    }
+
+    @Test func checkpointThatWasCutOff_isDoneAgain_andNothingIsTwice() throws {
+        do {
+            let store = try Store(directory: directory.path)
+            for time in 1...50 {
+                let source = store.source(["job": "all"])
+                let ids = store.ids(for: (0..<1000).map(labels))
+                let values = (0..<1000).map { Double($0 * time) }
+                #expect(store.append(values, of: ids, from: source, atMs: Int64(time) * 1000).accepted == 1000)
+            }
+            try store.checkpoint()
+            #expect(store.append([(labels(1), 7)], atMs: 60_000).accepted == 1)
+            try store.flush()
+        }
+        // The last transaction of a checkpoint takes the journal away and makes the generation count.
         let database = try DatabaseQueue(path: directory.path + "/metrics.db")
-        let text = try database.read { try String.fetchOne($0, sql: "SELECT labels ->> '$.quote' FROM series") }
-        #expect(text == "\"\\\u{1}")
+        try database.write { db in
+            try db.execute(
+                sql: """
+                    INSERT INTO blocks SELECT id + (1 << 32), bucket, start_ms, end_ms, samples, counts, counts_size,
+                        data FROM blocks
+                    """)
+            try db.execute(sql: "INSERT INTO times SELECT id + (1 << 32), data FROM times")
+        }
+        try database.close()
+        let store = try Store(directory: directory.path)
+        let one = try store.select([.equal("instance", "host-1")], fromMs: .min, throughMs: .max)
+        #expect(one.map(\.timestampsMs) == [(1...50).map { $0 * 1000 } + [60_000]])
+        try store.close()
+        let after = try DatabaseQueue(path: directory.path + "/metrics.db")
+        #expect(try after.read { try Int.fetchOne($0, sql: "SELECT sum(samples) FROM blocks") } == 50_001)
+        #expect(try after.read { try Int.fetchOne($0, sql: "SELECT sum(samples) FROM generations") } == 50_001)
+    }
+
+    @Test func theDocumentedQuery_listsTheSeriesWithTheMostSamples() throws {
+        let store = try Store(directory: directory.path)
+        for time in 1...3 { store.append([(["__name__": "a", "quote": "\"\\\u{1}"], 1)], atMs: Int64(time)) }
+        for series in 0..<600 { store.append([(labels(series), 1)], atMs: 10) }
+        try store.checkpoint()
+        store.append([(labels(44), 1)], atMs: 11)
+        try store.close()
+        let page = try String(contentsOfFile: Shared.root + "/docs/storage-format.md", encoding: .utf8)
+        let query = try #require(
+            page.components(separatedBy: "```sql\n").dropFirst().first?.components(separatedBy: "```").first)
+        let out = try Program.run(
+            "/usr/bin/sqlite3", [directory.path + "/metrics.db", query], in: directory.path)
+        let lines = out.output.split(separator: "\n").map(String.init)
+        #expect(lines.count == 10)
+        #expect(lines.first == #"3|a|{"__name__":"a","quote":"\"\\\u0001"}"#)
+        #expect(lines.dropFirst().first == #"2|metric_2|{"__name__":"metric_2","instance":"host-44","job":"even"}"#)
     }
 }

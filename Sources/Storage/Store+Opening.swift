@@ -1,0 +1,138 @@
+import Foundation
+import GRDB
+import Series
+import Synchronization
+
+extension Store {
+    /// Reads the index and the journal.
+    ///
+    /// Samples of the journal are frozen: the next checkpoint moves them into blocks, what is appended from now on begins
+    /// a new generation.
+    func load(readOnly: Bool) throws {
+        if !readOnly {
+            // Blocks of a checkpoint that did not come to its end: the journal has their samples.
+            try database.write { db in
+                let first = try Int64.fetchOne(db, sql: "SELECT min(generation) FROM journal")
+                if let first { try Store.deleteGenerations(from: first, db) }
+            }
+        }
+        try database.read { db in
+            try loadIndex(db)
+            try loadJournal(db)
+            let metadata = try Row.fetchAll(db, sql: "SELECT name, type, help, unit FROM metadata").map {
+                MetricMetadata(name: $0[0], type: $0[1], help: $0[2], unit: $0[3])
+            }
+            state.withLock { state in
+                for entry in metadata { state.metadata[entry.name] = entry }
+            }
+        }
+    }
+
+    private static func deleteGenerations(from first: Int64, _ db: GRDB.Database) throws {
+        let id = Schema.id(generation: first, 0)
+        try db.execute(sql: "DELETE FROM blocks WHERE id >= ?", arguments: [id])
+        try db.execute(sql: "DELETE FROM times WHERE id >= ?", arguments: [id])
+    }
+
+    private func loadIndex(_ db: GRDB.Database) throws {
+        let rows = try Row.fetchCursor(
+            db,
+            sql: """
+                SELECT id, name, labels, labels_size, last_ms, ages, ages_size
+                FROM buckets LEFT JOIN newest ON bucket = id ORDER BY id
+                """)
+        while let row = try rows.next() {
+            let bucket: Int = row[0]
+            let name: String = row[1]
+            do {
+                let series = BucketLabels.decode(try Store.unpacked(row[2], size: row[3]))
+                let lastMs: Int64? = row[4]
+                let newest = try lastMs.map {
+                    try NewestCodec.decode(try Store.unpacked(row[5], size: row[6]), lastMs: $0)
+                }
+                guard let series, state.withLock({ $0.load(bucket, name, series, newest ?? [], lastMs) }) else {
+                    throw BlockCodec.CorruptBlock()
+                }
+            } catch {
+                throw StoreError(
+                    code: .unreadable, path: path, reason: "row \(bucket) of the table buckets or newest is damaged")
+            }
+        }
+        let generation = try Int64.fetchOne(db, sql: "SELECT max(id) FROM generations") ?? 0
+        // Numbers of buckets are not given again as long as blocks have them.
+        let used = try Int.fetchOne(db, sql: "SELECT max(bucket) FROM blocks") ?? -1
+        state.withLock { state in
+            state.generation = generation + 1
+            state.index.reserve(buckets: used + 1)
+        }
+    }
+
+    private static func unpacked(_ packed: Data?, size: Int?) throws(BlockCodec.CorruptBlock) -> [UInt8] {
+        guard let packed, let size, let plain = ShellText.unpack([UInt8](packed), size: size) else {
+            throw BlockCodec.CorruptBlock()
+        }
+        return plain
+    }
+
+    private func loadJournal(_ db: GRDB.Database) throws {
+        let rows = try Row.fetchCursor(db, sql: "SELECT id, generation, data FROM journal ORDER BY generation, id")
+        while let row = try rows.next() {
+            let id: Int64 = row[0]
+            let generation: Int64 = row[1]
+            let data: Data? = row[2]
+            do {
+                guard let data else { throw BlockCodec.CorruptBlock() }
+                try state.withLock { try $0.replay([UInt8](data), of: generation) }
+            } catch {
+                throw StoreError(code: .unreadable, path: path, reason: "row \(id) of the table journal is damaged")
+            }
+        }
+        state.withLock { $0.endReplay() }
+    }
+}
+
+extension Store.State {
+    /// Takes in a bucket of the file.
+    ///
+    /// - Parameter newestOfSlots: the newest sample by slot; slots beyond its end have none.
+    /// - Returns: false where it is damaged.
+    fileprivate mutating func load(
+        _ bucket: Int, _ name: String, _ series: [Labels], _ newestOfSlots: [Int64], _ lastMs: Int64?
+    ) -> Bool {
+        guard series.count <= SeriesIndex.bucketSize, index.load(bucket: bucket, name: name, lastMs: lastMs ?? .min)
+        else { return false }
+        for (slot, labels) in series.enumerated() {
+            let place = UInt32(bucket << SeriesIndex.bucketBits | slot)
+            guard index.load(labels, place: place, isSaved: true), let number = index.series(atPlace: place) else {
+                return false
+            }
+            newest.grow(to: number + 1)
+            newest[number] = slot < newestOfSlots.count ? newestOfSlots[slot] : .min
+        }
+        return true
+    }
+
+    /// Takes in a row of the journal; rows come by generation.
+    fileprivate mutating func replay(_ row: [UInt8], of generation: Int64) throws {
+        if replaying?.generation != generation {
+            freezeReplayed()
+            replaying = (generation, JournalReader())
+        }
+        try replaying?.reader.read(row: row, &index, newest)
+    }
+
+    private mutating func freezeReplayed() {
+        guard let (generation, reader) = replaying else { return }
+        replaying = nil
+        frozen.append(FrozenHeads(heads: reader.heads, generation: generation))
+        self.generation = max(self.generation, generation + 1)
+    }
+
+    fileprivate mutating func endReplay() {
+        freezeReplayed()
+        newest.grow(to: index.numbers)
+        for (number, bucket) in index.buckets.enumerated() {
+            if let bucket, bucket.saved < bucket.members.count { grown.insert(number) }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+import Foundation
+import GRDB
+import Series
+import Synchronization
+
+extension Store {
+    package func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
+        try selection(matchers, fromMs: fromMs, throughMs: throughMs).samples()
+    }
+
+    package func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection {
+        let (labels, members) = state.withLock { state in
+            let numbers = state.index.select(matchers)
+            return (
+                numbers.map { state.index.labels(Int($0)) },
+                numbers.map { Member(id: state.index.id($0), place: state.index.place(Int($0))) }
+            )
+        }
+        let times = Mutex(TimesCache())
+        return SeriesSelection(labels: labels) { [self] places, body in
+            do {
+                try read(places, of: members, fromMs, throughMs, times, body)
+            } catch let error as DatabaseError {
+                throw Store.error(error, path: path)
+            } catch let error as BlockCodec.CorruptBlock {
+                throw Store.error(error, path: path)
+            }
+        }
+    }
+
+    /// A series that was selected.
+    fileprivate struct Member {
+        var id: SeriesID
+        var place: UInt32
+
+        var bucket: Int { Int(place) >> SeriesIndex.bucketBits }
+        var slot: Int { Int(place) & (SeriesIndex.bucketSize - 1) }
+    }
+
+    /// A series' samples in memory, as they were when they were looked at.
+    fileprivate struct HeadPart {
+        var member: Int
+        var shape: StreamReader.Shape
+        var rows: [Int64]
+        var start: Int
+        var end: Int
+    }
+
+    /// Hands out the samples of series; those of a bucket that follow each other are read together.
+    private func read(
+        _ places: ArraySlice<Int>, of members: [Member], _ fromMs: Int64, _ throughMs: Int64,
+        _ times: borrowing Mutex<TimesCache>, _ body: SeriesSelection.Body
+    ) throws {
+        var columns = SampleColumns()
+        var start = places.startIndex
+        while start < places.endIndex {
+            let bucket = members[places[start]].bucket
+            let end = places[start...].firstIndex { members[$0].bucket != bucket } ?? places.endIndex
+            let group = places[start..<end]
+            // First memory, then the file: what is moved from one to the other meanwhile is in both, not in neither.
+            var streams: [UInt8] = []
+            var parts: [HeadPart] = []
+            let lastBlockMs = state.withLock { state in
+                state.copyHeads(group, members, fromMs, &parts, &streams)
+                return state.index.buckets[bucket]?.lastMs ?? .min
+            }
+            var blocks: [FrameOfBlock] = []
+            if lastBlockMs >= fromMs {
+                blocks = try frames(
+                    bucket, Set(group.map { members[$0].slot >> BlockCodec.frameBits }), fromMs, throughMs)
+                try load(timesOf: blocks, group.map { members[$0].slot }, times)
+            }
+            var part = 0
+            for place in group {
+                columns.removeAll()
+                let slot = members[place].slot
+                for block in blocks where block.frame == slot >> BlockCodec.frameBits {
+                    guard let entry = block.content.entry(slot: slot) else { continue }
+                    let rows = try entry.times.map { number throws(BlockCodec.CorruptBlock) in
+                        try times.withLock { (cache) throws(BlockCodec.CorruptBlock) in
+                            guard let rows = cache.rows[Schema.id(generation: block.generation, number)] else {
+                                throw BlockCodec.CorruptBlock()
+                            }
+                            return rows
+                        }
+                    }
+                    let before = columns.values.count
+                    try block.content.read(
+                        entry, rows: rows ?? [], fromMs: fromMs, throughMs: throughMs, into: &columns)
+                    columns.dropRepeated(from: before)
+                }
+                while part < parts.count, parts[part].member == place {
+                    let before = columns.values.count
+                    try streams.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
+                        let stream = UnsafeRawBufferPointer(rebasing: bytes[parts[part].start..<parts[part].end])
+                        try StreamReader.read(
+                            ByteCursor(stream), parts[part].shape, rows: parts[part].rows, fromMs: fromMs,
+                            throughMs: throughMs, into: &columns)
+                    }
+                    columns.dropRepeated(from: before)
+                    part += 1
+                }
+                guard !columns.values.isEmpty else { continue }
+                try columns.timestampsMs.withUnsafeBufferPointer { times in
+                    try columns.values.withUnsafeBufferPointer { try body(place, times, $0) }
+                }
+            }
+            start = end
+        }
+    }
+
+    // MARK: The file
+
+    /// A frame of a block that a query reads.
+    private struct FrameOfBlock {
+        var generation: Int64
+        var frame: Int
+        var content: BlockFrame
+    }
+
+    /// The frames of a bucket's blocks that may have samples of the range, the oldest first.
+    private func frames(
+        _ bucket: Int, _ wanted: Set<Int>, _ fromMs: Int64, _ throughMs: Int64
+    ) throws -> [FrameOfBlock] {
+        let blocks: [(id: Int64, data: [UInt8])] = try database.read { db in
+            let statement = try db.cachedStatement(
+                sql: """
+                    SELECT id, data FROM blocks WHERE bucket = ?1 AND start_ms <= ?3 AND end_ms >= ?2 ORDER BY id
+                    """)
+            let rows = try Row.fetchCursor(statement, arguments: [bucket, fromMs, throughMs])
+            var blocks: [(id: Int64, data: [UInt8])] = []
+            while let row = try rows.next() {
+                blocks.append((row[0], try row.withUnsafeData(atIndex: 1) { [UInt8]($0 ?? Data()) }))
+            }
+            return blocks
+        }
+        var out: [FrameOfBlock] = []
+        for (id, data) in blocks {
+            for number in wanted {
+                let range = try BlockCodec.frame(number, of: data)
+                guard !range.isEmpty else { continue }
+                let plain = try data.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
+                    try ZstdFrame.decompress(
+                        UnsafeRawBufferPointer(rebasing: bytes[range]), most: BlockCodec.maxFrameBytes)
+                }
+                out.append(
+                    FrameOfBlock(
+                        generation: id >> 32, frame: number, content: try BlockFrame(plain: plain, frame: number)))
+            }
+        }
+        return out
+    }
+
+    /// Sees to it that the rows' times of some series are at hand.
+    private func load(timesOf blocks: [FrameOfBlock], _ slots: [Int], _ times: borrowing Mutex<TimesCache>) throws {
+        var missing: Set<Int64> = []
+        times.withLock { cache in
+            cache.trim()
+            for slot in slots {
+                for block in blocks where block.frame == slot >> BlockCodec.frameBits {
+                    guard let number = block.content.entry(slot: slot)?.times else { continue }
+                    let id = Schema.id(generation: block.generation, number)
+                    if cache.rows[id] == nil { missing.insert(id) }
+                }
+            }
+        }
+        guard !missing.isEmpty else { return }
+        let found = try database.read { db in
+            let statement = try db.cachedStatement(sql: "SELECT data FROM times WHERE id = ?")
+            return try missing.sorted().map { id in
+                (id, try Data.fetchOne(statement, arguments: [id]))
+            }
+        }
+        for (id, data) in found {
+            // Retention has taken the generation away since its blocks were read: they count no more.
+            let rows = try data.map { data throws(BlockCodec.CorruptBlock) in try TimesCodec.decode([UInt8](data)) }
+            times.withLock { $0.add(id, rows ?? []) }
+        }
+    }
+
+    /// Times of rows that a query has read.
+    private struct TimesCache {
+        private(set) var rows: [Int64: [Int64]] = [:]
+        private var count = 0
+        /// 32 MB.
+        private static let most = 4 << 20
+
+        mutating func add(_ id: Int64, _ times: [Int64]) {
+            if rows.updateValue(times, forKey: id) == nil { count += times.count }
+        }
+
+        mutating func trim() {
+            guard count > TimesCache.most else { return }
+            rows.removeAll()
+            count = 0
+        }
+    }
+
+    // MARK: What is there
+
+    package func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
+        state.withLock { state in
+            state.index.select(matchers).compactMap { number -> Labels? in
+                state.newest[Int(number)] >= fromMs ? state.index.labels(Int(number)) : nil
+            }
+        }.sorted()
+    }
+
+    package func metadata() throws -> [MetricMetadata] {
+        state.withLock { $0.metadata.values.sorted { $0.name < $1.name } }
+    }
+
+    package func timeRange() throws -> ClosedRange<Int64>? {
+        var ranges = state.withLock { state in
+            (state.frozen.map(\.heads) + [state.heads]).filter { $0.samples > 0 }.map { ($0.firstMs, $0.lastMs) }
+        }
+        do {
+            let row = try database.read {
+                try Row.fetchOne($0, sql: "SELECT min(start_ms) AS first, max(end_ms) AS last FROM generations")
+            }
+            if let row, let first: Int64 = row["first"], let last: Int64 = row["last"] { ranges.append((first, last)) }
+        } catch {
+            throw Store.error(error, path: path)
+        }
+        guard let first = ranges.map(\.0).min(), let last = ranges.map(\.1).max() else { return nil }
+        return first...last
+    }
+}
+
+extension Store.State {
+    /// Copies the streams of series out of memory, where they may have samples of a time or newer.
+    fileprivate func copyHeads(
+        _ places: ArraySlice<Int>, _ members: [Store.Member], _ fromMs: Int64, _ parts: inout [Store.HeadPart],
+        _ streams: inout [UInt8]
+    ) {
+        for place in places {
+            // A series that is gone since it was selected has nothing.
+            guard let number = index.number(members[place].id), newest[number] >= fromMs else { continue }
+            for heads in frozen.map(\.heads) + [heads] {
+                let head = heads.head(number)
+                guard head.count > 0 else { continue }
+                let start = streams.count
+                heads.stream(head, into: &streams)
+                parts.append(
+                    .init(
+                        member: place, shape: .init(head),
+                        rows: head.hasOwnTimes ? [] : heads.times(of: Int(head.source)), start: start,
+                        end: streams.count))
+            }
+        }
+    }
+}
