@@ -47,13 +47,60 @@ package struct Exposition: Sendable {
     package var values: [Double] = []
     /// Milliseconds since the epoch; ``noTimestamp`` where the line has none.
     package var timestampsMs: [Int64] = []
+    /// What comment lines say that the prediction did not hold.
     package var metadata: [MetricMetadata] = []
+    /// Which of the predicted series each sample is; -1 for one that was not predicted.
+    package var predicted: [Int32] = []
+    /// Whether the series are the predicted ones, all of them in their order.
+    package var isAsPredicted = false
+    /// Whether any line has a timestamp.
+    package var hasTimestamps = false
+    /// Where each `HELP`, `TYPE` and `UNIT` line stands, without its line feed.
+    package var comments: [ExpositionPrediction.Span] = []
+    /// Whether the comments are the predicted ones, all of them in their order.
+    package var hasPredictedComments = false
 
     package static let noTimestamp = Int64.min
 
     package init() {}
 
     package var count: Int { values.count }
+}
+
+/// What the next exposition of a target will look like: as the one before, but for its values.
+///
+/// A line that is as predicted is confirmed by one comparison of memory, and not read.
+package struct ExpositionPrediction {
+    /// A piece of ``text``.
+    package struct Span: Sendable, Equatable {
+        package var start: Int32
+        package var length: Int32
+
+        package init(start: Int32, length: Int32) {
+            self.start = start
+            self.length = length
+        }
+    }
+
+    package var text: UnsafeBufferPointer<UInt8>
+    /// The series, in order.
+    package var series: [Span]
+    package var commentText: UnsafeBufferPointer<UInt8>
+    /// The comments, in order: pieces of ``commentText``.
+    package var comments: [Span]
+
+    package init(
+        text: UnsafeBufferPointer<UInt8>, series: [Span], commentText: UnsafeBufferPointer<UInt8>, comments: [Span]
+    ) {
+        self.text = text
+        self.series = series
+        self.commentText = commentText
+        self.comments = comments
+    }
+
+    static var none: ExpositionPrediction {
+        .init(text: .init(start: nil, count: 0), series: [], commentText: .init(start: nil, count: 0), comments: [])
+    }
 }
 
 /// Reads the text formats of Prometheus and OpenMetrics from bytes, in one pass.
@@ -65,28 +112,37 @@ package struct ExpositionParser {
     private var lineStart = 0
     private var out = Exposition()
     private var metadata: [String: Int] = [:]
+    private let prediction: ExpositionPrediction
+    /// The predicted series and comment that come next.
+    private var nextSeries = 0
+    private var nextComment = 0
 
     /// Reads an exposition.
     ///
-    /// - Parameter bytes: at most 2 GiB.
+    /// - Parameters:
+    ///   - bytes: at most 2 GiB.
+    ///   - prediction: what is expected; any other line is read as if there were none.
     /// - Throws: ``ExpositionError`` at the first bad line: like Prometheus, a scrape is taken whole or not at all.
     /// - Complexity: O(n); no allocation per sample but the growth of the columns.
     package static func parse(
-        _ bytes: UnsafeBufferPointer<UInt8>, format: ExpositionFormat = .prometheus
+        _ bytes: UnsafeBufferPointer<UInt8>, format: ExpositionFormat = .prometheus,
+        prediction: ExpositionPrediction? = nil
     ) throws(ExpositionError) -> Exposition {
         guard bytes.count < Int(Int32.max) else {
             throw ExpositionError(line: 1, column: 1, reason: "the exposition is larger than 2 GiB", text: "")
         }
-        var parser = ExpositionParser(bytes: bytes, format: format)
+        var parser = ExpositionParser(bytes: bytes, format: format, prediction: prediction ?? .none)
         try parser.run()
         return parser.out
     }
 
-    private init(bytes: UnsafeBufferPointer<UInt8>, format: ExpositionFormat) {
+    private init(bytes: UnsafeBufferPointer<UInt8>, format: ExpositionFormat, prediction: ExpositionPrediction) {
         self.bytes = bytes
         self.format = format
+        self.prediction = prediction
         // A line of an apiserver has about 150 bytes.
-        let guess = bytes.count / 150 + 16
+        let guess = max(bytes.count / 150 + 16, prediction.series.count + 1)
+        out.predicted.reserveCapacity(guess)
         out.starts.reserveCapacity(guess)
         out.ends.reserveCapacity(guess)
         out.values.reserveCapacity(guess)
@@ -95,6 +151,8 @@ package struct ExpositionParser {
 
     private mutating func run() throws(ExpositionError) {
         var sawEnd = false
+        out.isAsPredicted = true
+        out.hasPredictedComments = true
         while at < bytes.count {
             lineStart = at
             if sawEnd { throw error("data after # EOF") }
@@ -118,28 +176,77 @@ package struct ExpositionParser {
             line += 1
         }
         if format == .openMetrics, !sawEnd { throw error("the body does not end with # EOF") }
+        out.isAsPredicted = out.isAsPredicted && nextSeries == prediction.series.count
+        out.hasPredictedComments = out.hasPredictedComments && nextComment == prediction.comments.count
+    }
+
+    /// Whether a piece of predicted text stands here.
+    @inline(__always)
+    private func stands(_ span: ExpositionPrediction.Span, of text: UnsafeBufferPointer<UInt8>) -> Bool {
+        let length = Int(span.length)
+        guard let here = bytes.baseAddress, let there = text.baseAddress, at + length < bytes.count else {
+            return false
+        }
+        return memcmp(here + at, there + Int(span.start), length) == 0
+    }
+
+    /// Moves over the predicted series, where it stands here; its number, or -1.
+    @inline(__always)
+    private mutating func takePredicted() -> Int32 {
+        guard nextSeries < prediction.series.count else { return -1 }
+        let span = prediction.series[nextSeries]
+        guard stands(span, of: prediction.text), isBlank(bytes[at + Int(span.length)]) else { return -1 }
+        at += Int(span.length)
+        nextSeries += 1
+        return Int32(truncatingIfNeeded: nextSeries - 1)
+    }
+
+    /// Goes on behind a series that was found in another place than the predicted one.
+    private mutating func findPredicted(_ start: Int, _ end: Int) -> Int32 {
+        out.isAsPredicted = false
+        // Most often a series is new or gone: then the one after the next is the next.
+        for ahead in 0..<8 where nextSeries + ahead < prediction.series.count {
+            let span = prediction.series[nextSeries + ahead]
+            guard Int(span.length) == end - start, let here = bytes.baseAddress,
+                let there = prediction.text.baseAddress, memcmp(here + start, there + Int(span.start), end - start) == 0
+            else { continue }
+            nextSeries += ahead + 1
+            return Int32(truncatingIfNeeded: nextSeries - 1)
+        }
+        return -1
     }
 
     // MARK: Samples
 
     private mutating func sample() throws(ExpositionError) {
         let start = at
-        try skipName()
+        var predicted = takePredicted()
         let end: Int
-        if at < bytes.count, bytes[at] == UInt8(ascii: "{") {
-            try skipBraces()
+        if predicted >= 0 {
             end = at
         } else {
-            end = at
-            if end == start { throw error("expected a metric name") }
+            try skipName()
+            if at < bytes.count, bytes[at] == UInt8(ascii: "{") {
+                try skipBraces()
+                end = at
+            } else {
+                end = at
+                if end == start { throw error("expected a metric name") }
+            }
+            guard at < bytes.count, isBlank(bytes[at]) else {
+                throw error("expected a blank and a value after the series")
+            }
+            predicted = findPredicted(start, end)
         }
-        guard at < bytes.count, isBlank(bytes[at]) else { throw error("expected a blank and a value after the series") }
         skipBlanks()
         let value = try number()
         var timestampMs = Exposition.noTimestamp
         if at < bytes.count, isBlank(bytes[at]) {
             skipBlanks()
-            if at < bytes.count, isNumberStart(bytes[at]) { timestampMs = try timestamp() }
+            if at < bytes.count, isNumberStart(bytes[at]) {
+                timestampMs = try timestamp()
+                out.hasTimestamps = true
+            }
             skipBlanks()
         }
         // OpenMetrics: an exemplar may follow; it is not kept.
@@ -152,6 +259,7 @@ package struct ExpositionParser {
         out.ends.append(Int32(truncatingIfNeeded: end))
         out.values.append(value)
         out.timestampsMs.append(timestampMs)
+        out.predicted.append(predicted)
     }
 
     private mutating func skipName() throws(ExpositionError) {
@@ -194,6 +302,19 @@ package struct ExpositionParser {
     private mutating func number() throws(ExpositionError) -> Double {
         let start = at
         var end = at
+        // Whole numbers of up to 15 digits, which are most.
+        var whole: UInt64 = 0
+        while end < bytes.count, end &- start < 15 {
+            let digit = bytes[end] &- 48
+            guard digit <= 9 else { break }
+            whole = whole &* 10 &+ UInt64(digit)
+            end &+= 1
+        }
+        if end > start, end < bytes.count, bytes[end] == 10 || bytes[end] == 32 {
+            at = end
+            return Double(whole)
+        }
+        end = start
         while end < bytes.count, !isBlank(bytes[end]), bytes[end] != UInt8(ascii: "\n"), bytes[end] != 13 { end += 1 }
         guard end > start else { throw error("expected a value") }
         guard let value = ExpositionNumber.parse(UnsafeBufferPointer(rebasing: bytes[start..<end])) else {
@@ -227,6 +348,15 @@ package struct ExpositionParser {
     /// Reads a `# HELP`, `# TYPE` or `# UNIT` line, passes over any other; true for `# EOF`.
     private mutating func comment() -> Bool {
         let start = at
+        if nextComment < prediction.comments.count {
+            let span = prediction.comments[nextComment]
+            if stands(span, of: prediction.commentText), bytes[at + Int(span.length)] == 10 {
+                at += Int(span.length) + 1
+                nextComment += 1
+                out.comments.append(.init(start: Int32(truncatingIfNeeded: start), length: span.length))
+                return false
+            }
+        }
         skipLine()
         var end = at
         if end > start, bytes[end - 1] == UInt8(ascii: "\n") { end -= 1 }
@@ -237,6 +367,10 @@ package struct ExpositionParser {
         let keyword = String(decoding: words[1], as: UTF8.self)
         if keyword == "EOF" { return format == .openMetrics && words.count == 2 }
         guard words.count >= 3, keyword == "HELP" || keyword == "TYPE" || keyword == "UNIT" else { return false }
+        out.hasPredictedComments = false
+        // The next comments may be the predicted ones, behind a new one.
+        out.comments.append(
+            .init(start: Int32(truncatingIfNeeded: start), length: Int32(truncatingIfNeeded: end - start)))
         let name = ExpositionParser.unescape(words[2], quotes: true)
         let rest = words.count > 3 ? words[3] : words[2][words[2].endIndex...]
         let index: Int

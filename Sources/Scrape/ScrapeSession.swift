@@ -10,6 +10,7 @@ package struct ScrapeOutcome: Sendable, Equatable {
     package var kept = 0
     /// Series that the scrape before did not have.
     package var added = 0
+    /// What the store made of them, of the scrape's own series, and of markers.
     package var result = AppendResult()
 }
 
@@ -24,21 +25,27 @@ package struct ScrapeError: Error, Equatable, CustomStringConvertible {
 
 /// The state of one target between scrapes: which series it had, by the bytes that name them.
 ///
-/// Successive scrapes have almost the same lines in the same order. Each line's series is therefore first held
-/// against the one that came next in the scrape before, then looked up by hash, and only then read.
+/// Successive scrapes have almost the same lines in the same order: the parser is given those of the last one, and confirms
+/// each by one comparison. A series that stands elsewhere is looked up by hash, and only one that is new is read.
 package struct ScrapeSession {
     private struct Entry {
         var start: Int32
         var length: Int32
-        /// nil for a series that relabelling drops.
-        var id: SeriesID?
-        /// The scrape in which it was last seen.
-        var seen: Int
-        /// Where it stood in that scrape.
-        var position: Int32
         /// The next entry with the same hash; -1 ends the chain.
         var next: Int32
+        /// The scrape in which it was last seen, of those in which the series changed.
+        var seen: Int32
+        /// nil for a series that relabelling drops.
+        var id: SeriesID?
         var hasTimestamp: Bool
+    }
+
+    /// The samples of a scrape that has the same series as the one before.
+    private struct Row {
+        /// The scrape's own series, then the target's.
+        var ids: [SeriesID]
+        /// Which lines have them; nil for all.
+        var lines: [Int32]?
     }
 
     /// A sample whose own time lies further ahead is refused, as Prometheus does.
@@ -46,18 +53,25 @@ package struct ScrapeSession {
 
     private let target: ScrapeTarget
     private let sink: any SampleSink
+    private var source: SampleSource
     private var text: [UInt8] = []
     private var entries: [Entry] = []
     private var byHash: [UInt64: Int32] = [:]
-    /// The entries of the last scrape, in order.
+    /// The entries of the last scrape, in order, and where their bytes are.
     private var order: [Int32] = []
-    private var scrape = 0
+    private var orderSpans: [ExpositionPrediction.Span] = []
+    /// nil where the last scrape had samples with their own times.
+    private var row: Row?
+    private var commentText: [UInt8] = []
+    private var comments: [ExpositionPrediction.Span] = []
+    private var scrape: Int32 = 0
     private var metadataSeen: [String: MetricMetadata] = [:]
     private var reportIDs: [SeriesID] = []
 
     package init(target: ScrapeTarget, sink: any SampleSink) {
         self.target = target
         self.sink = sink
+        source = sink.source(target.labels)
     }
 
     /// Takes in a body.
@@ -68,73 +82,139 @@ package struct ScrapeSession {
         _ body: [UInt8], format: ExpositionFormat, atMs: Int64, durationSeconds: Double
     ) throws -> ScrapeOutcome {
         try body.withUnsafeBufferPointer { bytes in
-            let exposition = try ExpositionParser.parse(bytes, format: format)
-            return try ingest(exposition, bytes, atMs: atMs, durationSeconds: durationSeconds)
+            let exposition = try text.withUnsafeBufferPointer { text in
+                try commentText.withUnsafeBufferPointer { commentText in
+                    try ExpositionParser.parse(
+                        bytes, format: format,
+                        prediction: ExpositionPrediction(
+                            text: text, series: orderSpans, commentText: commentText, comments: comments))
+                }
+            }
+            var outcome = try ingest(exposition, bytes, atMs: atMs, durationSeconds: durationSeconds)
+            if outcome.result.unknown > 0 {
+                // The store has given up series, or the source, that had no samples for long: all are asked for anew. What
+                // was taken already is a duplicate now.
+                forget()
+                let taken = outcome.result.accepted
+                outcome = try ingest(exposition, bytes, atMs: atMs, durationSeconds: durationSeconds)
+                outcome.result.accepted += taken
+                outcome.result.duplicates -= taken
+            }
+            return outcome
         }
     }
 
     private mutating func ingest(
         _ exposition: Exposition, _ bytes: UnsafeBufferPointer<UInt8>, atMs: Int64, durationSeconds: Double
     ) throws -> ScrapeOutcome {
-        scrape += 1
         var outcome = ScrapeOutcome()
         outcome.scraped = exposition.count
+        if exposition.isAsPredicted, !exposition.hasTimestamps, exposition.count == order.count, let row {
+            outcome.kept = row.ids.count - reportIDs.count
+            var values = report(up: 1, outcome, durationSeconds)
+            values.reserveCapacity(row.ids.count)
+            if let lines = row.lines {
+                for line in lines { values.append(exposition.values[Int(line)]) }
+            } else {
+                values += exposition.values
+            }
+            outcome.result = sink.append(values, of: row.ids, from: source, atMs: atMs)
+        } else {
+            try ingestChanged(exposition, bytes, atMs: atMs, durationSeconds: durationSeconds, &outcome)
+        }
+        remember(exposition, bytes)
+        return outcome
+    }
+
+    private mutating func ingestChanged(
+        _ exposition: Exposition, _ bytes: UnsafeBufferPointer<UInt8>, atMs: Int64, durationSeconds: Double,
+        _ outcome: inout ScrapeOutcome
+    ) throws {
+        scrape += 1
+        let before = order
         let found = try resolve(exposition, bytes, &outcome)
+        resolveReport()
         var ahead = 0
-        var batch = SampleBatch()
-        batch.ids.reserveCapacity(found.count)
-        batch.timestampsMs.reserveCapacity(found.count)
-        batch.values.reserveCapacity(found.count)
+        var ids: [SeriesID] = []
+        var lines: [Int32] = []
+        var timed = SampleBatch()
+        ids.reserveCapacity(found.count)
+        lines.reserveCapacity(found.count)
         for (index, entry) in found.enumerated() {
             guard let id = entries[Int(entry)].id else { continue }
             let stamp = exposition.timestampsMs[index]
             let hasTimestamp = target.honorTimestamps && stamp != Exposition.noTimestamp
             entries[Int(entry)].hasTimestamp = hasTimestamp
-            if hasTimestamp, stamp > atMs + ScrapeSession.maxAheadMs {
+            if !hasTimestamp {
+                ids.append(id)
+                lines.append(Int32(index))
+            } else if stamp > atMs + ScrapeSession.maxAheadMs {
                 ahead += 1
-                continue
+            } else {
+                timed.append(id, timestampMs: stamp, value: exposition.values[index])
             }
-            batch.append(id, timestampMs: hasTimestamp ? stamp : atMs, value: exposition.values[index])
         }
-        outcome.kept = batch.count
-        appendStaleMarkers(to: &batch, atMs: atMs)
-        order = found
-        outcome.result = sink.append(batch)
+        outcome.kept = ids.count + timed.count
+        let gone = vanished(before)
+        let values =
+            report(up: 1, outcome, durationSeconds) + lines.map { exposition.values[Int($0)] }
+            + gone.map { _ in staleMarker }
+        let all = reportIDs + ids
+        outcome.result = sink.append(values, of: gone.isEmpty ? all : all + gone, from: source, atMs: atMs)
+        if !timed.isEmpty { outcome.result += sink.append(timed) }
         outcome.result.outOfOrder += ahead
+        order = found
+        row = timed.isEmpty && ahead == 0 ? Row(ids: all, lines: lines.count == found.count ? nil : lines) : nil
+        forgetIfGrown()
+        orderSpans = order.map { .init(start: entries[Int($0)].start, length: entries[Int($0)].length) }
+    }
+
+    /// Keeps the comments for the next prediction, and hands on what they say.
+    private mutating func remember(_ exposition: Exposition, _ bytes: UnsafeBufferPointer<UInt8>) {
+        guard !exposition.hasPredictedComments else { return }
         let news = exposition.metadata.filter { metadataSeen.updateValue($0, forKey: $0.name) != $0 }
         if !news.isEmpty { sink.setMetadata(news) }
-        forgetIfGrown()
-        report(up: 1, outcome, atMs: atMs, durationSeconds: durationSeconds)
-        return outcome
+        commentText = []
+        comments = exposition.comments.map { span in
+            let start = Int(span.start)
+            commentText += bytes[start..<start + Int(span.length)]
+            return .init(start: Int32(commentText.count) - span.length, length: span.length)
+        }
     }
 
     /// Notes a scrape without a usable answer: every series of the one before ends, `up` is 0.
     package mutating func fail(atMs: Int64, durationSeconds: Double) {
-        scrape += 1
-        var batch = SampleBatch()
-        appendStaleMarkers(to: &batch, atMs: atMs)
-        order = []
-        _ = sink.append(batch)
-        report(up: 0, ScrapeOutcome(), atMs: atMs, durationSeconds: durationSeconds)
+        endSeries(report: { $0.report(up: 0, ScrapeOutcome(), durationSeconds) }, atMs: atMs)
     }
 
     /// Ends every series of the target: it is scraped no more.
     package mutating func end(atMs: Int64) {
-        scrape += 1
-        var batch = SampleBatch()
-        appendStaleMarkers(to: &batch, atMs: atMs)
-        for id in reportIDs { batch.append(id, timestampMs: atMs, value: staleMarker) }
-        order = []
-        _ = sink.append(batch)
+        endSeries(report: { $0.reportIDs.map { _ in staleMarker } }, atMs: atMs)
     }
 
-    private func appendStaleMarkers(to batch: inout SampleBatch, atMs: Int64) {
-        for index in order {
+    private mutating func endSeries(report: (ScrapeSession) -> [Double], atMs: Int64) {
+        scrape += 1
+        resolveReport()
+        let ids = reportIDs + vanished(order)
+        let own = report(self)
+        let values = own + ids.dropFirst(own.count).map { _ in staleMarker }
+        if sink.append(values, of: ids, from: source, atMs: atMs).unknown > 0 {
+            source = sink.source(target.labels)
+            reportIDs = []
+            resolveReport()
+            _ = sink.append(report(self), of: reportIDs, from: source, atMs: atMs)
+        }
+        order = []
+        orderSpans = []
+        row = nil
+    }
+
+    /// The series that are not in this scrape and end with it.
+    private func vanished(_ before: [Int32]) -> [SeriesID] {
+        before.compactMap { index in
             let entry = entries[Int(index)]
             // A series with its own timestamps says itself how old it is, and ends by the lookback.
-            if entry.seen != scrape, !entry.hasTimestamp, let id = entry.id {
-                batch.append(id, timestampMs: atMs, value: staleMarker)
-            }
+            return entry.seen != scrape && !entry.hasTimestamp ? entry.id : nil
         }
     }
 
@@ -149,25 +229,22 @@ package struct ScrapeSession {
         var fresh: [(entry: Int32, labels: Labels)] = []
         let knownEntries = entries.count
         let knownText = text.count
-        var expected = 0
         do {
             for index in 0..<exposition.count {
-                let series = UnsafeBufferPointer(
-                    rebasing: bytes[Int(exposition.starts[index])..<Int(exposition.ends[index])])
+                let predicted = Int(exposition.predicted[index])
                 var entry: Int32 = -1
-                if expected < order.count, isEntry(order[expected], series) {
-                    entry = order[expected]
+                // What was predicted is what the session forgot, after an answer of the store.
+                if predicted >= 0, predicted < order.count {
+                    entry = order[predicted]
                 } else {
+                    let series = UnsafeBufferPointer(
+                        rebasing: bytes[Int(exposition.starts[index])..<Int(exposition.ends[index])])
                     entry = lookUp(series)
-                }
-                if entry < 0 {
-                    entry = try add(series, &fresh)
+                    if entry < 0 { entry = try add(series, &fresh) }
                 }
                 let slot = Int(entry)
-                if entries[slot].seen != scrape - 1 { outcome.added += 1 }
-                expected = entries[slot].seen == scrape - 1 ? Int(entries[slot].position) + 1 : expected
+                if entries[slot].seen != scrape - 1, entries[slot].seen != scrape { outcome.added += 1 }
                 entries[slot].seen = scrape
-                entries[slot].position = Int32(found.count)
                 found.append(entry)
             }
             let kept = found.count { entries[Int($0)].id != nil || Int($0) >= knownEntries }
@@ -210,8 +287,8 @@ package struct ScrapeSession {
         let labels = try finalLabels(series)
         entries.append(
             Entry(
-                start: Int32(text.count), length: Int32(series.count), id: nil, seen: -1, position: -1,
-                next: byHash[hash] ?? -1, hasTimestamp: false))
+                start: Int32(text.count), length: Int32(series.count), next: byHash[hash] ?? -1, seen: -2, id: nil,
+                hasTimestamp: false))
         text.append(contentsOf: series)
         byHash[hash] = index
         if let labels { fresh.append((index, labels)) }
@@ -274,6 +351,16 @@ package struct ScrapeSession {
         text.removeSubrange(textStart...)
     }
 
+    /// Forgets all numbers of the store, and asks for the source's again.
+    private mutating func forget() {
+        source = sink.source(target.labels)
+        reportIDs = []
+        forget(entriesFrom: 0, textFrom: 0)
+        order = []
+        orderSpans = []
+        row = nil
+    }
+
     /// Starts over with what the last scrape had, once more is remembered of series that are gone than of those that
     /// are there.
     private mutating func forgetIfGrown() {
@@ -303,18 +390,17 @@ package struct ScrapeSession {
         "scrape_series_added",
     ]
 
-    private mutating func report(up: Double, _ outcome: ScrapeOutcome, atMs: Int64, durationSeconds: Double) {
-        if reportIDs.isEmpty {
-            reportIDs = sink.ids(
-                for: ScrapeSession.reportNames.map { name in
-                    var labels = target.labels
-                    labels[Labels.metricName] = name
-                    return labels
-                })
-        }
-        var batch = SampleBatch()
-        let values = [up, durationSeconds, Double(outcome.scraped), Double(outcome.kept), Double(outcome.added)]
-        for (id, value) in zip(reportIDs, values) { batch.append(id, timestampMs: atMs, value: value) }
-        _ = sink.append(batch)
+    private mutating func resolveReport() {
+        guard reportIDs.isEmpty else { return }
+        reportIDs = sink.ids(
+            for: ScrapeSession.reportNames.map { name in
+                var labels = target.labels
+                labels[Labels.metricName] = name
+                return labels
+            })
+    }
+
+    private func report(up: Double, _ outcome: ScrapeOutcome, _ durationSeconds: Double) -> [Double] {
+        [up, durationSeconds, Double(outcome.scraped), Double(outcome.kept), Double(outcome.added)]
     }
 }

@@ -285,12 +285,14 @@ struct FlushLoop: Service {
 
     private static let intervalMs: Int64 = 250
     /// The journal is emptied when it holds as many samples: what a start reads back in about a second.
-    private static let checkpointSamples = 4_000_000
-    private static let checkpointMs: Int64 = 30 * 60_000
+    private static let checkpointSamples = 16_000_000
+    /// As long as Prometheus' blocks: longer ones compress little better.
+    private static let checkpointMs: Int64 = 2 * 3_600_000
     private static let retentionMs: Int64 = 3_600_000
 
     func run() async throws {
-        var lastCheckpointMs = time.nowMs
+        // What the process before this one left in the journal is moved at once.
+        var lastCheckpointMs = store.samplesOutsideBlocks > 0 ? 0 : time.nowMs
         var lastRetentionMs = Int64.min
         var problem = ""
         while !Task.isShuttingDownGracefully && !Task.isCancelled {

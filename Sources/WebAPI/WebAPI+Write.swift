@@ -44,14 +44,9 @@ extension WebAPI {
     private static func written(
         _ request: WriteRequest, _ message: WriteRequest.Message, to receiver: any SampleSink
     ) -> Response {
-        var batch = SampleBatch()
-        for (id, series) in zip(receiver.ids(for: request.series.map(\.labels)), request.series) {
-            for (timestampMs, value) in zip(series.timestampsMs, series.values) {
-                batch.append(id, timestampMs: timestampMs, value: value)
-            }
-        }
         receiver.setMetadata(request.metadata)
-        let result = receiver.append(batch)
+        let count = request.series.reduce(0) { $0 + $1.values.count }
+        let result = append(request.series, to: receiver)
         var headers: [(String, String)] = []
         if message == .v2 {
             headers = [
@@ -67,12 +62,39 @@ extension WebAPI {
         }
         if result.outOfOrder > 0 {
             return text(
-                "\(result.outOfOrder) of \(batch.count) samples are older than the newest of their series\n",
+                "\(result.outOfOrder) of \(count) samples are older than the newest of their series\n",
                 status: .badRequest, headers: headers)
         }
         if request.histograms > 0 {
             return text("native histograms are not supported\n", status: .badRequest, headers: headers)
         }
         return text("", status: .noContent, headers: headers)
+    }
+
+    /// Appends series by rows: those of one target most often share their times.
+    private static func append(_ all: [SeriesSamples], to receiver: any SampleSink) -> AppendResult {
+        struct Row: Hashable {
+            var source: SampleSource
+            var timestampMs: Int64
+        }
+        var rows: [Row: (ids: [SeriesID], values: [Double])] = [:]
+        var order: [Row] = []
+        for (id, series) in zip(receiver.ids(for: all.map(\.labels)), all) {
+            let source = receiver.source(series.labels.keeping(["instance", "job"]))
+            for (timestampMs, value) in zip(series.timestampsMs, series.values) {
+                let row = Row(source: source, timestampMs: timestampMs)
+                if rows[row] == nil { order.append(row) }
+                rows[row, default: ([], [])].ids.append(id)
+                rows[row, default: ([], [])].values.append(value)
+            }
+        }
+        var result = AppendResult()
+        for row in order.sorted(by: { $0.timestampMs < $1.timestampMs }) {
+            guard let samples = rows[row] else { continue }
+            result += receiver.append(samples.values, of: samples.ids, from: row.source, atMs: row.timestampMs)
+        }
+        // Retention took series away a moment ago: sent again, they are new.
+        result.dropped += result.unknown
+        return result
     }
 }

@@ -29,7 +29,7 @@ import Testing
         let result = try #require(Self.whole.result)
         #expect(result.code == 0, "\(result.errors)")
         #expect(
-            result.output == "2208 scrapes, 4419600 samples, 32080 log lines, 1807 object lines, 0 notifications sent\n"
+            result.output == "2208 scrapes, 4430620 samples, 32080 log lines, 1807 object lines, 0 notifications sent\n"
         )
     }
 
