@@ -169,15 +169,30 @@ final class Transfer {
     }
 
     private func receiveHeader(_ data: UnsafeRawBufferPointer) {
-        let line = String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-        if line.hasPrefix("HTTP/") {
+        let line = Transfer.trimmed(data)
+        if line.starts(with: "HTTP/".utf8) {
             // The head of the answer after a redirect or a 100 Continue: the one before does not count.
             headers.removeAll()
             body.removeAll()
-        } else if let colon = line.firstIndex(of: ":"), headers.count < 200 {
-            headers[line[..<colon].lowercased()] =
-                line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces)
+        } else if let colon = line.firstIndex(of: UInt8(ascii: ":")), headers.count < 200 {
+            let name = String(decoding: line[..<colon], as: UTF8.self).lowercased()
+            let value = String(
+                decoding: Transfer.trimmed(UnsafeRawBufferPointer(rebasing: line[(colon + 1)...])), as: UTF8.self)
+            headers[name] = value
+            // Told how much comes, the body does not grow step by step; a number that is a lie takes little.
+            if name == "content-length", let length = Int(value), pipe == nil {
+                body.reserveCapacity(min(length, request.maxBodyBytes, 16 << 20))
+            }
         }
+    }
+
+    /// Bytes without blanks and line ends around them.
+    private static func trimmed(_ data: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+        var start = 0
+        var end = data.count
+        while start < end, data[start] <= 32 { start += 1 }
+        while end > start, data[end - 1] <= 32 { end -= 1 }
+        return UnsafeRawBufferPointer(rebasing: data[start..<end])
     }
 
     func error(_ code: FetchError.Code, _ reason: String) -> FetchError {

@@ -28,16 +28,17 @@ package struct ScrapeError: Error, Equatable, CustomStringConvertible {
 /// Successive scrapes have almost the same lines in the same order: the parser is given those of the last one, and confirms
 /// each by one comparison. A series that stands elsewhere is looked up by hash, and only one that is new is read.
 package struct ScrapeSession {
+    /// A series as the target names it: 24 bytes, for a fleet has millions.
     private struct Entry {
         var start: Int32
         var length: Int32
-        /// The next entry with the same hash; -1 ends the chain.
-        var next: Int32
         /// The scrape in which it was last seen, of those in which the series changed.
         var seen: Int32
-        /// nil for a series that relabelling drops.
-        var id: SeriesID?
         var hasTimestamp: Bool
+        /// ``dropped`` for a series that relabelling drops.
+        var id: SeriesID
+
+        static let dropped = SeriesID(rawValue: -1)
     }
 
     /// The samples of a scrape that has the same series as the one before.
@@ -56,7 +57,8 @@ package struct ScrapeSession {
     private var source: SampleSource
     private var text: [UInt8] = []
     private var entries: [Entry] = []
-    private var byHash: [UInt64: Int32] = [:]
+    /// Entries by the hash of their bytes: open addressing, -1 for an empty place.
+    private var table: [Int32] = []
     /// The entries of the last scrape, in order, and where their bytes are.
     private var order: [Int32] = []
     private var orderSpans: [ExpositionPrediction.Span] = []
@@ -141,7 +143,8 @@ package struct ScrapeSession {
         ids.reserveCapacity(found.count)
         lines.reserveCapacity(found.count)
         for (index, entry) in found.enumerated() {
-            guard let id = entries[Int(entry)].id else { continue }
+            let id = entries[Int(entry)].id
+            guard id != Entry.dropped else { continue }
             let stamp = exposition.timestampsMs[index]
             let hasTimestamp = target.honorTimestamps && stamp != Exposition.noTimestamp
             entries[Int(entry)].hasTimestamp = hasTimestamp
@@ -214,7 +217,7 @@ package struct ScrapeSession {
         before.compactMap { index in
             let entry = entries[Int(index)]
             // A series with its own timestamps says itself how old it is, and ends by the lookback.
-            return entry.seen != scrape && !entry.hasTimestamp ? entry.id : nil
+            return entry.seen != scrape && !entry.hasTimestamp && entry.id != Entry.dropped ? entry.id : nil
         }
     }
 
@@ -247,11 +250,7 @@ package struct ScrapeSession {
                 entries[slot].seen = scrape
                 found.append(entry)
             }
-            let kept = found.count { entries[Int($0)].id != nil || Int($0) >= knownEntries }
-            if target.limits.samples > 0, kept > target.limits.samples {
-                throw ScrapeError(
-                    reason: "the target has \(kept) samples, more than the sample_limit of \(target.limits.samples)")
-            }
+            if target.limits.samples > 0 { try holdToLimit(found, new: Set(fresh.map(\.entry))) }
         } catch {
             // Take back what this scrape added, so that the next one starts from what is stored.
             forget(entriesFrom: knownEntries, textFrom: knownText)
@@ -259,6 +258,13 @@ package struct ScrapeSession {
         }
         for (new, id) in zip(fresh, sink.ids(for: fresh.map(\.labels))) { entries[Int(new.entry)].id = id }
         return found
+    }
+
+    private func holdToLimit(_ found: [Int32], new: Set<Int32>) throws {
+        let kept = found.count { entries[Int($0)].id != Entry.dropped || new.contains($0) }
+        guard kept > target.limits.samples else { return }
+        throw ScrapeError(
+            reason: "the target has \(kept) samples, more than the sample_limit of \(target.limits.samples)")
     }
 
     private func isEntry(_ index: Int32, _ series: UnsafeBufferPointer<UInt8>) -> Bool {
@@ -271,10 +277,12 @@ package struct ScrapeSession {
     }
 
     private func lookUp(_ series: UnsafeBufferPointer<UInt8>) -> Int32 {
-        var index = byHash[ScrapeSession.hash(series)] ?? -1
-        while index >= 0 {
-            if isEntry(index, series) { return index }
-            index = entries[Int(index)].next
+        guard !table.isEmpty else { return -1 }
+        let mask = table.count - 1
+        var place = Int(truncatingIfNeeded: ScrapeSession.hash(series)) & mask
+        while table[place] >= 0 {
+            if isEntry(table[place], series) { return table[place] }
+            place = (place + 1) & mask
         }
         return -1
     }
@@ -283,16 +291,33 @@ package struct ScrapeSession {
         _ series: UnsafeBufferPointer<UInt8>, _ fresh: inout [(entry: Int32, labels: Labels)]
     ) throws -> Int32 {
         let index = Int32(entries.count)
-        let hash = ScrapeSession.hash(series)
         let labels = try finalLabels(series)
         entries.append(
             Entry(
-                start: Int32(text.count), length: Int32(series.count), next: byHash[hash] ?? -1, seen: -2, id: nil,
-                hasTimestamp: false))
+                start: Int32(text.count), length: Int32(series.count), seen: -2, hasTimestamp: false,
+                id: Entry.dropped))
         text.append(contentsOf: series)
-        byHash[hash] = index
+        if entries.count * 4 > table.count * 3 { rebuildTable() } else { enter(index) }
         if let labels { fresh.append((index, labels)) }
         return index
+    }
+
+    private mutating func rebuildTable() {
+        var size = 16
+        while size * 3 < entries.count * 4 { size *= 2 }
+        table = [Int32](repeating: -1, count: size)
+        for index in entries.indices { enter(Int32(index)) }
+    }
+
+    private mutating func enter(_ index: Int32) {
+        let entry = entries[Int(index)]
+        let hash = text.withUnsafeBufferPointer {
+            ScrapeSession.hash(UnsafeBufferPointer(rebasing: $0[Int(entry.start)..<Int(entry.start + entry.length)]))
+        }
+        let mask = table.count - 1
+        var place = Int(truncatingIfNeeded: hash) & mask
+        while table[place] >= 0 { place = (place + 1) & mask }
+        table[place] = index
     }
 
     /// The labels as stored: the target's laid over the series' own, then relabelled; nil where they are dropped.
@@ -335,20 +360,14 @@ package struct ScrapeSession {
             hash = (hash ^ UInt64(raw[at])) &* 0x100_0000_01b3
             at += 1
         }
-        return hash
+        return hash ^ (hash >> 29)
     }
 
     private mutating func forget(entriesFrom first: Int, textFrom textStart: Int) {
-        for index in (first..<entries.count).reversed() {
-            let entry = entries[index]
-            let hash = text.withUnsafeBufferPointer {
-                ScrapeSession.hash(
-                    UnsafeBufferPointer(rebasing: $0[Int(entry.start)..<Int(entry.start + entry.length)]))
-            }
-            byHash[hash] = entry.next >= 0 ? entry.next : nil
-        }
+        guard first < entries.count else { return }
         entries.removeSubrange(first...)
         text.removeSubrange(textStart...)
+        rebuildTable()
     }
 
     /// Forgets all numbers of the store, and asks for the source's again.
@@ -366,21 +385,25 @@ package struct ScrapeSession {
     private mutating func forgetIfGrown() {
         guard entries.count > 2 * order.count + 1000 else { return }
         let oldText = text
-        let old = order.map { entries[Int($0)] }
+        let old = entries
+        var moved: [Int32: Int32] = [:]
         text = []
         entries = []
-        byHash = [:]
-        for entry in old {
+        for (place, index) in order.enumerated() {
+            // A line may stand twice.
+            if let known = moved[index] {
+                order[place] = known
+                continue
+            }
+            var entry = old[Int(index)]
             let series = oldText[Int(entry.start)..<Int(entry.start + entry.length)]
-            let hash = series.withUnsafeBufferPointer { ScrapeSession.hash($0) }
-            var moved = entry
-            moved.start = Int32(text.count)
-            moved.next = byHash[hash] ?? -1
-            byHash[hash] = Int32(entries.count)
-            entries.append(moved)
+            entry.start = Int32(text.count)
+            moved[index] = Int32(entries.count)
+            order[place] = Int32(entries.count)
+            entries.append(entry)
             text.append(contentsOf: series)
         }
-        order = entries.indices.map { Int32($0) }
+        rebuildTable()
     }
 
     // MARK: The scrape's own series

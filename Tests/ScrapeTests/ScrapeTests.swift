@@ -125,6 +125,72 @@ import Testing
         var few = self.session { $0.limits.labels = 3 }
         #expect(throws: ScrapeError.self) { try scrape(&few, "a{b=\"1\"} 1\n", atMs: 1000) }
     }
+
+    @Test func seriesThatTheStoreGaveUp_areAskedForAgain_andNothingIsLost() throws {
+        let sink = ForgetfulSink()
+        var session = ScrapeSession(
+            target: ScrapeTarget(labels: ["job": "j", "instance": "i"], url: "http://x"), sink: sink)
+        _ = try scrape(&session, "a 1\nb 1\n", atMs: 1000)
+        sink.forget()
+        let outcome = try scrape(&session, "a 2\nb 2\n", atMs: 2000)
+        #expect(outcome.kept == 2 && outcome.result.unknown == 0)
+        _ = try scrape(&session, "a 3\nb 3\n", atMs: 3000)
+        sink.forget()
+        session.fail(atMs: 4000, durationSeconds: 0)
+        let all = try sink.store.select([.equal("job", "j")], fromMs: .min, throughMs: .max)
+        #expect(all.first { $0.labels.name == "a" }?.values.prefix(3) == [1, 2, 3])
+        #expect(all.first { $0.labels.name == "up" }?.values == [1, 1, 1, 0])
+    }
+
+    @Test func manyNewSeriesOverTime_areForgottenAgain_andThoseThatStayAreFound() throws {
+        var session = session()
+        for round in 0..<40 {
+            let fresh = (0..<200).map { "pod{n=\"\(round)-\($0)\"} 1\n" }.joined()
+            _ = try scrape(&session, "a 1\n" + fresh + "b 1\na 1\n", atMs: Int64(round) * 1000)
+        }
+        #expect(try values("a").values.first?.count == 40)
+        #expect(try values("b").values.first?.count == 40)
+        #expect(try values("scrape_series_added").values.first?.dropFirst().allSatisfy { $0 == 200 } == true)
+    }
+}
+
+/// A store that gives up all series and sources when it is told to.
+private final class ForgetfulSink: SampleSink {
+    let store = MemorySeries()
+    private let epoch = Mutex<Int64>(0)
+
+    func forget() { epoch.withLock { $0 += 1 } }
+
+    func ids(for labels: [Labels]) -> [SeriesID] {
+        let epoch = epoch.withLock { $0 }
+        return store.ids(for: labels).map { SeriesID(rawValue: epoch << 32 | $0.rawValue) }
+    }
+
+    func source(_ labels: Labels) -> SampleSource { SampleSource(rawValue: epoch.withLock { $0 }) }
+
+    func append(
+        _ values: [Double], of ids: [SeriesID], from source: SampleSource, atMs timestampMs: Int64
+    ) -> AppendResult {
+        let epoch = epoch.withLock { $0 }
+        var result = AppendResult()
+        guard source.rawValue == epoch else {
+            result.unknown = ids.count
+            return result
+        }
+        var batch = SampleBatch()
+        for (id, value) in zip(ids, values) {
+            guard id.rawValue >> 32 == epoch else {
+                result.unknown += 1
+                continue
+            }
+            batch.append(SeriesID(rawValue: id.rawValue & 0xffff_ffff), timestampMs: timestampMs, value: value)
+        }
+        result += store.append(batch)
+        return result
+    }
+
+    func append(_ batch: SampleBatch) -> AppendResult { store.append(batch) }
+    func setMetadata(_ metadata: [MetricMetadata]) { store.setMetadata(metadata) }
 }
 
 /// A clock that the test moves: sleepers wake when their time has come.
