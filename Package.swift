@@ -1,6 +1,7 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
+let algorithms = Target.Dependency.product(name: "Algorithms", package: "swift-algorithms")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
@@ -17,6 +18,7 @@ let package = Package(
     name: "upgrade-watch",
     products: [.executable(name: "upgrade-watch", targets: ["upgrade-watch"])],
     dependencies: [
+        .package(url: "https://github.com/apple/swift-algorithms", from: "1.2.1"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
@@ -40,7 +42,7 @@ let package = Package(
         .target(name: "Exposition", dependencies: ["Series"]),
         .target(name: "Fetch", dependencies: ["Series", "CCurl"]),
         .target(name: "PromQL", dependencies: ["Series"]),
-        .target(name: "Storage", dependencies: ["Series", "CZlib", "CZstd", grdb]),
+        .target(name: "Storage", dependencies: ["Series", "CZlib", "CZstd", algorithms, grdb]),
         .target(name: "StrictYAML", dependencies: ["Series", yams]),
         // Level 3
         .target(name: "Alerting", dependencies: ["Series", "PromQL", "Fetch", "StrictYAML", grdb, logging]),

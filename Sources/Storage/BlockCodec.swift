@@ -1,4 +1,3 @@
-import CZstd
 import Series
 
 /// The bytes of one block: the samples of a bucket's series since the block before.
@@ -18,22 +17,13 @@ package enum BlockCodec {
 
     /// Makes blocks, one after another, with the same buffers.
     final class Writer {
-        private let context = ZSTD_createCCtx()
+        private let compressor = ZstdCompressor(level: level, hasChecksum: true)
         private var entries: [UInt8] = []
         private var streams: [UInt8] = []
         private var frames: [[UInt8]] = []
         private var frame = 0
         private var lastSlot = -1
         private var entryCount = 0
-
-        init() {
-            precondition(context != nil, "zstd makes a context unless memory is at its end")
-            ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level)
-            // A flipped bit is found where it is, not in a query's answer.
-            ZSTD_CCtx_setParameter(context, ZSTD_c_checksumFlag, 1)
-        }
-
-        deinit { ZSTD_freeCCtx(context) }
 
         /// Adds a series; they come in the order of their slots.
         ///
@@ -72,21 +62,12 @@ package enum BlockCodec {
                 plain += entries
                 plain += streams
             }
-            frames.append(plain.isEmpty ? [] : compress(plain))
+            frames.append(plain.isEmpty ? [] : compressor.compress(plain))
             entries.removeAll(keepingCapacity: true)
             streams.removeAll(keepingCapacity: true)
             entryCount = 0
             frame += 1
             lastSlot = frame << frameBits - 1
-        }
-
-        private func compress(_ plain: [UInt8]) -> [UInt8] {
-            let bound = ZSTD_compressBound(plain.count)
-            return [UInt8](unsafeUninitializedCapacity: bound) { buffer, length in
-                let written = ZSTD_compress2(context, buffer.baseAddress, bound, plain, plain.count)
-                precondition(ZSTD_isError(written) == 0, "zstd fails only where its buffer is too small, and it is not")
-                length = written
-            }
         }
     }
 

@@ -14,9 +14,6 @@ final class CellPool {
 
     deinit { for slab in slabs { slab.deallocate() } }
 
-    /// Bytes held.
-    var bytes: Int { slabs.count * CellPool.slabCells * CellPool.cellBytes }
-
     /// Where a stream begins and how far it goes.
     struct Chain: BitwiseCopyable {
         var first: UInt32 = 0

@@ -1,3 +1,4 @@
+import Algorithms
 import Series
 
 /// The newest samples of all series, in memory, since the last checkpoint began.
@@ -23,7 +24,7 @@ final class Heads {
     }
 
     /// The times of each source's samples, ascending.
-    private(set) var rows: [[Int64]] = []
+    private var rows: [[Int64]] = []
     private let heads = Slabs(repeating: Head())
     private let pool = CellPool()
     private let scratch = UnsafeMutablePointer<UInt8>.allocate(capacity: ValueState.maxBytes + 16)
@@ -33,9 +34,6 @@ final class Heads {
     private(set) var lastMs = Int64.min
 
     deinit { scratch.deallocate() }
-
-    /// Bytes held.
-    var bytes: Int { heads.bytes + pool.bytes + rows.reduce(0) { $0 + $1.capacity * 8 } }
 
     func head(_ series: Int) -> Head { series < heads.count ? heads[series] : Head() }
 
@@ -314,18 +312,5 @@ enum StreamReader {
             if lastMs > throughMs { return }
             if lastMs >= fromMs { out.append(lastMs, Double(bitPattern: state.bits)) }
         }
-    }
-}
-
-extension Array where Element == Int64 {
-    /// The first place whose element satisfies a condition that, once true, stays true.
-    func partitioningIndex(_ isBehind: (Int64) -> Bool) -> Int {
-        var low = 0
-        var high = count
-        while low < high {
-            let middle = (low + high) / 2
-            if isBehind(self[middle]) { high = middle } else { low = middle + 1 }
-        }
-        return low
     }
 }

@@ -1,4 +1,3 @@
-import CZstd
 import Series
 
 /// What was appended since the last flush, as the bytes of a journal row.
@@ -75,7 +74,7 @@ struct JournalWriter {
         bytes.reserveCapacity(bytes.count + ids.count)
     }
 
-    /// Begins samples with times of their own, of which each is a ``sample(place:last:atMs:)`` and a token.
+    /// Begins samples with times of their own, of which each is a ``sample(place:atMs:)`` and a token.
     mutating func beginSamples(_ count: Int) {
         Varint.append(Record.samples, to: &bytes)
         Varint.append(UInt64(count), to: &bytes)
@@ -116,16 +115,6 @@ struct JournalWriter {
         sameRun = 0
         skipRun = 0
     }
-
-    /// The bytes as the table `journal` keeps them.
-    static func compress(_ plain: [UInt8]) -> [UInt8] {
-        let bound = ZSTD_compressBound(plain.count)
-        return [UInt8](unsafeUninitializedCapacity: bound) { buffer, length in
-            let written = ZSTD_compress(buffer.baseAddress, bound, plain, plain.count, 1)
-            precondition(ZSTD_isError(written) == 0, "zstd fails only where its buffer is too small, and it is not")
-            length = written
-        }
-    }
 }
 
 /// Reads a generation's journal rows back, in their order.
@@ -133,6 +122,7 @@ struct JournalReader {
     let heads = Heads()
     private var layouts: [Int: [UInt32]] = [:]
     private var lastMs: Int64 = 0
+
     /// Reads a row of the table `journal`.
     mutating func read(
         row bytes: [UInt8], _ index: inout SeriesIndex, _ newest: Slabs<Int64>
@@ -196,7 +186,8 @@ struct JournalReader {
         let source = try number(&cursor)
         guard let places = layouts[source] else { throw BlockCodec.CorruptBlock() }
         let atMs = try time(&cursor)
-        guard let row = heads.row(of: source, atMs: atMs) else { throw BlockCodec.CorruptBlock() }
+        guard let number = heads.row(of: source, atMs: atMs) else { throw BlockCodec.CorruptBlock() }
+        let row = (source: source, number: number)
         var at = 0
         while at < places.count {
             guard let series = index.series(atPlace: places[at]) else {
@@ -211,13 +202,13 @@ struct JournalReader {
             var state = heads.head(series).state
             switch try state.read(&cursor) {
             case .value:
-                try append(series, source, row, atMs, state.bits, newest)
+                try append(series, in: row, atMs, state.bits, newest)
                 at += 1
             case .repeats(let count):
                 guard count <= places.count - at else { throw BlockCodec.CorruptBlock() }
                 for place in places[at..<at + count] {
                     guard let series = index.series(atPlace: place) else { throw BlockCodec.CorruptBlock() }
-                    try append(series, source, row, atMs, heads.head(series).state.bits, newest)
+                    try append(series, in: row, atMs, heads.head(series).state.bits, newest)
                 }
                 at += count
             case .gap(let count):
@@ -225,15 +216,6 @@ struct JournalReader {
                 at += count
             }
         }
-    }
-
-    private mutating func append(
-        _ series: Int, _ source: Int, _ row: UInt32, _ atMs: Int64, _ bits: UInt64, _ newest: Slabs<Int64>
-    ) throws(BlockCodec.CorruptBlock) {
-        newest.grow(to: series + 1)
-        guard atMs > newest[series] || heads.head(series).count == 0 else { throw BlockCodec.CorruptBlock() }
-        _ = heads.append(series, source: source, row: row, atMs: atMs, lastMs: newest[series], bits: bits)
-        newest[series] = atMs
     }
 
     private mutating func sample(
@@ -249,36 +231,26 @@ struct JournalReader {
         case .value, .repeats(1): break
         default: throw BlockCodec.CorruptBlock()
         }
+        try append(series, in: nil, atMs, state.bits, newest)
+    }
+
+    /// - Parameter row: nil for a sample with a time of its own.
+    private func append(
+        _ series: Int, in row: (source: Int, number: UInt32)?, _ atMs: Int64, _ bits: UInt64, _ newest: Slabs<Int64>
+    ) throws(BlockCodec.CorruptBlock) {
         newest.grow(to: series + 1)
-        guard atMs > newest[series] || heads.head(series).count == 0 else { throw BlockCodec.CorruptBlock() }
-        _ = heads.append(series, atMs: atMs, lastMs: newest[series], bits: state.bits)
+        let lastMs = newest[series]
+        guard atMs > lastMs || heads.head(series).count == 0 else { throw BlockCodec.CorruptBlock() }
+        if let row {
+            _ = heads.append(series, source: row.source, row: row.number, atMs: atMs, lastMs: lastMs, bits: bits)
+        } else {
+            _ = heads.append(series, atMs: atMs, lastMs: lastMs, bits: bits)
+        }
         newest[series] = atMs
     }
 
     private mutating func time(_ cursor: inout ByteCursor) throws(BlockCodec.CorruptBlock) -> Int64 {
         lastMs = lastMs &+ Varint.unzigzag(try cursor.varint())
         return lastMs
-    }
-}
-
-/// Reads what zstd compressed in one piece.
-enum ZstdFrame {
-    /// - Parameter most: a frame that says it holds more is damaged.
-    static func decompress(_ bytes: [UInt8], most: UInt64) throws(BlockCodec.CorruptBlock) -> [UInt8] {
-        try bytes.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in try decompress(bytes, most: most) }
-    }
-
-    static func decompress(
-        _ bytes: UnsafeRawBufferPointer, most: UInt64
-    ) throws(BlockCodec.CorruptBlock) -> [UInt8] {
-        let size = ZSTD_getFrameContentSize(bytes.baseAddress, bytes.count)
-        guard size <= most else { throw BlockCodec.CorruptBlock() }
-        var written = 0
-        let plain = [UInt8](unsafeUninitializedCapacity: Int(size)) { buffer, length in
-            written = ZSTD_decompress(buffer.baseAddress, Int(size), bytes.baseAddress, bytes.count)
-            length = ZSTD_isError(written) == 0 ? written : 0
-        }
-        guard written == Int(size) else { throw BlockCodec.CorruptBlock() }
-        return plain
     }
 }

@@ -1,3 +1,4 @@
+import Algorithms
 import Series
 
 /// Which series there are, where each stands in the file, and which of them a selector accepts.
@@ -66,10 +67,14 @@ struct SeriesIndex {
     /// Where a series stands in the file: its bucket's number and its slot.
     func place(_ number: Int) -> UInt32 { places[number] }
 
+    static func bucket(ofPlace place: UInt32) -> Int { Int(place) >> bucketBits }
+    static func slot(ofPlace place: UInt32) -> Int { Int(place) & (bucketSize - 1) }
+    static func place(bucket: Int, slot: Int) -> UInt32 { UInt32(bucket << bucketBits | slot) }
+
     /// The series at a place; nil where there is none.
     func series(atPlace place: UInt32) -> Int? {
-        let bucket = Int(place) >> SeriesIndex.bucketBits
-        let slot = Int(place) & (SeriesIndex.bucketSize - 1)
+        let bucket = SeriesIndex.bucket(ofPlace: place)
+        let slot = SeriesIndex.slot(ofPlace: place)
         guard bucket < buckets.count, let members = buckets[bucket]?.members, slot < members.count else { return nil }
         return Int(members[slot])
     }
@@ -129,11 +134,11 @@ struct SeriesIndex {
     /// What the journal says of a series that the file has is said twice, and no fault.
     /// - Returns: false where the place is not the bucket's next one.
     mutating func load(_ labels: Labels, place: UInt32, isSaved: Bool) -> Bool {
-        let bucket = Int(place) >> SeriesIndex.bucketBits
+        let bucket = SeriesIndex.bucket(ofPlace: place)
         if let known = series(atPlace: place) { return self.labels(known) == labels }
         guard hasRoom(for: bucket) else { return false }
         if buckets[bucket] == nil { buckets[bucket] = Bucket(name: labels.name) }
-        guard buckets[bucket]?.members.count == Int(place) & (SeriesIndex.bucketSize - 1) else { return false }
+        guard buckets[bucket]?.members.count == SeriesIndex.slot(ofPlace: place) else { return false }
         _ = add(labels, to: bucket)
         if isSaved { buckets[bucket]?.saved += 1 }
         if (buckets[bucket]?.members.count ?? 0) < SeriesIndex.bucketSize { openBuckets[labels.name] = bucket }
@@ -160,7 +165,7 @@ struct SeriesIndex {
         spans[Int(number)] = UInt64(start) << 16 | UInt64(labels.pairs.count)
         let slot = buckets[bucket]?.members.count ?? 0
         buckets[bucket]?.members.append(number)
-        places[Int(number)] = UInt32(bucket << SeriesIndex.bucketBits | slot)
+        places[Int(number)] = SeriesIndex.place(bucket: bucket, slot: slot)
         enter(number)
         seriesCount += 1
         return id(number)
@@ -172,13 +177,7 @@ struct SeriesIndex {
             return
         }
         // A number that was given again.
-        var low = 0
-        var high = list.count
-        while low < high {
-            let middle = (low + high) / 2
-            if list[middle] < number { low = middle + 1 } else { high = middle }
-        }
-        list.insert(number, at: low)
+        list.insert(number, at: list.partitioningIndex { $0 >= number })
     }
 
     private mutating func pairNumber(_ label: Label) -> UInt32 {
@@ -297,6 +296,9 @@ struct SeriesIndex {
 
     // MARK: What the file was told
 
+    /// Whether there are series that the file does not know.
+    var hasUnsavedSeries: Bool { buckets.contains { $0.map { $0.saved < $0.members.count } ?? false } }
+
     mutating func saved(bucket: Int, series: Int) { buckets[bucket]?.saved = series }
 
     mutating func wrote(bucket: Int, lastMs: Int64) {
@@ -371,11 +373,7 @@ struct SeriesIndex {
                 high += step
                 step *= 2
             }
-            high = min(high, long.count)
-            while low < high {
-                let middle = (low + high) / 2
-                if long[middle] < id { low = middle + 1 } else { high = middle }
-            }
+            low = long[low..<min(high, long.count)].partitioningIndex { $0 >= id }
             guard low < long.count else { break }
             if long[low] == id { out.append(id) }
         }

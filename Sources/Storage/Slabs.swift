@@ -16,9 +16,6 @@ final class Slabs<Element: BitwiseCopyable> {
 
     deinit { for slab in slabs { slab.deallocate() } }
 
-    /// Bytes held.
-    var bytes: Int { slabs.count * Slabs.slabSize * MemoryLayout<Element>.stride }
-
     /// Makes the list as long as that, at least.
     func grow(to wanted: Int) {
         while slabs.count << Slabs.slabBits < wanted {

@@ -39,7 +39,7 @@ extension Store {
 
     private func write(_ frozen: FrozenHeads) throws {
         // What a try before this one wrote is in the way.
-        try database.write { try Store.deleteGeneration(frozen.generation, $0) }
+        try database.write { try Store.deleteBlocks(of: frozen.generation...frozen.generation, $0) }
         let writer = BlockCodec.Writer()
         var times = TimesTable(frozen)
         let end = state.withLock { $0.index.buckets.count }
@@ -144,9 +144,9 @@ extension Store {
         return packed.count
     }
 
-    static func deleteGeneration(_ generation: Int64, _ db: GRDB.Database) throws {
+    static func deleteBlocks(of generations: ClosedRange<Int64>, _ db: GRDB.Database) throws {
         let range: StatementArguments = [
-            Schema.id(generation: generation, 0), Schema.id(generation: generation + 1, 0),
+            Schema.id(generation: generations.lowerBound, 0), Schema.id(generation: generations.upperBound + 1, 0),
         ]
         try db.execute(sql: "DELETE FROM blocks WHERE id >= ? AND id < ?", arguments: range)
         try db.execute(sql: "DELETE FROM times WHERE id >= ? AND id < ?", arguments: range)
@@ -162,7 +162,7 @@ extension Store {
         // One after another: a writer that waits does so for one generation at most.
         for generation in old {
             try database.write { db in
-                try Store.deleteGeneration(generation, db)
+                try Store.deleteBlocks(of: generation...generation, db)
                 try db.execute(sql: "DELETE FROM generations WHERE id = ?", arguments: [generation])
             }
         }
@@ -209,7 +209,7 @@ extension Store.State {
     /// Begins a new generation; what was appended before is moved into blocks from now on.
     mutating func freeze() {
         endSegment()
-        guard heads.samples > 0 || !grown.isEmpty else { return }
+        guard heads.samples > 0 || index.hasUnsavedSeries else { return }
         frozen.append(FrozenHeads(heads: heads, generation: generation))
         let old = heads
         sources.release { old.times(of: $0).isEmpty }
@@ -231,7 +231,6 @@ extension Store.State {
     /// Notes what the file knows of a bucket.
     fileprivate mutating func wrote(_ bucket: Int, series: Int, _ endMs: Int64?) {
         index.saved(bucket: bucket, series: series)
-        if index.buckets[bucket]?.members.count == series { grown.remove(bucket) }
         if let endMs { index.wrote(bucket: bucket, lastMs: endMs) }
     }
 
@@ -246,12 +245,10 @@ extension Store.State {
     /// Takes buckets out of the index whose newest sample is older than that, and says which.
     fileprivate mutating func emptyBuckets(beforeMs: Int64) -> [Int] {
         var gone: [Int] = []
+        let memory = allHeads
         for (number, bucket) in index.buckets.enumerated() {
             guard let bucket, bucket.saved == bucket.members.count, bucket.lastMs < beforeMs else { continue }
-            let hasHeads = bucket.members.contains { series in
-                let series = Int(series)
-                return heads.head(series).count > 0 || frozen.contains { $0.heads.head(series).count > 0 }
-            }
+            let hasHeads = bucket.members.contains { series in memory.contains { $0.head(Int(series)).count > 0 } }
             if !hasHeads { gone.append(number) }
         }
         index.remove(buckets: gone)

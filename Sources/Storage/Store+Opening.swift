@@ -12,8 +12,10 @@ extension Store {
         if !readOnly {
             // Blocks of a checkpoint that did not come to its end: the journal has their samples.
             try database.write { db in
-                let first = try Int64.fetchOne(db, sql: "SELECT min(generation) FROM journal")
-                if let first { try Store.deleteGenerations(from: first, db) }
+                let row = try Row.fetchOne(db, sql: "SELECT min(generation), max(generation) FROM journal")
+                if let row, let first: Int64 = row[0], let last: Int64 = row[1] {
+                    try Store.deleteBlocks(of: first...last, db)
+                }
             }
         }
         try database.read { db in
@@ -26,12 +28,6 @@ extension Store {
                 for entry in metadata { state.metadata[entry.name] = entry }
             }
         }
-    }
-
-    private static func deleteGenerations(from first: Int64, _ db: GRDB.Database) throws {
-        let id = Schema.id(generation: first, 0)
-        try db.execute(sql: "DELETE FROM blocks WHERE id >= ?", arguments: [id])
-        try db.execute(sql: "DELETE FROM times WHERE id >= ?", arguments: [id])
     }
 
     private func loadIndex(_ db: GRDB.Database) throws {
@@ -102,7 +98,7 @@ extension Store.State {
         guard series.count <= SeriesIndex.bucketSize, index.load(bucket: bucket, name: name, lastMs: lastMs ?? .min)
         else { return false }
         for (slot, labels) in series.enumerated() {
-            let place = UInt32(bucket << SeriesIndex.bucketBits | slot)
+            let place = SeriesIndex.place(bucket: bucket, slot: slot)
             guard index.load(labels, place: place, isSaved: true), let number = index.series(atPlace: place) else {
                 return false
             }
@@ -131,8 +127,5 @@ extension Store.State {
     fileprivate mutating func endReplay() {
         freezeReplayed()
         newest.grow(to: index.numbers)
-        for (number, bucket) in index.buckets.enumerated() {
-            if let bucket, bucket.saved < bucket.members.count { grown.insert(number) }
-        }
     }
 }

@@ -33,8 +33,8 @@ extension Store {
         var id: SeriesID
         var place: UInt32
 
-        var bucket: Int { Int(place) >> SeriesIndex.bucketBits }
-        var slot: Int { Int(place) & (SeriesIndex.bucketSize - 1) }
+        var bucket: Int { SeriesIndex.bucket(ofPlace: place) }
+        var slot: Int { SeriesIndex.slot(ofPlace: place) }
     }
 
     /// A series' samples in memory, as they were when they were looked at.
@@ -65,10 +65,14 @@ extension Store {
                 return state.index.buckets[bucket]?.lastMs ?? .min
             }
             var blocks: [FrameOfBlock] = []
+            var rowsOfTimes: [Int64: [Int64]] = [:]
             if lastBlockMs >= fromMs {
-                blocks = try frames(
-                    bucket, Set(group.map { members[$0].slot >> BlockCodec.frameBits }), fromMs, throughMs)
-                try load(timesOf: blocks, group.map { members[$0].slot }, times)
+                let slots = group.map { members[$0].slot }
+                // In one transaction: retention may take a generation away, but not half of it.
+                try database.read { db in
+                    blocks = try Store.frames(bucket, of: slots, fromMs, throughMs, db)
+                    rowsOfTimes = try Store.times(of: blocks, slots, times, db)
+                }
             }
             var part = 0
             for place in group {
@@ -76,14 +80,7 @@ extension Store {
                 let slot = members[place].slot
                 for block in blocks where block.frame == slot >> BlockCodec.frameBits {
                     guard let entry = block.content.entry(slot: slot) else { continue }
-                    let rows = try entry.times.map { number throws(BlockCodec.CorruptBlock) in
-                        try times.withLock { (cache) throws(BlockCodec.CorruptBlock) in
-                            guard let rows = cache.rows[Schema.id(generation: block.generation, number)] else {
-                                throw BlockCodec.CorruptBlock()
-                            }
-                            return rows
-                        }
-                    }
+                    let rows = entry.times.flatMap { rowsOfTimes[Schema.id(generation: block.generation, $0)] }
                     let before = columns.values.count
                     try block.content.read(
                         entry, rows: rows ?? [], fromMs: fromMs, throughMs: throughMs, into: &columns)
@@ -118,24 +115,18 @@ extension Store {
         var content: BlockFrame
     }
 
-    /// The frames of a bucket's blocks that may have samples of the range, the oldest first.
-    private func frames(
-        _ bucket: Int, _ wanted: Set<Int>, _ fromMs: Int64, _ throughMs: Int64
+    /// The frames of slots in a bucket's blocks that may have samples of the range, the oldest first.
+    private static func frames(
+        _ bucket: Int, of slots: [Int], _ fromMs: Int64, _ throughMs: Int64, _ db: GRDB.Database
     ) throws -> [FrameOfBlock] {
-        let blocks: [(id: Int64, data: [UInt8])] = try database.read { db in
-            let statement = try db.cachedStatement(
-                sql: """
-                    SELECT id, data FROM blocks WHERE bucket = ?1 AND start_ms <= ?3 AND end_ms >= ?2 ORDER BY id
-                    """)
-            let rows = try Row.fetchCursor(statement, arguments: [bucket, fromMs, throughMs])
-            var blocks: [(id: Int64, data: [UInt8])] = []
-            while let row = try rows.next() {
-                blocks.append((row[0], try row.withUnsafeData(atIndex: 1) { [UInt8]($0 ?? Data()) }))
-            }
-            return blocks
-        }
+        let wanted = Set(slots.map { $0 >> BlockCodec.frameBits })
+        let statement = try db.cachedStatement(
+            sql: "SELECT id, data FROM blocks WHERE bucket = ?1 AND start_ms <= ?3 AND end_ms >= ?2 ORDER BY id")
+        let rows = try Row.fetchCursor(statement, arguments: [bucket, fromMs, throughMs])
         var out: [FrameOfBlock] = []
-        for (id, data) in blocks {
+        while let row = try rows.next() {
+            let id: Int64 = row[0]
+            let data = try row.withUnsafeData(atIndex: 1) { [UInt8]($0 ?? Data()) }
             for number in wanted {
                 let range = try BlockCodec.frame(number, of: data)
                 guard !range.isEmpty else { continue }
@@ -151,31 +142,28 @@ extension Store {
         return out
     }
 
-    /// Sees to it that the rows' times of some series are at hand.
-    private func load(timesOf blocks: [FrameOfBlock], _ slots: [Int], _ times: borrowing Mutex<TimesCache>) throws {
-        var missing: Set<Int64> = []
-        times.withLock { cache in
-            cache.trim()
-            for slot in slots {
-                for block in blocks where block.frame == slot >> BlockCodec.frameBits {
-                    guard let number = block.content.entry(slot: slot)?.times else { continue }
-                    let id = Schema.id(generation: block.generation, number)
-                    if cache.rows[id] == nil { missing.insert(id) }
-                }
+    /// The rows' times of slots, by their ids in the table `times`.
+    private static func times(
+        of blocks: [FrameOfBlock], _ slots: [Int], _ cache: borrowing Mutex<TimesCache>, _ db: GRDB.Database
+    ) throws -> [Int64: [Int64]] {
+        var wanted: Set<Int64> = []
+        for slot in slots {
+            for block in blocks where block.frame == slot >> BlockCodec.frameBits {
+                guard let number = block.content.entry(slot: slot)?.times else { continue }
+                wanted.insert(Schema.id(generation: block.generation, number))
             }
         }
-        guard !missing.isEmpty else { return }
-        let found = try database.read { db in
-            let statement = try db.cachedStatement(sql: "SELECT data FROM times WHERE id = ?")
-            return try missing.sorted().map { id in
-                (id, try Data.fetchOne(statement, arguments: [id]))
-            }
+        var found: [Int64: [Int64]] = [:]
+        cache.withLock { cache in
+            for id in wanted { found[id] = cache.rows[id] }
         }
-        for (id, data) in found {
-            // Retention has taken the generation away since its blocks were read: they count no more.
-            let rows = try data.map { data throws(BlockCodec.CorruptBlock) in try TimesCodec.decode([UInt8](data)) }
-            times.withLock { $0.add(id, rows ?? []) }
+        let statement = try db.cachedStatement(sql: "SELECT data FROM times WHERE id = ?")
+        for id in wanted.subtracting(found.keys).sorted() {
+            guard let data = try Data.fetchOne(statement, arguments: [id]) else { throw BlockCodec.CorruptBlock() }
+            found[id] = try TimesCodec.decode([UInt8](data))
         }
+        cache.withLock { $0.add(found) }
+        return found
     }
 
     /// Times of rows that a query has read.
@@ -185,14 +173,12 @@ extension Store {
         /// 32 MB.
         private static let most = 4 << 20
 
-        mutating func add(_ id: Int64, _ times: [Int64]) {
-            if rows.updateValue(times, forKey: id) == nil { count += times.count }
-        }
-
-        mutating func trim() {
-            guard count > TimesCache.most else { return }
-            rows.removeAll()
-            count = 0
+        mutating func add(_ found: [Int64: [Int64]]) {
+            if count > TimesCache.most {
+                rows.removeAll()
+                count = 0
+            }
+            for (id, times) in found where rows.updateValue(times, forKey: id) == nil { count += times.count }
         }
     }
 
@@ -212,7 +198,7 @@ extension Store {
 
     package func timeRange() throws -> ClosedRange<Int64>? {
         var ranges = state.withLock { state in
-            (state.frozen.map(\.heads) + [state.heads]).filter { $0.samples > 0 }.map { ($0.firstMs, $0.lastMs) }
+            state.allHeads.filter { $0.samples > 0 }.map { ($0.firstMs, $0.lastMs) }
         }
         do {
             let row = try database.read {
@@ -233,10 +219,11 @@ extension Store.State {
         _ places: ArraySlice<Int>, _ members: [Store.Member], _ fromMs: Int64, _ parts: inout [Store.HeadPart],
         _ streams: inout [UInt8]
     ) {
+        let memory = allHeads
         for place in places {
             // A series that is gone since it was selected has nothing.
             guard let number = index.number(members[place].id), newest[number] >= fromMs else { continue }
-            for heads in frozen.map(\.heads) + [heads] {
+            for heads in memory {
                 let head = heads.head(number)
                 guard head.count > 0 else { continue }
                 let start = streams.count

@@ -32,13 +32,14 @@ package final class Store: SampleSink, SeriesSource {
         var journal = JournalWriter()
         /// Bytes of the journal that could not be written yet, the oldest first.
         var waiting: [Segment] = []
-        /// Buckets that got series since the file was told of them.
-        var grown: Set<Int> = []
         var metadata: [String: MetricMetadata] = [:]
         var pendingMetadata: [MetricMetadata] = []
         /// While the store is opened: the generation of the journal that is read.
         var replaying: (generation: Int64, reader: JournalReader)?
         var counters = StoreCounters()
+
+        /// All samples that are in memory, the oldest generation first.
+        var allHeads: [Heads] { frozen.map(\.heads) + [heads] }
 
         var pendingBytes: Int { waiting.reduce(journal.bytes.count) { $0 + $1.bytes.count } }
     }
@@ -161,10 +162,11 @@ package final class Store: SampleSink, SeriesSource {
                         sql: "INSERT OR REPLACE INTO metadata (name, type, help, unit) VALUES (?, ?, ?, ?)",
                         arguments: [entry.name, entry.type, entry.help, entry.unit])
                 }
+                let compressor = ZstdCompressor(level: 1)
                 let insert = try db.cachedStatement(sql: "INSERT INTO journal (generation, data) VALUES (?, ?)")
                 for segment in segments {
                     try insert.execute(arguments: [
-                        segment.generation, Data(JournalWriter.compress(segment.bytes)),
+                        segment.generation, Data(compressor.compress(segment.bytes)),
                     ])
                 }
             }
@@ -183,7 +185,7 @@ package final class Store: SampleSink, SeriesSource {
 
     /// The number of samples that a start would have to read back from the journal.
     package var samplesOutsideBlocks: Int {
-        state.withLock { state in state.frozen.reduce(state.heads.samples) { $0 + $1.heads.samples } }
+        state.withLock { $0.allHeads.reduce(0) { $0 + $1.samples } }
     }
 
     /// Moves the samples in memory into blocks and empties the journal.
@@ -248,7 +250,6 @@ package final class Store: SampleSink, SeriesSource {
             var counters = state.counters
             counters.series = state.index.seriesCount
             counters.samplesPending = state.waiting.reduce(state.journal.samples) { $0 + $1.samples }
-            counters.headBytes = state.frozen.reduce(state.heads.bytes) { $0 + $1.heads.bytes }
             return counters
         }
     }
@@ -284,13 +285,11 @@ extension Store.State {
         guard let number = index.number(id) else { return }
         newest.grow(to: number + 1)
         newest[number] = .min
-        let place = index.place(number)
-        grown.insert(Int(place) >> SeriesIndex.bucketBits)
-        journal.series(place: place, labels)
+        journal.series(place: index.place(number), labels)
     }
 
     private mutating func hasRoom(for count: Int, _ result: inout AppendResult) -> Bool {
-        guard journal.bytes.count < Store.maxPendingBytes, pendingBytes < Store.maxPendingBytes else {
+        guard pendingBytes < Store.maxPendingBytes else {
             counters.samplesDropped += count
             result.dropped = count
             return false
@@ -435,8 +434,6 @@ package struct StoreCounters: Sendable, Equatable {
     package var samplesDropped = 0
     package var samplesPending = 0
     package var series = 0
-    /// Memory that samples take which are not in blocks yet.
-    package var headBytes = 0
     package var flushes = 0
     package var flushesFailed = 0
     package var checkpoints = 0
