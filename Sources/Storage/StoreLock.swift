@@ -21,5 +21,10 @@ package final class StoreLock: Sendable {
 
     func release() { flock(descriptor, LOCK_UN) }
 
-    deinit { Foundation.close(descriptor) }
+    deinit {
+        // A process that is started at this moment has the descriptor until it runs its own program: closing ours alone
+        // would leave the lock to it.
+        release()
+        Foundation.close(descriptor)
+    }
 }
