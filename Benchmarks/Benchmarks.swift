@@ -12,13 +12,38 @@ import Storage
 /// Figures are the best of several rounds: on a shared machine the fastest is the one least disturbed.
 @main
 enum Benchmarks {
-    static func main() async throws {
+    static func main() async {
+        do {
+            try await run()
+        } catch {
+            FileHandle.standardError.write(Data("benchmarks: \(error)\n".utf8))
+            exit(1)
+        }
+    }
+
+    private static let usage = """
+        usage: benchmarks                    all that needs no other server
+               benchmarks judgement [NODES]  one evaluation, for some numbers of nodes
+               benchmarks cluster            the observation of a cluster's objects
+               benchmarks queries [TARGETS [HOURS [ROUNDS]]]   queries beside Prometheus
+               benchmarks agreement [QUERIES [SEED]]           answers beside Prometheus'
+        They read demo/ and config/: run them from the project's directory.
+
+        """
+
+    private static func run() async throws {
+        if CommandLine.arguments.contains(where: { ["-h", "--help", "help"].contains($0) }) {
+            print(usage, terminator: "")
+            return
+        }
+        guard FileManager.default.fileExists(atPath: "config/signals.yaml") else { throw WrongDirectory() }
         if CommandLine.arguments.contains("cluster") {
             try await ClusterBenchmark.run(row: row)
             return
         }
-        if CommandLine.arguments.contains("judgement") {
-            try JudgementBenchmark.run(row: row)
+        if let place = CommandLine.arguments.firstIndex(of: "judgement") {
+            let sizes = CommandLine.arguments[(place + 1)...].compactMap(Int.init).filter { $0 > 0 }.sorted()
+            try JudgementBenchmark.run(sizes: sizes.isEmpty ? JudgementBenchmark.sizes : sizes, row: row)
             return
         }
         if let place = CommandLine.arguments.firstIndex(of: "queries") {
@@ -160,4 +185,11 @@ private final class NullSink: SampleSink {
     func ids(for labels: [Labels]) -> [SeriesID] { labels.indices.map { SeriesID(rawValue: Int64($0)) } }
     func append(_ batch: SampleBatch) -> AppendResult { AppendResult(accepted: batch.count) }
     func setMetadata(_ metadata: [MetricMetadata]) {}
+}
+
+/// The files that are measured on are not where they are looked for.
+private struct WrongDirectory: Error, CustomStringConvertible {
+    var description: String {
+        "there is no config/signals.yaml in \(FileManager.default.currentDirectoryPath): run it from the project's directory"
+    }
 }

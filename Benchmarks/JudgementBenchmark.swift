@@ -3,17 +3,16 @@ import Comparison
 import Foundation
 import Series
 
-/// One evaluation of a running comparison, from 50 to 10,000 nodes with 50 series each: time, and memory of what it
-/// keeps.
+/// One evaluation of a running comparison, from 50 to 10,000 nodes with 50 series each: time, and the memory of the
+/// process with all that it keeps.
 enum JudgementBenchmark {
     static let sizes = [50, 500, 5000, 10_000]
     private static let hourMs: Int64 = 3_600_000
 
-    static func run(row: (String, String) -> Void) throws {
-        let path = FileManager.default.currentDirectoryPath + "/config/signals.yaml"
-        let signals = try Signal.load(file: path)
+    /// - Parameter sizes: in rising order: what smaller ones leave in memory is counted with the next.
+    static func run(sizes: [Int] = sizes, row: (String, String) -> Void) throws {
+        let signals = try Signal.load(file: FileManager.default.currentDirectoryPath + "/config/signals.yaml")
         for size in sizes {
-            let before = residentBytes()
             // Days of history in few samples: what is kept depends on the time alone, and the rest is known by then.
             let source = Fleet(nodes: size, intervalMs: 600_000)
             let upgrade = source.upgrade
@@ -32,12 +31,11 @@ enum JudgementBenchmark {
             // A minute later, each series has one new sample.
             source.intervalMs = 60_000
             let next = try (1...3).map { try evaluate(endMs + Int64($0) * 60_000) }
-            let resident = residentBytes() - before
             row(
                 "judgement, \(size) nodes",
                 String(
-                    format: "%d series: first %.1f s, next %.2f s, %.0f MB kept", size * Fleet.perNode,
-                    first, next.min() ?? 0, Double(resident) / 1e6))
+                    format: "%d series: first %.1f s, next %.2f s, %.0f MB resident", size * Fleet.perNode,
+                    first, next.min() ?? 0, Double(residentBytes()) / 1e6))
         }
     }
 

@@ -35,8 +35,10 @@ package struct SignalResult: Sendable {
     package var baseline: Side?
     package var soak: Side?
     package var effect: Effect?
-    /// The anytime-valid p-value of the null hypothesis that it is no worse than half of the floors allow; nil for levels,
-    /// and where nodes got ill while they waited.
+    /// The anytime-valid p-value of the null hypothesis that the upgrade made it no worse than half of the floors allow:
+    /// the least level at which any part of the signal's test would say so, each with its share of it.
+    ///
+    /// What began before, or with no step, is none of the upgrade's and speaks for nothing. nil where no test was made.
     package var pValue: Double?
     /// What is missing for an answer; nil where nothing is.
     package var needs: String?

@@ -1,4 +1,5 @@
 import Cluster
+import Series
 
 /// When each unit of a signal went over to the new version: before, it is a control of those that did.
 struct Cohorts: Sendable {
@@ -19,6 +20,8 @@ struct Cohorts: Sendable {
     private var pool: Change?
     /// Whether units go over one by one.
     let isStaggered: Bool
+    /// Batches whose nodes are no more judged than if they waited on: what they have, they had before.
+    var unjudged: Set<Int> = []
 
     /// - Parameters:
     ///   - component: whose steps count; empty: those of nodes, else all.
@@ -110,6 +113,32 @@ extension Cohorts {
 }
 
 extension Cohorts {
+    /// Whether a time is that of a step: what a step does shows from its begin to shortly after it can be seen.
+    func isAtStep(_ atMs: Int64, _ bins: Bins, _ signal: Signal) -> Bool {
+        let slackMs = 2 * bins.widthMs
+        return spans.contains { change in
+            atMs >= change.firstMs - slackMs && atMs <= signal.treatedFromMs(change) + Comparison.promptMs + slackMs
+        }
+    }
+
+    /// From the first to the last unit of each batch, or of all.
+    private var spans: [Change] {
+        guard isStaggered else { return [pool].compactMap { $0 } }
+        return Dictionary(grouping: own.values, by: \.batch).values.compactMap { changes in
+            guard let first = changes.map(\.firstMs).min(), let last = changes.map(\.lastMs).max() else { return nil }
+            return Change(firstMs: first, lastMs: last, batch: changes[0].batch)
+        }
+    }
+
+    /// Why what began with no step is not told as worse.
+    func strayWords(sinceMs: Int64) -> String {
+        let at = { (ms: Int64) in TimeFormat.rfc3339(ms: ms / 60_000 * 60_000) }
+        return "it is worse since \(at(sinceMs)), when nothing was upgraded: it counts if it lasts until "
+            + at(sinceMs + Comparison.lastingMs)
+    }
+}
+
+extension Cohorts {
     /// Where a unit stands by bin.
     struct Ranges {
         /// It is a control in these; all where it does not go over.
@@ -124,7 +153,7 @@ extension Cohorts {
     func ranges(of unit: String, _ signal: Signal, _ bins: Bins, count: Int, batch: Int?) -> Ranges {
         guard let change = change(of: unit) else { return Ranges(controls: 0..<count, treated: count..<count) }
         let controls = max(0, min(count, bins.complete(atMs: change.firstMs - Comparison.guardMs)))
-        let isOther = batch.map { $0 != change.batch && change.batch != nil } ?? false
+        let isOther = change.batch.map { $0 != batch ?? $0 || unjudged.contains($0) } ?? false
         let from = isOther ? count : min(count, max(controls, bins.firstIndex(from: signal.treatedFromMs(change))))
         let end = change.untilMs == .max ? count : min(count, bins.complete(atMs: change.untilMs))
         return Ranges(controls: 0..<controls, treated: from..<max(from, end))

@@ -59,6 +59,10 @@ package enum Comparison {
     static let vetoMs: Int64 = 1_800_000
     /// What the control plane's step does to all nodes alike shows within this time.
     static let aftermathMs: Int64 = 3_600_000
+    /// What a step does begins to show within this time after it.
+    static let promptMs: Int64 = 600_000
+    /// What begins with no step, and with nothing to compare with beside it, is told when it has lasted so long.
+    static let lastingMs: Int64 = 10_800_000
     /// The least part of the data that must be there since the upgrade.
     static let leastCoverage = 0.9
     /// The confidence of all intervals, before it is divided among signals and their splits.

@@ -94,6 +94,18 @@ package struct ComparisonTables: Sendable {
         return Dictionary(uniqueKeysWithValues: units.union(table.units).map { ($0, pooled) })
     }
 
+    /// The seconds in which all targets together that count a signal's load were watched, by bin of its table; empty
+    /// where none was.
+    func loadSeconds(of table: SignalTable) -> [Double] {
+        let columns = watched.seconds(job: table.loadJob)
+        let factor = Int(watched.bins.widthMs / table.bins.widthMs)
+        var sums = [Double](repeating: 0, count: (columns.values.map(\.count).max() ?? 0) * factor)
+        for column in columns.values {
+            for index in 0..<column.count * factor { sums[index] += Double(column[index / factor]) / Double(factor) }
+        }
+        return sums
+    }
+
     /// Which part of the units of a signal's component is still watched, within a time since the upgrade.
     func unitsLeft(_ signal: Signal, fromMs: Int64, throughMs: Int64) -> Double {
         guard !signal.component.isEmpty, let key else { return 1 }
@@ -126,7 +138,7 @@ extension ComparisonTables {
             guard let baseline = key?.baseline else { return [] }
             let time = JudgedTime(baseline: baseline, nowMs: nowMs, soakMs: 0, batch: nil)
             let cohorts = Cohorts(upgrade, component: signal.component, atMs: nowMs)
-            return LevelJudge(table: table, cohorts: cohorts, time: time).judge(table.cells).timeline
+            return LevelJudge(table: table, cohorts: cohorts, time: time, watched: []).judge(table.cells).timeline
         }
         var sums = [Double](repeating: 0, count: count)
         var weights = sums

@@ -19,11 +19,15 @@ struct Outcome {
     var after: SignalResult.Side?
     var effect: Effect?
     var needs: String?
-    /// Of there being no more than half of the floors, however often it was looked at; nil where no test was made.
+    /// Of there being no more than half of the floors, however often somebody looks; nil where no test was made.
     var pValue: Double?
     var onsetMs: Int64?
     /// Whether it began before what is compared went over: then it is none of the upgrade's.
     var beganBefore = false
+    /// Whether it began with no step, where no nodes wait to compare with, and may pass as it came: not worse yet.
+    var isStray = false
+    /// When something began that is none of the upgrade's, however small by now; nil where nothing did.
+    var strayMs: Int64?
     /// Whether nodes were compared that went over one after another.
     var isAmongUnits = false
     /// Events before the upgrade, for signals that know of old trouble.
@@ -53,6 +57,8 @@ struct CountJudge {
 
     /// The least part of the exposure that makes controls.
     private static let leastShare = 0.1
+    /// Larger p-values are not looked into.
+    private static let smallP = 0.01
     /// The level at which PASS rejects a rate at the margin.
     private static let passLevel = 0.05
     /// The lengths of the blocks whose counts tell the dispersion.
@@ -85,20 +91,31 @@ struct CountJudge {
         }
         let noise = Noise(history: dispersion(evidence), contrast: contrastDispersion(tamed))
         let test = test(evidence, noise, Nulls(signal, before, dispersion: noise.history, level: level))
-        if seeksWorse, test.worse.logMaximum < -log(level) { return outcome }
+        outcome.pValue = test.worse.pValue
+        if seeksWorse, test.worse.pValue > max(level, CountJudge.smallP) { return outcome }
         // What is said of sizes is of the events as they were.
         let sides = counts.sides(cells)
-        outcome.pValue = test.worse.pValue
         outcome.eventsBefore = sides.before.events
         outcome.before = side(sides.before)
         outcome.after = side(sides.after())
         outcome.effect = effect(sides, dispersion: max(dispersion(sides), contrastDispersion(cells) ?? 1))
-        let onset = onset(evidence)
+        let onset = onset(evidence, through: test.peak, dispersion: noise.history)
         outcome.onsetMs = onset.map { cohorts.onsetMs(ofBin: $0, bins, signal) }
         outcome.timeline = timeline(sides)
+        // What is none of the upgrade's speaks for nothing.
+        let isStray = test.worse.pValue <= CountJudge.smallP && !isOfUpgrade(sides, since: onset)
+        if isStray {
+            outcome.pValue = nil
+            outcome.strayMs = outcome.onsetMs
+        }
         if isLarge(sides, since: onset ?? 0), isEnough(before, after), test.worse.logMaximum >= -log(level) {
-            outcome.status = .worse
-            localize(&outcome, cells, rate: sides.before.rate)
+            if isStray {
+                outcome.isStray = true
+                outcome.needs = cohorts.strayWords(sinceMs: outcome.onsetMs ?? time.nowMs)
+            } else {
+                outcome.status = .worse
+                localize(&outcome, cells, rate: sides.before.rate)
+            }
         } else if !isLarge(sides, since: 0), isWell(before, after, test, dispersion: noise.history) {
             outcome.status = .ok
         } else {
@@ -107,18 +124,25 @@ struct CountJudge {
         return outcome
     }
 
-    /// Whether the units that wait had clearly more events than before while they waited.
-    func controlsAreWorse(_ cells: [SignalTable.Cell]) -> Bool {
-        guard cohorts.isStaggered, signal.direction == .up else { return false }
+    /// Whether the units had clearly more events than before while they waited, and how many; nil where they had not.
+    func illness(_ cells: [SignalTable.Cell]) -> Outcome? {
+        guard cohorts.isStaggered, signal.direction == .up else { return nil }
         let sides = counts.sides(counts.tamed(cells))
         let (before, waiting) = (sides.before, sides.waiting)
         guard waiting.events >= signal.minEvents,
             let ratio = RateRatio.interval(
                 before: before.events, exposureBefore: before.seen, after: waiting.events, exposureAfter: waiting.seen,
-                dispersion: dispersion(sides), confidence: Comparison.confidence)
-        else { return false }
-        return ratio.estimate >= signal.halfFloor && ratio.low > 1
-            && waiting.rate - before.rate >= signal.absoluteFloor / 2
+                dispersion: dispersion(sides), confidence: Comparison.confidence),
+            ratio.estimate >= signal.halfFloor, ratio.low > 1,
+            waiting.rate - before.rate >= signal.absoluteFloor / 2
+        else { return nil }
+        var outcome = Outcome()
+        outcome.beganBefore = true
+        outcome.isAmongUnits = true
+        (outcome.before, outcome.after) = (side(before), side(waiting))
+        (outcome.eventsBefore, outcome.exposureAfter) = (before.events, waiting.seen)
+        outcome.effect = Effect(kind: .rateRatio, interval: ratio)
+        return outcome
     }
 
     /// Whether there are enough events since the change for any finding: a cheap look before the others.
@@ -206,6 +230,8 @@ struct CountJudge {
     private struct Test {
         var worse: CountEProcess
         var well: CountEProcess
+        /// The bin after the one in which the evidence that it is worse was largest.
+        var peak = 0
     }
 
     /// The part of a bin's exposure that is of what went over; nil where too few wait to compare with.
@@ -222,6 +248,7 @@ struct CountJudge {
                 plannedBins: bins.count(ms: time.soakMs)),
             well: CountEProcess(nullRatio: nulls.wellRatio, alternative: isUp ? .fewer : .more))
         for index in 0..<counts.count where sides.treatedExposure[index] > 0 {
+            let largest = test.worse.logMaximum
             let (treated, controls) = (sides.treated[index], sides.controls[index])
             if let share = share(sides, index) {
                 let dispersion = noise.contrast ?? noise.history
@@ -236,6 +263,7 @@ struct CountJudge {
                 test.worse.add(treated: treated, expected: exposure * nulls.worseRate / nulls.worseRatio)
                 test.well.add(treated: treated, expected: exposure * nulls.wellRate / nulls.wellRatio)
             }
+            if test.worse.logMaximum > largest { test.peak = index + 1 }
         }
         return test
     }
@@ -243,12 +271,14 @@ struct CountJudge {
     /// Whether the difference is as large as the floors ask for.
     private func isLarge(_ sides: CountSides, since onset: Int) -> Bool {
         let (before, after) = (sides.before.rate, sides.after().rate)
+        // What it is since it began: a late change is not thinned by the time before it.
+        return isLarge(before, signal.direction == .up ? max(sides.after(from: onset).rate, after) : after)
+    }
+
+    private func isLarge(_ before: Double, _ after: Double) -> Bool {
         switch signal.direction {
-        case .up:
-            // What it is since it began: a late change is not thinned by the time before it.
-            let late = max(sides.after(from: onset).rate, after)
-            return late >= before * signal.relativeFloor && late - before >= signal.absoluteFloor
-        case .down: return after <= before / signal.relativeFloor && before - after >= signal.absoluteFloor
+        case .up: after >= before * signal.relativeFloor && after - before >= signal.absoluteFloor
+        case .down: after <= before / signal.relativeFloor && before - after >= signal.absoluteFloor
         }
     }
 
@@ -319,8 +349,20 @@ struct CountJudge {
 
     // MARK: When and where
 
-    /// The bin in which the rate stepped, over the whole time.
-    private func onset(_ sides: CountSides) -> Int? {
+    /// Whether what began in a bin can be the upgrade's: it began with a step, or beside nodes that wait; else it has to
+    /// last, since what befalls all alike at another time passes more often than not.
+    private func isOfUpgrade(_ sides: CountSides, since onset: Int?) -> Bool {
+        guard let onset else { return true }
+        if onset < counts.count, sides.treatedExposure[onset] > 0, share(sides, onset) != nil { return true }
+        if cohorts.isAtStep(bins.startMs(onset), bins, signal) { return true }
+        // What is judged may end before now: what came up to then tells how long it lasted.
+        let end = (sides.treatedExposure.lastIndex { $0 > 0 } ?? 0) + 1
+        guard bins.startMs(end) - bins.startMs(onset) >= Comparison.lastingMs else { return false }
+        return isLarge(sides.before.rate, sides.after(from: end - max(1, (end - onset) / 3)).rate)
+    }
+
+    /// The bin in which the rate stepped, by what came up to the peak of the evidence: what passed since hides nothing.
+    private func onset(_ sides: CountSides, through peak: Int, dispersion: Double) -> Int? {
         var events = sides.treated
         var seen = sides.treatedExposure
         for index in 0..<counts.baseline where seen[index] == 0 {
@@ -329,7 +371,10 @@ struct CountJudge {
         }
         // What was there as soon as it could be looked for began with the step.
         let candidates = cohorts.startsMs.map { bins.firstIndex(from: signal.treatedFromMs($0)) }
-        return ChangePoint.poissonStep(counts: events, exposures: seen, candidates: Set(candidates))
+        let end = peak > 0 ? peak : counts.count
+        return ChangePoint.poissonStep(
+            counts: Array(events[..<end]), exposures: Array(seen[..<end]), candidates: Set(candidates),
+            drop: 3 * dispersion)
     }
 
     private func timeline(_ sides: CountSides) -> [(atMs: Int64, value: Double)] {

@@ -1,6 +1,7 @@
 import Cluster
 import Foundation
 import PromQL
+import Series
 import Statistics
 
 /// Judges levels: latencies, memory, how many wait.
@@ -14,12 +15,15 @@ struct LevelJudge {
     let table: SignalTable
     let cohorts: Cohorts
     let time: JudgedTime
+    private let watched: [Double]
     private let count: Int
     private let baseline: Int
     private let isLogarithmic: Bool
 
     /// How many standard deviations of its placebos a change must have.
     private static let leastScore = 5.0
+    /// Larger p-values are not looked into.
+    private static let smallP = 0.05
     /// The half width of intervals, in standard deviations: 99 %.
     private static let width = 2.576
     /// Windows whose means are judged.
@@ -27,6 +31,9 @@ struct LevelJudge {
     /// Windows whose slopes are, and the width of the blocks that they are made of.
     private static let slopeWindowMs: [Int64] = [12, 13, 14, 15, 16, 17, 18, 20, 22, 24, 48].map { $0 * slopeBlockMs }
     private static let slopeBlockMs: Int64 = 900_000
+    /// How long a trend must be, where the hours of the day are known from before, and where they are not.
+    private static let trendMs: Int64 = 21_600_000
+    private static let dayTrendMs: Int64 = 72_000_000
     /// Growth that explains this part of what the best corner explains, when it begins with the step, began with it.
     ///
     /// A line from the step explains 0.95 of a growth that began after a quarter of the time.
@@ -34,9 +41,12 @@ struct LevelJudge {
     /// How many windows there must be before the upgrade for a placebo.
     private static let leastPlacebos = 8
     /// For how long a change must have been there where there are no placebos.
-    private static let lastingMs: Int64 = 900_000
+    private static let lastingMs: Int64 = 1_200_000
+    /// A level that was high and came down within so long is warm by now.
+    private static let stillMs: Int64 = 600_000
     /// How far beyond that of the baseline the load may be.
     private static let loadRange = 1.25
+    private static let dayMs: Int64 = 86_400_000
     /// How far from a bin without a scrape of the load one may be that stands for it.
     private static let loadReachMs: Int64 = 120_000
 
@@ -45,8 +55,11 @@ struct LevelJudge {
     /// Turned so that more is worse.
     private var sign: Double { signal.direction == .up ? 1 : -1 }
 
-    init(table: SignalTable, cohorts: Cohorts, time: JudgedTime) {
+    /// - Parameter watched: for how many seconds the targets that count the load were watched, by bin; empty where that
+    ///   is not known.
+    init(table: SignalTable, cohorts: Cohorts, time: JudgedTime, watched: [Double]) {
         self.table = table
+        self.watched = watched
         self.cohorts = cohorts
         self.time = time
         count = table.bins.complete(atMs: time.nowMs)
@@ -138,8 +151,34 @@ struct LevelJudge {
 
     /// Judges one split of the table by its cells.
     func judge(_ cells: [SignalTable.Cell]) -> Outcome {
+        var units = units(cells)
+        let outcome = judge(units)
+        guard cohorts.isStaggered, outcome.status == .worse || outcome.pValue ?? 1 < LevelJudge.smallP else {
+            return outcome
+        }
+        // Nodes that were ill while they waited are so for a reason of their own: the others tell.
+        let ill = units.indices.filter { isIll(units[$0]) }
+        guard !ill.isEmpty else { return outcome }
+        for index in ill { units[index].treated = count..<count }
+        return judge(units)
+    }
+
+    /// Whether a unit's level had clearly changed in the last hour before it went over.
+    private func isIll(_ unit: Unit) -> Bool {
+        let length = bins.count(ms: LevelJudge.windowMs[1])
+        guard !unit.treated.isEmpty, unit.controls.upperBound > baseline else { return false }
+        let window = max(baseline, unit.controls.upperBound - length)..<unit.controls.upperBound
+        let last = unit.values[window.clamped(to: unit.values.indices)].filter { !$0.isNaN }
+        let before = unit.values.prefix(baseline).filter { !$0.isNaN }
+        guard last.count >= 3, before.count >= LevelJudge.leastPlacebos * last.count else { return false }
+        let placebos = Placebo.windowMeans(before, length: last.count, step: max(1, last.count / 4))
+        let change = last.reduce(0, +) / Double(last.count) - RobustSlope.median(placebos)
+        let spread = Placebo.spread(placebos, windows: Double(before.count) / Double(last.count))
+        return change >= floor(unit.level) / 2 && change >= LevelJudge.leastScore * spread
+    }
+
+    private func judge(_ units: [Unit]) -> Outcome {
         var outcome = Outcome()
-        let units = units(cells)
         let treatedUnits = units.filter { !$0.treated.isEmpty }
         guard !treatedUnits.isEmpty else {
             outcome.needs = units.isEmpty ? "too few values before the upgrade" : "nothing was measured since"
@@ -173,30 +212,38 @@ struct LevelJudge {
             return outcome
         }
         let floor = floor(level)
-        let shift = shift(before, after, floor: floor)
+        let beside = isContrast ? contrast(treatedUnits, controls, in: afterBins) : nil
+        let shift = shift(before, after, floor: floor, contrast: beside)
         outcome.after = .init(value: unscaled(level + (shift?.estimate ?? 0)), n: Double(after.count))
         guard let shift else {
             outcome.needs = "too few values on one side: \(before.count) before, \(after.count) after"
             return outcome
         }
         outcome.effect = effect(shift)
-        let growth = growth(before, after)
+        let growth = growth(before, after, isContrast: isContrast)
+        var isStray = false
+        if shift.isWorse || shift.pValue < LevelJudge.smallP {
+            let starts = starts(treatedUnits, afterBins)
+            let corner = signal.slopeFloor.flatMap { _ in ramp(before, after, afterBins, starts, unlessStep: true) }
+            outcome.onsetMs = corner ?? onset(series, before, after, afterBins, starts)
+            isStray =
+                !isContrast && corner == nil && !isOfUpgrade(sinceMs: outcome.onsetMs, before, after, floor: floor)
+        }
+        // What is none of the upgrade's speaks for nothing.
+        outcome.pValue = isStray ? nil : shift.pValue
         if let growth, growth.isWorse {
             outcome.status = .worse
             outcome.onsetMs = ramp(before, after, afterBins, starts(treatedUnits, afterBins))
-        } else if shift.isWorse {
+        } else if shift.isWorse, !isStray {
             outcome.status = .worse
-            let starts = starts(treatedUnits, afterBins)
-            outcome.onsetMs =
-                signal.slopeFloor.flatMap { _ in ramp(before, after, afterBins, starts, unlessStep: true) }
-                ?? onset(series, before, after, afterBins, starts)
+        } else if shift.isWorse {
+            outcome.isStray = true
+            outcome.needs = outcome.onsetMs.map { cohorts.strayWords(sinceMs: $0) }
         } else if shift.high < -floor / 2 {
             outcome.status = .better
         } else if shift.high < floor || shift.low == 0 && shift.high == 0 {
-            outcome.status = growth.map { $0.isWell } ?? true ? .ok : .inconclusive
-            if outcome.status == .inconclusive {
-                outcome.needs = "whether it grows is not clear yet; more time is needed"
-            }
+            outcome.status = growth?.isWell ?? true ? .ok : .inconclusive
+            if outcome.status == .inconclusive { outcome.needs = growth?.needs }
         } else {
             outcome.needs = "the interval is still wider than the margin; more time is needed"
         }
@@ -235,7 +282,10 @@ struct LevelJudge {
                 let logs = known.map { log(load[$0]) }
                 let middle = logs.reduce(0, +) / Double(logs.count)
                 let sorted = logs.sorted()
-                let most = sorted[Int(0.995 * Double(sorted.count - 1))] + log(LevelJudge.loadRange)
+                // How a level goes on beyond the load that was seen is known only where a day of it was.
+                let beyond = Int64(baseline) * bins.widthMs >= LevelJudge.dayMs ? log(LevelJudge.loadRange) : 0
+                let most = sorted[Int(0.995 * Double(sorted.count - 1))] + beyond
+                let least = sorted[Int(0.005 * Double(sorted.count - 1))] - 4 * beyond
                 let columns = [1, 2].map { power in logs.map { pow($0 - middle, Double(power)) } }
                 let values = known.map { series[$0] }
                 let fit =
@@ -244,7 +294,7 @@ struct LevelJudge {
                 for index in 0..<count where usable[index] {
                     guard load[index] > 0 else { continue }
                     let x = log(load[index])
-                    if index >= baseline, x > most {
+                    if index >= baseline, x > most || x < least {
                         usable[index] = false
                         isBeyond = true
                     }
@@ -263,7 +313,13 @@ struct LevelJudge {
 
     /// The load by bin; where a bin is narrower than the time between scrapes, those beside it tell.
     private func load() -> [Double] {
-        let own = (0..<count).map { $0 < table.load.count ? Double(table.load[$0]) : 0 }
+        // What came while scrapes failed is counted after, with its seconds.
+        let usual = watched.reduce(0, +) / Double(max(1, watched.count { $0 > 0 }))
+        let own = (0..<count).map { index -> Double in
+            let load = index < table.load.count ? Double(table.load[index]) : 0
+            let seconds = index < watched.count ? watched[index] : 0
+            return seconds > 0 ? load * usual / seconds : load
+        }
         let reach = bins.count(ms: LevelJudge.loadReachMs)
         return own.indices.map { index in
             guard own[index] == 0 else { return own[index] }
@@ -284,11 +340,16 @@ struct LevelJudge {
         var low: Double
         var high: Double
         var isWorse: Bool
+        /// Of there being no more than half of the floor, at all looks of the soak; 1 where no placebos tell.
+        var pValue = 1.0
     }
 
     /// The change of the last windows' means against the same windows before the upgrade.
-    private func shift(_ before: [Double], _ after: [Double], floor: Double) -> Shift? {
+    ///
+    /// - Parameter contrast: the change of nodes beside that of others, for want of placebos; nil where none wait.
+    private func shift(_ before: [Double], _ after: [Double], floor: Double, contrast: Interval?) -> Shift? {
         var best: Shift?
+        var pValue = 1.0
         for windowMs in LevelJudge.windowMs {
             let length = bins.count(ms: windowMs)
             guard after.count >= length, before.count >= LevelJudge.leastPlacebos * length else { continue }
@@ -299,24 +360,71 @@ struct LevelJudge {
             let estimate = observed - middle
             let spread = Placebo.spread(placebos, windows: windows)
             let half = LevelJudge.width * spread
+            let isStill = isStill(after.suffix(length), over: middle + floor / 2)
             let isWorse =
                 estimate >= floor && estimate >= LevelJudge.leastScore * spread && estimate - half >= floor / 2
-                && estimate > 0
-            let one = Shift(estimate: estimate, low: estimate - half, high: estimate + half, isWorse: isWorse)
+                && estimate > 0 && isStill
+            var one = Shift(estimate: estimate, low: estimate - half, high: estimate + half, isWorse: isWorse)
             // The first that tells is taken; else the one that tells most exactly.
-            if isWorse { return one }
+            if isStill {
+                pValue = min(pValue, self.pValue((estimate - floor / 2) / spread, windows: windows, windowMs))
+            }
+            if isWorse {
+                one.pValue = pValue
+                return one
+            }
             if best.map({ one.high - one.low < $0.high - $0.low }) ?? true { best = one }
         }
+        best?.pValue = pValue
         if let best { return best }
         // Too short a time before for placebos: no noise but the shortest is known, so the whole floor must be passed.
-        guard let mean = MeanShift.interval(before: before, after: after, confidence: Comparison.confidence) else {
-            return nil
-        }
-        // Where the time before will never do for placebos, a warm-up is told from a change by its lasting.
-        let isShort = before.count < LevelJudge.leastPlacebos * bins.count(ms: LevelJudge.windowMs[0])
-        let hasLasted = !isShort || after.count >= bins.count(ms: LevelJudge.lastingMs)
-        let isWorse = mean.estimate >= floor && mean.low > floor && mean.estimate > 0 && hasLasted
+        guard let mean = contrast ?? MeanShift.interval(before: before, after: after, confidence: Comparison.confidence)
+        else { return nil }
+        let hasLasted = after.count >= bins.count(ms: LevelJudge.lastingMs)
+        let isWorse =
+            mean.estimate >= floor && mean.low > floor && mean.estimate > 0 && hasLasted
+            && isStill(after, over: RobustSlope.median(before) + floor / 2)
         return Shift(estimate: mean.estimate, low: mean.low, high: mean.high, isWorse: isWorse)
+    }
+
+    /// How much more the nodes that went over changed than those that wait, over the last half hour.
+    private func contrast(_ treated: [Unit], _ controls: [Unit], in places: [Int]) -> Interval? {
+        let window = places.suffix(bins.count(ms: LevelJudge.windowMs[0]))
+        func changes(_ units: [Unit], _ isTreated: Bool) -> [UnitChange] {
+            units.compactMap { unit in
+                let values = window.filter { $0 < unit.values.count && (!isTreated || unit.treated.contains($0)) }
+                    .map { unit.values[$0] }.filter { !$0.isNaN }
+                guard !values.isEmpty else { return nil }
+                return UnitChange(change: values.reduce(0, +) / Double(values.count) - unit.level, isTreated: isTreated)
+            }
+        }
+        return GroupContrast.interval(
+            changes(treated, true) + changes(controls, false), confidence: Comparison.confidence)
+    }
+
+    /// Whether a level of which all have the same can be the upgrade's: it rose with a step, or it lasts.
+    private func isOfUpgrade(sinceMs onsetMs: Int64?, _ before: [Double], _ after: [Double], floor: Double) -> Bool {
+        guard let onsetMs else { return true }
+        if cohorts.isAtStep(onsetMs, bins, signal) { return true }
+        guard time.nowMs - onsetMs >= Comparison.lastingMs else { return false }
+        let last = after.suffix(max(1, bins.count(ms: (time.nowMs - onsetMs) / 3)))
+        return last.reduce(0, +) / Double(last.count) - RobustSlope.median(before) >= floor / 2
+    }
+
+    /// The tail of Student's t with as many degrees of freedom as windows tell the spread, times how many windows of this
+    /// and the other lengths the soak has (Bonferroni): so it holds whenever somebody looks.
+    private func pValue(_ score: Double, windows: Double, _ windowMs: Int64) -> Double {
+        guard score > 0 else { return 1 }
+        let tail = 1 - SpecialFunctions.studentT(score, degrees: max(1, windows - 1))
+        let looks = max(1, Double(time.soakMs) / Double(windowMs)) * Double(LevelJudge.windowMs.count)
+        return min(1, tail * looks)
+    }
+
+    /// Whether the last third of a window is still over a level, ten minutes at least: caches that were cold are warm by
+    /// then, and what passed is no change.
+    private func isStill(_ window: some BidirectionalCollection<Double>, over level: Double) -> Bool {
+        let last = window.suffix(max(bins.count(ms: LevelJudge.stillMs), window.count / 3))
+        return last.reduce(0, +) / Double(max(1, last.count)) >= level
     }
 
     private func effect(_ shift: Shift) -> Effect {
@@ -340,19 +448,27 @@ struct LevelJudge {
         }
     }
 
-    /// Whether it grows steadily; nil where growth is not looked for, or the time before is too short to tell.
-    private func growth(_ before: [Double], _ after: [Double]) -> (isWorse: Bool, isWell: Bool)? {
+    /// Whether it grows steadily, and whether it is known not to.
+    private struct Growth {
+        var isWorse = false
+        var isWell = false
+        var needs: String?
+    }
+
+    /// nil where growth is not looked for.
+    ///
+    /// Two looks: at the slopes of the last hours against those of windows before the upgrade; and, for what is too slow
+    /// for them or has too short a time before, at the trend of all that came since.
+    private func growth(_ before: [Double], _ after: [Double], isContrast: Bool) -> Growth? {
         guard let slopeFloor = signal.slopeFloor else { return nil }
         let scale = isLogarithmic ? 1 : abs(unscaled(before.reduce(0, +) / Double(max(1, before.count))))
         let floor = slopeFloor * (scale == 0 ? 1 : scale)
         let (old, new) = (blocks(before), blocks(after))
         let hours = Double(LevelJudge.slopeBlockMs) / 3_600_000
-        var isWell: Bool?
+        var growth = Growth()
         for windowMs in LevelJudge.slopeWindowMs {
             let length = Int(windowMs / LevelJudge.slopeBlockMs)
-            guard old.count >= LevelJudge.leastPlacebos * length else { continue }
-            if isWell == nil { isWell = false }
-            guard new.count >= length else { continue }
+            guard old.count >= LevelJudge.leastPlacebos * length, new.count >= length else { continue }
             let x = (0..<length).map { Double($0) * hours }
             guard let observed = RobustSlope.theilSen(x: x, y: Array(new.suffix(length)))?.slope else { continue }
             let placebos = stride(from: 0, through: old.count - length, by: max(1, length / 4)).compactMap {
@@ -360,14 +476,38 @@ struct LevelJudge {
             }
             let spread = Placebo.spread(placebos, windows: Double(old.count) / Double(length))
             let estimate = observed - RobustSlope.median(placebos)
-            if estimate >= floor, estimate >= LevelJudge.leastScore * spread,
-                estimate - LevelJudge.width * spread >= floor / 2
-            {
-                return (true, false)
-            }
-            if estimate + LevelJudge.width * spread < 2 * floor { isWell = true }
+            if LevelJudge.isBeyond(estimate, spread, floor: floor) { return Growth(isWorse: true) }
+            // The longest window is the most exact.
+            growth.isWell = estimate + LevelJudge.width * spread < floor
         }
-        return isWell.map { (false, $0) }
+        let sinceMs = Int64(new.count) * LevelJudge.slopeBlockMs
+        let knowsDays = isContrast || Int64(baseline) * bins.widthMs >= 2 * LevelJudge.dayMs
+        let needMs = knowsDays ? LevelJudge.trendMs : LevelJudge.dayTrendMs
+        guard sinceMs >= needMs, let trend = Trend(new), let late = Trend(Array(new.suffix(new.count / 2))) else {
+            let wait = TimeFormat.duration(ms: max(60_000, needMs - sinceMs))
+            growth.needs =
+                knowsDays
+                ? "whether it grows is not clear yet: \(wait) more"
+                : "whether it grows can't be told from the time of day with so short a time before: \(wait) more"
+            return growth
+        }
+        // It grows as it did before, and its noise may be that of before as well.
+        let past = Trend(old)
+        let isLong = Int64(old.count) * LevelJudge.slopeBlockMs >= LevelJudge.trendMs
+        let known = isLong ? past : nil
+        let error = hypot(max(trend.error, known?.error(count: new.count) ?? 0), known?.error ?? 0) / hours
+        let estimate = (trend.slope - (known?.slope ?? 0)) / hours
+        if LevelJudge.isBeyond(estimate, error, floor: floor), late.slope / hours >= floor / 2 {
+            return Growth(isWorse: true)
+        }
+        growth.isWell = estimate + LevelJudge.width * error < floor
+        if !growth.isWell { growth.needs = "whether it grows is not clear yet; more time is needed" }
+        return growth
+    }
+
+    /// Whether a slope is over its floor, and clearly over half of it.
+    private static func isBeyond(_ slope: Double, _ error: Double, floor: Double) -> Bool {
+        slope >= floor && slope >= leastScore * error && slope - width * error >= floor / 2
     }
 
     // MARK: When and where

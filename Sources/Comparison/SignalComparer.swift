@@ -129,30 +129,74 @@ struct SignalComparer {
     ) throws -> (SignalResult, [Finding]) {
         let watched =
             signal.kind.isInTime ? tables.exposure(of: table, cohorts: cohorts, throughMs: windows.nowMs) : [:]
+        let judged = try counts(signal, table, cells, cohorts, watched)
+        guard cohorts.isStaggered, judged.0.status == .worse || judged.0.pValue ?? 1 < SignalComparer.smallP else {
+            return judged
+        }
+        // Nodes that got ill while they waited are so for a reason of their own, also when they have the new version:
+        // the others tell.
+        let ill = try cohorts.batches.compactMap { batch in
+            try illness(of: batch, signal, table, cohorts, watched).map { (batch: batch, finding: $0) }
+        }
+        guard !ill.isEmpty else { return judged }
+        var others = cohorts
+        others.unjudged = Set(ill.map(\.batch))
+        let (result, findings) = try counts(signal, table, cells, others, watched)
+        return (result, findings + ill.map(\.finding))
+    }
+
+    /// What a batch had more than before while it waited; nil where it had not.
+    private func illness(
+        of batch: Int, _ signal: Signal, _ table: SignalTable, _ cohorts: Cohorts, _ watched: [String: [Float]]
+    ) throws -> Finding? {
+        let isOfBatch = { (unit: String) in cohorts.change(of: unit)?.batch == batch }
+        let judge = CountJudge(
+            table: table, cohorts: cohorts, time: time, watched: watched.filter { isOfBatch($0.key) })
+        let cells = SignalComparer.merged(table.cells.filter { isOfBatch(table.units[$0.unit]) })
+        guard let outcome = judge.illness(cells) else { return nil }
+        var finding = try finding(signal, Labels(), outcome, isPreexisting: true, isOld: false)
+        finding.scope.batch = batch
+        finding.summary += ": nodes of batch \(batch), which is left out"
+        return finding
+    }
+
+    private func counts(
+        _ signal: Signal, _ table: SignalTable, _ cells: [Int: [SignalTable.Cell]], _ cohorts: Cohorts,
+        _ watched: [String: [Float]]
+    ) throws -> (SignalResult, [Finding]) {
         let judge = CountJudge(table: table, cohorts: cohorts, time: time, watched: watched)
         // What the control plane's own step did to all nodes alike, nodes compared with each other do not show.
         let controlPlane = signal.component.isEmpty && cohorts.isStaggered ? Cohorts(controlPlane: upgrade) : nil
         let judgeOfAll = controlPlane.map { CountJudge(table: table, cohorts: $0, time: time, watched: watched) }
-        // Half of the level is for all together, half for the splits. Splits that have too few events for a finding
-        // can't give a false one and need no share (Tarone 1990).
+        // The level is shared by all together, the splits, the batches and the control plane's own step. Splits that have
+        // too few events for a finding can't give a false one and need no share (Tarone 1990).
         let batches = time.batch == nil && cohorts.isStaggered ? cohorts.batches : []
-        let parts = (cells.count > 1 ? 2.0 : 1) + (batches.count > 1 ? 1 : 0)
-        let all = (1 - Comparison.confidence) * share / parts
+        let parts = [true, cells.count > 1, batches.count > 1, judgeOfAll != nil].count { $0 }
+        let all = (1 - Comparison.confidence) * share / Double(parts)
         let possible = cells.count > 1 ? cells.values.count { judge.canBeWorse($0, level: all) } : 1
         let level = all / Double(max(1, possible))
-        // Nodes that got ill while they waited are so for a reason of their own, also when they have the new version.
-        var knownIll: Bool?
-        func wereIll() -> Bool {
-            let ill = knownIll ?? judge.controlsAreWorse(table.cells)
-            knownIll = ill
-            return ill
+        // What befell all alike at a time of its own makes no part of them worse: parts are judged by what was before.
+        var judges = (one: judge, all: judgeOfAll)
+        if signal.kind.isInTime, parts > 1,
+            let strayMs = judge.judge(SignalComparer.merged(table.cells), level: all, seeksWorse: true).strayMs
+        {
+            var before = time
+            before.nowMs = min(time.nowMs, strayMs)
+            judges.one = CountJudge(table: table, cohorts: cohorts, time: before, watched: watched)
+            judges.all = controlPlane.map { CountJudge(table: table, cohorts: $0, time: before, watched: watched) }
         }
         var findings: [Finding] = []
         var worst = SignalResult.Status.ok
         var old: Set<Int> = []
+        var stray: String?
+        // The least level at which any part of the test says worse: each has its share.
+        var pValue = 1.0
+        let cellCount = cells.count
+        func weigh(_ outcome: Outcome, among count: Int) {
+            guard let p = outcome.pValue, !outcome.beganBefore else { return }
+            pValue = min(pValue, p * Double(count * parts))
+        }
         func tell(_ split: Labels, _ outcome: Outcome, isOld: Bool) throws {
-            var outcome = outcome
-            if outcome.isAmongUnits, wereIll() { outcome.beganBefore = true }
             let isPreexisting = isOld || outcome.beganBefore
             if !isPreexisting { worst = .worse }
             findings.append(try finding(signal, split, outcome, isPreexisting: isPreexisting, isOld: isOld))
@@ -163,11 +207,15 @@ struct SignalComparer {
             let isOld = signal.preexistingEvents.map { perHour >= $0 } ?? false
             if isOld { old.insert(split) }
             let isOldTrouble = isOld && events.after > 0
-            var outcome = judge.judge(cells, level: level, seeksWorse: !isOldTrouble)
-            if outcome.status != .worse,
-                let other = judgeOfAll?.judge(cells, level: level, seeksWorse: true), other.status == .worse
-            {
-                outcome = other
+            var outcome = judges.one.judge(cells, level: level, seeksWorse: !isOldTrouble)
+            if !isOld {
+                weigh(outcome, among: cellCount)
+                if outcome.isStray { stray = stray ?? outcome.needs }
+            }
+            if outcome.status != .worse, let judgeOfAll = judges.all {
+                let other = judgeOfAll.judge(cells, level: level, seeksWorse: true)
+                if !isOld { weigh(other, among: cellCount) }
+                if other.status == .worse { outcome = other }
             }
             if outcome.status == .worse || isOldTrouble { try tell(table.splits[split], outcome, isOld: isOld) }
         }
@@ -177,27 +225,33 @@ struct SignalComparer {
         let together = SignalComparer.merged(old.isEmpty ? table.cells : quiet)
         let total = judge.judge(together, level: all)
         var result = SignalResult(signal: signal, total)
-        // Of what was ill while it waited no test of the upgrade can be made: what it rejects says nothing.
-        if total.isAmongUnits, total.pValue ?? 1 < SignalComparer.smallP, wereIll() { result.pValue = nil }
+        let countsTogether = signal.kind.isInTime || table.splits.count == 1
+        if countsTogether { weigh(total, among: 1) }
+        if total.isStray { stray = stray ?? total.needs }
         if total.status == .worse, worst != .worse, signal.kind.isInTime, table.splits.count > 1 {
             try tell(Labels(), total, isOld: false)
         }
         // Each batch by itself: what ails a small one is thinned out among all that went over.
         if worst != .worse, batches.count > 1 {
             for batch in batches {
-                var one = time
+                var one = judges.one.time
                 one.batch = batch
                 let judge = CountJudge(table: table, cohorts: cohorts, time: one, watched: watched)
                 let outcome = judge.judge(together, level: all / Double(batches.count), seeksWorse: true)
+                if countsTogether { weigh(outcome, among: batches.count) }
                 if outcome.status == .worse { try tell(Labels(), outcome, isOld: false) }
                 if worst == .worse { break }
             }
         }
+        result.pValue = total.pValue == nil && pValue == 1 ? nil : pValue
         if worst == .worse {
             result.status = .worse
             if let first = findings.first(where: \.failsUpgrade), table.splits.count == 1 {
                 result.effect = first.effect
             }
+        } else if let stray {
+            result.status = .inconclusive
+            result.needs = stray
         } else if result.status == .worse || !findings.isEmpty {
             // No split is worse by itself, or only what was in trouble before: the sum blames nobody.
             result.status = .ok
@@ -232,22 +286,27 @@ struct SignalComparer {
     ) throws -> (SignalResult, [Finding]) {
         var findings: [Finding] = []
         var results: [SignalResult] = []
+        let watched = signal.load == nil ? [] : tables.loadSeconds(of: table)
         for (split, cells) in cells.sorted(by: { table.splits[$0.key] < table.splits[$1.key] }) {
             let labels = table.splits[split]
             // A split by component goes over with that component.
             let component = signal.component.isEmpty ? labels["job"] ?? "" : signal.component
             let own =
                 component == signal.component ? cohorts : Cohorts(upgrade, component: component, atMs: windows.nowMs)
-            let outcome = LevelJudge(table: table, cohorts: own, time: time).judge(cells)
+            let outcome = LevelJudge(table: table, cohorts: own, time: time, watched: watched).judge(cells)
             results.append(SignalResult(signal: signal, outcome))
             guard outcome.status == .worse else { continue }
-            if outcome.beganBefore { results[results.count - 1].status = .ok }
+            if outcome.beganBefore {
+                results[results.count - 1].status = .ok
+                results[results.count - 1].pValue = nil
+            }
             findings.append(
                 try finding(signal, labels, outcome, isPreexisting: outcome.beganBefore, isOld: false))
         }
         // The row of the signal is its worst split; all splits must be well for it to be.
         let order: [SignalResult.Status] = [.worse, .changed, .blind, .inconclusive, .ok, .better, .absent]
-        let worst = results.min { (order.firstIndex(of: $0.status) ?? 0) < (order.firstIndex(of: $1.status) ?? 0) }
+        var worst = results.min { (order.firstIndex(of: $0.status) ?? 0) < (order.firstIndex(of: $1.status) ?? 0) }
+        worst?.pValue = results.compactMap(\.pValue).min().map { min(1, $0 * Double(results.count)) }
         return (worst ?? SignalResult(signal: signal, status: .blind, needs: "no data of the signal"), findings)
     }
 }

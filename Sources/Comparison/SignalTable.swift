@@ -44,6 +44,8 @@ struct SignalTable: Sendable {
     private(set) var cells: [Cell] = []
     /// The increases of the signal's load.
     private(set) var load: [Float] = []
+    /// Whose targets count the load.
+    private(set) var loadJob = ""
     /// Whether there was data in each bin, of what tells that there is.
     private(set) var presence: [Bool] = []
     private var splitIndices: [Labels: Int] = [:]
@@ -161,6 +163,7 @@ struct SignalTable: Sendable {
                     }
                 }
                 guard role != .load else {
+                    loadJob = series.labels["job"] ?? ""
                     if amount > 0 { SignalTable.add(&load, index, amount) }
                     continue
                 }

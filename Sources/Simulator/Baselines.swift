@@ -87,16 +87,20 @@ package enum Baseline: String, Sendable, CaseIterable {
         return values.allSatisfy { $0 > limit }
     }
 
-    /// High where the interval of the shift is over a quarter of its estimate; FAIL where less than three quarters of the
-    /// signals pass, or a critical one does not.
+    /// High where the interval of the shift is over a quarter of its estimate; FAIL where the score, the part of signals
+    /// with data that pass, is under the marginal threshold of 75. By default no metric is critical by itself.
     private static func kayenta(_ series: [Series], upgradeMs: Int64, atMs: Int64) -> [Series] {
-        series.filter { one in
+        var judged = 0
+        let high = series.filter { one in
             let before = one.values(fromMs: upgradeMs - hourMs, throughMs: upgradeMs)
             let after = one.values(fromMs: atMs - hourMs, throughMs: atMs)
+            guard !before.isEmpty, !after.isEmpty else { return false }
+            judged += 1
             guard let (low, estimate) = shift(before, after) else { return false }
             let ratio = mean(after) / mean(before)
             return low > 0.25 * abs(estimate) && (ratio.isNaN || ratio >= 1)
         }
+        return 100 * (judged - high.count) < 75 * judged ? high : []
     }
 
     /// The lower end of the 98 % interval of the Mann-Whitney shift, and its estimate (Hodges and Lehmann 1963).

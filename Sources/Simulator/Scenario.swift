@@ -167,10 +167,10 @@ package struct Scenario: Sendable {
             load.daily = Scenario.part(&fields, "daily") ?? load.daily
             load.weekly = Scenario.part(&fields, "weekly") ?? load.weekly
             load.noise = Scenario.part(&fields, "noise") ?? load.noise
-            load.requestsPerSecond = fields.double("requests_per_second") ?? load.requestsPerSecond
+            load.requestsPerSecond = Scenario.number(&fields, "requests_per_second", 0...1e6) ?? load.requestsPerSecond
         }
         fields.take("noise")?.fields { fields in
-            noise.dispersion = fields.double("dispersion") ?? noise.dispersion
+            noise.dispersion = Scenario.number(&fields, "dispersion", 1...1000) ?? noise.dispersion
             noise.noisyNodes = Scenario.part(&fields, "noisy_nodes") ?? noise.noisyNodes
             noise.zoneShocks = Scenario.part(&fields, "zone_shocks") ?? noise.zoneShocks
             noise.nodeSpread = Scenario.part(&fields, "node_spread") ?? noise.nodeSpread
@@ -192,7 +192,11 @@ package struct Scenario: Sendable {
                         + Expectation.allCases.map(\.rawValue).joined(separator: ", "))
             }
         }
-        components = fields.stringList("components")
+        for value in fields.list("components") {
+            guard let name = value.string else { continue }
+            if !Scenario.jobs.contains(name) { value.report(Scenario.unknown("component", name, Scenario.jobs)) }
+            components.append(name)
+        }
         seeds = Scenario.count(&fields, "seeds", 1...1_000_000) ?? seeds
     }
 
@@ -214,9 +218,10 @@ package struct Scenario: Sendable {
                 value.report("unknown order \(Labels.quoted(text)); known are stratified, zones and random")
             }
         }
-        rollOut.pauseAfter = fields.int("pause_after")
+        let batches = 1...max(1, rollOut.batches.count)
+        rollOut.pauseAfter = Scenario.count(&fields, "pause_after", batches)
         rollOut.pauseMs = Scenario.duration(&fields, "pause") ?? rollOut.pauseMs
-        rollOut.rollbackAfter = fields.int("rollback_after")
+        rollOut.rollbackAfter = Scenario.count(&fields, "rollback_after", batches)
         rollOut.rollbackMs = Scenario.duration(&fields, "rollback_delay") ?? rollOut.rollbackMs
         if !rollOut.includesControlPlane, rollOut.batches.isEmpty {
             fields.value.report("nothing is upgraded: neither the control plane nor any batch")
@@ -230,16 +235,28 @@ package struct Scenario: Sendable {
             let at = since ?? 0
             switch kind?.string {
             case "traffic":
+                let factor = Scenario.number(&fields, "factor", 0...1000, isRequired: true) ?? 1
+                let ms = Scenario.positive(&fields, "duration") ?? 365 * 86_400_000
+                disturbances.append(.traffic(factor: factor, atMs: at, durationMs: ms))
+            case "scrape_gaps":
+                disturbances.append(.scrapeGaps(share: Scenario.part(&fields, "share", isRequired: true) ?? 0))
+            case "counter_resets":
+                let perDay = Scenario.number(&fields, "per_day", 0...1440, isRequired: true) ?? 0
+                disturbances.append(.counterResets(perDay: perDay))
+            case "clock_skew":
+                disturbances.append(.clockSkew(ms: Scenario.positive(&fields, "by", isRequired: true) ?? 0))
+            case "churn":
                 disturbances.append(
-                    .traffic(
-                        factor: fields.double("factor") ?? 2, atMs: at,
-                        durationMs: Scenario.duration(&fields, "duration") ?? 365 * 86_400_000))
-            case "scrape_gaps": disturbances.append(.scrapeGaps(share: Scenario.part(&fields, "share") ?? 0.05))
-            case "counter_resets": disturbances.append(.counterResets(perDay: fields.double("per_day") ?? 2))
-            case "clock_skew": disturbances.append(.clockSkew(ms: Scenario.duration(&fields, "by") ?? 30_000))
-            case "churn": disturbances.append(.churn(share: Scenario.part(&fields, "share") ?? 0.5, atMs: at))
+                    .churn(share: Scenario.part(&fields, "share", isRequired: true) ?? 0, atMs: at))
             case "bucket_change": disturbances.append(.bucketChange)
-            case "blind": disturbances.append(.blind(job: fields.string("job") ?? "kubelet"))
+            case "blind":
+                let job = fields.required("job")
+                if let job, let name = job.string {
+                    if !Scenario.jobs.contains(name) {
+                        job.report(Scenario.unknown("job", name, Scenario.jobs))
+                    }
+                    disturbances.append(.blind(job: name))
+                }
             case "effect":
                 if let process = Scenario.process(&fields, "process") {
                     let effect = Scenario.effect(&fields, process: process, atMs: since)
@@ -268,6 +285,11 @@ package struct Scenario: Sendable {
     /// Reports an effect that would have no place or no meaning.
     private func check(_ effect: Effect, _ value: YAMLValue) {
         let (process, place) = (effect.process, effect.place)
+        if effect.atMs ?? effect.delayMs >= rollOutMs + soakMs {
+            value.report(
+                "it begins when all is over: the roll-out and the soak take \(TimeFormat.duration(ms: rollOutMs + soakMs))"
+            )
+        }
         if effect.add != 0, !process.isCounted {
             value.report("\(process.rawValue) is a level: it has a ratio or growth, and no add")
         }
@@ -295,6 +317,23 @@ package struct Scenario: Sendable {
         }
     }
 
+    /// How long the roll-out takes at most, from the first step to the last.
+    private var rollOutMs: Int64 {
+        let steps: Int64 = rollOut.includesControlPlane ? 3 * Int64(topology.controlPlanes) * 120_000 : 0
+        return steps + Int64(rollOut.batches.count + 1) * (rollOut.batchMs + rollOut.gapMs)
+            + (rollOut.pauseAfter == nil ? 0 : rollOut.pauseMs)
+            + (rollOut.rollbackAfter == nil ? 0 : rollOut.rollbackMs)
+    }
+
+    /// The jobs of the targets that are simulated.
+    private static let jobs = [
+        "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "kubelet", "coredns",
+    ]
+
+    private static func unknown(_ what: String, _ name: String, _ known: [String]) -> String {
+        "unknown \(what) \(Labels.quoted(name)); known are \(known.joined(separator: ", "))"
+    }
+
     private static func process(_ fields: inout YAMLFields, _ name: String) -> Process? {
         guard let value = fields.required(name), let text = value.string else { return nil }
         if let process = Process(rawValue: text) { return process }
@@ -306,24 +345,32 @@ package struct Scenario: Sendable {
 
     private static func effect(_ fields: inout YAMLFields, process: Process, atMs: Int64?) -> Effect {
         var effect = Effect(process: process)
-        effect.ratio = fields.double("ratio") ?? 1
-        effect.add = fields.double("add") ?? 0
-        effect.growth = fields.double("growth") ?? 0
-        effect.delayMs = Scenario.duration(&fields, "delay") ?? 0
+        effect.ratio = number(&fields, "ratio", 0...1e6) ?? 1
+        effect.add = number(&fields, "add", 0...1e6) ?? 0
+        effect.growth = number(&fields, "growth", -1...1e3) ?? 0
+        if let delay = fields.take("delay") {
+            if atMs != nil { delay.report("delay is since each step, at since the first one: give one of them") }
+            effect.delayMs = delay.durationMs ?? 0
+        }
         effect.atMs = atMs
-        effect.durationMs = Scenario.duration(&fields, "duration")
+        effect.durationMs = positive(&fields, "duration")
         fields.take("where")?.fields { fields in
             effect.place.batches = fields.list("batches").compactMap(\.int)
             effect.place.zone = fields.int("zone")
             effect.place.pool = fields.string("pool")
-            effect.place.share = part(&fields, "share") ?? 1
+            if let share = fields.take("share"), let number = share.double {
+                if number <= 0 || number > 1 { share.report("share is a part of the nodes, over 0 and up to 1") }
+                effect.place.share = min(1, max(0, number))
+            }
             effect.place.controlsOnly = fields.bool("controls_only") ?? false
         }
         return effect
     }
 
-    private static func positive(_ fields: inout YAMLFields, _ name: String) -> Int64? {
-        guard let value = fields.take(name), let ms = value.durationMs else { return nil }
+    private static func positive(_ fields: inout YAMLFields, _ name: String, isRequired: Bool = false) -> Int64? {
+        guard let value = isRequired ? fields.required(name) : fields.take(name), let ms = value.durationMs else {
+            return nil
+        }
         if ms <= 0 || ms > longestMs { value.report("\(name) must be longer than nothing and at most 60d") }
         return min(longestMs, max(1, ms))
     }
@@ -343,8 +390,22 @@ package struct Scenario: Sendable {
         return min(range.upperBound, max(range.lowerBound, number))
     }
 
-    private static func part(_ fields: inout YAMLFields, _ name: String) -> Double? {
-        guard let value = fields.take(name), let number = value.double else { return nil }
+    private static func number(
+        _ fields: inout YAMLFields, _ name: String, _ range: ClosedRange<Double>, isRequired: Bool = false
+    ) -> Double? {
+        guard let value = isRequired ? fields.required(name) : fields.take(name), let number = value.double else {
+            return nil
+        }
+        if !range.contains(number) {
+            value.report("\(name) must be in \(Int(range.lowerBound))...\(Int(range.upperBound))")
+        }
+        return min(range.upperBound, max(range.lowerBound, number))
+    }
+
+    private static func part(_ fields: inout YAMLFields, _ name: String, isRequired: Bool = false) -> Double? {
+        guard let value = isRequired ? fields.required(name) : fields.take(name), let number = value.double else {
+            return nil
+        }
         if !(0...1).contains(number) { value.report("\(name) is a part, in 0...1") }
         return min(1, max(0, number))
     }

@@ -23,11 +23,12 @@ package struct JudgedRun: Sendable, Equatable {
     package var pagesMs: [Int64] = []
     /// The last verdict.
     package var verdict: Verdict = .inconclusive
-    /// What was blamed when it was FAIL for the last time.
+    /// What was blamed when it was FAIL for the first time: what whoever was paged read. One of a fault before it began
+    /// gives way to the next.
     package var blame: Blame?
     /// The names of failing signals, at any look.
     package var signals: [String] = []
-    /// The p-values of the tests at the last look by signal, for judges that have such.
+    /// The least p-value of any look by signal, for judges that have such.
     package var pValues: [String: Double] = [:]
     /// Whether each signal's interval at the last look holds no change at all.
     package var intervalsHoldNone: [String: Bool] = [:]
@@ -109,6 +110,7 @@ package struct ScenarioRun: Sendable {
         let scenario = cluster.scenario
         var run = JudgedRun()
         var last = Verdict.inconclusive
+        var isEarly = false
         var atMs = cluster.upgradeMs + scenario.lookMs
         while atMs <= cluster.endMs {
             let assessment = try Comparison.assess(
@@ -118,12 +120,15 @@ package struct ScenarioRun: Sendable {
                     accountsForMetrics: false, logEvidence: { _ in [] }), tables: &tables)
             if assessment.verdict == .fail {
                 if last != .fail { run.pagesMs.append(atMs) }
-                let first = assessment.findings.first(where: \.failsUpgrade)
-                run.blame = first.map {
-                    .init(
-                        component: $0.scope.component
-                            ?? $0.cause.step.flatMap { assessment.upgrade?.steps[$0].component },
-                        batch: $0.scope.batch, onsetMs: $0.onsetMs)
+                if run.blame == nil || isEarly {
+                    let first = assessment.findings.first(where: \.failsUpgrade)
+                    run.blame = first.map {
+                        .init(
+                            component: $0.scope.component
+                                ?? $0.cause.step.flatMap { assessment.upgrade?.steps[$0].component },
+                            batch: $0.scope.batch, onsetMs: $0.onsetMs)
+                    }
+                    isEarly = atMs < cluster.onsetMs ?? 0
                 }
                 for finding in assessment.findings where finding.failsUpgrade && !run.signals.contains(finding.signal) {
                     run.signals.append(finding.signal)
@@ -132,7 +137,9 @@ package struct ScenarioRun: Sendable {
             last = assessment.verdict
             run.reasons = assessment.reasons
             for result in assessment.signals {
-                run.pValues[result.signal.name] = result.pValue
+                if let p = result.pValue {
+                    run.pValues[result.signal.name] = min(p, run.pValues[result.signal.name] ?? 1)
+                }
                 run.intervalsHoldNone[result.signal.name] = result.effect.map { effect in
                     let none: Double = effect.kind == .rateRatio ? 1 : 0
                     return effect.interval.low <= none && none <= effect.interval.high

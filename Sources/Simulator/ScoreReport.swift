@@ -121,6 +121,29 @@ package struct ScoreReport: Sendable {
             changed = judged.changed
             reasons = judged.reasons
         }
+
+        private enum CodingKeys: CodingKey {
+            case scenario, seed, expect, verdict, pages, fault, component, batch, onset, signals, rejected, changed,
+                reasons
+        }
+
+        /// What is not known is null, and not left out.
+        func encode(to encoder: any Encoder) throws {
+            var container = encoder.container(keyedBy: CodingKeys.self)
+            try container.encode(scenario, forKey: .scenario)
+            try container.encode(seed, forKey: .seed)
+            try container.encode(expect, forKey: .expect)
+            try container.encode(verdict, forKey: .verdict)
+            try container.encode(pages, forKey: .pages)
+            try container.encode(fault, forKey: .fault)
+            try container.encode(component, forKey: .component)
+            try container.encode(batch, forKey: .batch)
+            try container.encode(onset, forKey: .onset)
+            try container.encode(signals, forKey: .signals)
+            try container.encode(rejected, forKey: .rejected)
+            try container.encode(changed, forKey: .changed)
+            try container.encode(reasons, forKey: .reasons)
+        }
     }
 
     /// The overall figures at the top, then those of each file and each baseline.

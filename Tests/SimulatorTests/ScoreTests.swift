@@ -101,6 +101,9 @@ private let day: Int64 = 86_400_000
         }
         #expect(json["recall"] is NSNull)
         #expect(json["pass_among_nulls"] as? Double == 1)
+        let runs = try JSONSerialization.jsonObject(with: Data(report.json(withRuns: true).utf8)) as? [String: Any]
+        let one = try #require((runs?["runs"] as? [[String: Any]])?.first)
+        for field in ["fault", "component", "batch", "onset"] { #expect(one[field] is NSNull, "\(field)") }
     }
 
     @Test func faultsOfAScenario_areToldByLineAndColumn() {

@@ -188,9 +188,30 @@ private let hour: Int64 = 3_600_000
         ("faults: [{kind: evictions, add: 1, where: {zone: 4}}]", "there is no zone 4: zones are 1 to 3"),
         ("faults: [{kind: evictions, add: 1, where: {pool: gpu}}]", "there is no pool \"gpu\": pools are general"),
         ("faults: [{kind: evictions}]", "the fault changes nothing: give it a ratio, add or growth"),
+        ("faults: [{kind: evictions, ratio: -3}]", "small.yaml:5:35: ratio must be in 0...1000000"),
+        ("faults: [{kind: evictions, ratio: 3, duration: 0s}]", "duration must be longer than nothing"),
+        ("faults: [{kind: evictions, ratio: 3, delay: 90h}]", "it begins when all is over"),
+        (
+            "faults: [{kind: evictions, ratio: 3, at: 1h, delay: 1h}]",
+            "delay is since each step, at since the first one: give one of them"
+        ),
+        (
+            "faults: [{kind: evictions, ratio: 3, where: {share: 0}}]",
+            "share is a part of the nodes, over 0 and up to 1"
+        ),
+        ("nuisances: [{kind: blind, job: kublet}]", "unknown job \"kublet\"; known are kube-apiserver"),
+        ("nuisances: [{kind: traffic}]", "the field \"factor\" is missing"),
+        ("components: [kubelt]", "unknown component \"kubelt\""),
     ]) func effectsWithoutAPlace_areErrors(text: String, message: String) throws {
         let error = #expect(throws: (any Error).self) { try scenario(text) }
         #expect("\(error.map { "\($0)" } ?? "")".contains(message))
+    }
+
+    @Test(arguments: ["pause_after", "rollback_after"]) func batchesThatAreNot_areErrors(field: String) {
+        let error = #expect(throws: (any Error).self) {
+            try Scenario.load(text: "rollout: {batches: [0.5, 1], \(field): 9}", file: "s.yaml")
+        }
+        #expect("\(error.map { "\($0)" } ?? "")".contains("\(field) must be in 1...2"))
     }
 
     /// A small share of few nodes is one node, never none.

@@ -128,3 +128,29 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
         #expect(ChangePoint.poissonStep(counts: few, exposures: ones, candidates: [1, 6, 7]) == 6)
     }
 }
+
+@Suite struct TrendTests {
+    /// Residuals that alternate: no more than scipy's `linregress`.
+    @Test func independentValues_areAsScipyHasThem() throws {
+        let trend = try #require(Trend([1, 3, 2, 5, 3, 6, 5, 8, 6, 9, 8, 11]))
+        #expect(near(trend.slope, 0.7797202797202797) && near(trend.error, 0.09886720442284422))
+        #expect(near(trend.error(count: 12), trend.error))
+    }
+
+    /// By numpy: `polyfit`, and Santer's effective sample size with Kendall's correction of the autocorrelation.
+    @Test func neighboursThatDepend_makeTheErrorWider() throws {
+        let trend = try #require(
+            Trend([0, 1, 1.5, 1.2, 2, 3, 3.5, 3.8, 3.2, 3, 3.5, 4.5, 5.5, 5.8, 6, 5.5]))
+        #expect(near(trend.slope, 0.3697058823529412) && near(trend.error, 0.07380079593685995))
+        // Twice as long is nearly three times as exact.
+        #expect(near(trend.error(count: 32) / trend.error, (16.0 * 255 / (32 * 1023)).squareRoot()))
+    }
+
+    @Test func straightLine_hasNoError_andFewValuesNoTrend() throws {
+        let line = try #require(Trend((0..<20).map { 3 - 0.5 * Double($0) }))
+        #expect(near(line.slope, -0.5) && line.error < 1e-9)
+        #expect(Trend([1, 2, 3, 4]) == nil)
+        let flat = try #require(Trend([2, 2, 2, 2, 2]))
+        #expect(flat.slope == 0 && flat.error == 0)
+    }
+}
