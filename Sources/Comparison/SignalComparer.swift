@@ -175,19 +175,8 @@ struct SignalComparer {
         let all = (1 - Comparison.confidence) * share / Double(parts)
         let possible = cells.count > 1 ? cells.values.count { judge.canBeWorse($0, level: all) } : 1
         let level = all / Double(max(1, possible))
-        // What befell all alike at a time of its own makes no part of them worse: parts are judged by what was before.
-        var judges = (one: judge, all: judgeOfAll)
-        if signal.kind.isInTime, parts > 1,
-            let strayMs = judge.judge(SignalComparer.merged(table.cells), level: all, seeksWorse: true).strayMs
-        {
-            var before = time
-            before.nowMs = min(time.nowMs, strayMs)
-            judges.one = CountJudge(table: table, cohorts: cohorts, time: before, watched: watched)
-            judges.all = controlPlane.map { CountJudge(table: table, cohorts: $0, time: before, watched: watched) }
-        }
         var findings: [Finding] = []
         var worst = SignalResult.Status.ok
-        var old: Set<Int> = []
         var stray: String?
         // The least level at which any part of the test says worse: each has its share.
         var pValue = 1.0
@@ -201,12 +190,25 @@ struct SignalComparer {
             if !isPreexisting { worst = .worse }
             findings.append(try finding(signal, split, outcome, isPreexisting: isPreexisting, isOld: isOld))
         }
+        let hours = max(1, windows.baseline.seconds / 3600)
+        let events = cells.mapValues { judge.counts.events($0) }
+        let old = signal.preexistingEvents.map { least in Set(events.filter { $1.before / hours >= least }.keys) } ?? []
+        // All together are judged too: what is spread thin over many splits shows only there. Of requests the mix would
+        // show as well.
+        let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
+        let together = SignalComparer.merged(old.isEmpty ? table.cells : quiet)
+        let total = judge.judge(together, level: all)
+        // What befell all alike at a time of its own makes no part of them worse: parts are judged by what was before.
+        var judges = (one: judge, all: judgeOfAll)
+        if signal.kind.isInTime, parts > 1, let strayMs = total.strayMs {
+            var before = time
+            before.nowMs = min(time.nowMs, strayMs)
+            judges.one = CountJudge(table: table, cohorts: cohorts, time: before, watched: watched)
+            judges.all = controlPlane.map { CountJudge(table: table, cohorts: $0, time: before, watched: watched) }
+        }
         for (split, cells) in cells.sorted(by: { table.splits[$0.key] < table.splits[$1.key] }) {
-            let events = judge.counts.events(cells)
-            let perHour = events.before / max(1, windows.baseline.seconds / 3600)
-            let isOld = signal.preexistingEvents.map { perHour >= $0 } ?? false
-            if isOld { old.insert(split) }
-            let isOldTrouble = isOld && events.after > 0
+            let isOld = old.contains(split)
+            let isOldTrouble = isOld && events[split]?.after ?? 0 > 0
             var outcome = judges.one.judge(cells, level: level, seeksWorse: !isOldTrouble)
             if !isOld {
                 weigh(outcome, among: cellCount)
@@ -219,11 +221,6 @@ struct SignalComparer {
             }
             if outcome.status == .worse || isOldTrouble { try tell(table.splits[split], outcome, isOld: isOld) }
         }
-        // All together are judged too: what is spread thin over many splits shows only there. Of requests the mix would
-        // show as well.
-        let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
-        let together = SignalComparer.merged(old.isEmpty ? table.cells : quiet)
-        let total = judge.judge(together, level: all)
         var result = SignalResult(signal: signal, total)
         let countsTogether = signal.kind.isInTime || table.splits.count == 1
         if countsTogether { weigh(total, among: 1) }
