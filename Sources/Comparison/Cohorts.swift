@@ -131,10 +131,15 @@ extension Cohorts {
     }
 
     /// Why what began with no step is not told as worse.
-    func strayWords(sinceMs: Int64) -> String {
+    func strayWords(sinceMs: Int64, nowMs: Int64) -> String {
         let at = { (ms: Int64) in TimeFormat.rfc3339(ms: ms / 60_000 * 60_000) }
-        return "it is worse since \(at(sinceMs)), when nothing was upgraded: it counts if it lasts until "
-            + at(sinceMs + Comparison.lastingMs)
+        let untilMs = sinceMs + Comparison.lastingMs
+        guard untilMs > nowMs else {
+            return
+                "it was worse since \(at(sinceMs)), when nothing was upgraded, and did not last: more time is needed "
+                + "to see it settled"
+        }
+        return "it is worse since \(at(sinceMs)), when nothing was upgraded: it counts if it lasts until \(at(untilMs))"
     }
 }
 

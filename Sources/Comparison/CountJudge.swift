@@ -111,7 +111,7 @@ struct CountJudge {
         if isLarge(sides, since: onset ?? 0), isEnough(before, after), test.worse.logMaximum >= -log(level) {
             if isStray {
                 outcome.isStray = true
-                outcome.needs = cohorts.strayWords(sinceMs: outcome.onsetMs ?? time.nowMs)
+                outcome.needs = cohorts.strayWords(sinceMs: outcome.onsetMs ?? time.nowMs, nowMs: time.nowMs)
             } else {
                 outcome.status = .worse
                 localize(&outcome, cells, rate: sides.before.rate)

@@ -64,8 +64,12 @@ extension BaselineQuality {
         let fired = try source.select(
             [.equal(Labels.metricName, "ALERTS"), .equal("alertstate", "firing")], fromMs: span.fromMs,
             throughMs: span.throughMs)
+        // Logs and objects tell of times before the first scrape.
+        let scrapes = try source.select(
+            [.equal(Labels.metricName, "up")], fromMs: span.fromMs, throughMs: span.throughMs)
+        let fromMs = scrapes.compactMap(\.timestampsMs.first).min() ?? span.fromMs
         self.init(
-            fromMs: span.fromMs, throughMs: span.throughMs, scrapesDue: coverage.scrapesDue,
+            fromMs: max(span.fromMs, fromMs), throughMs: span.throughMs, scrapesDue: coverage.scrapesDue,
             scrapesOK: coverage.scrapesOK, firedAlerts: Set(fired.compactMap { $0.labels["alertname"] }).sorted())
     }
 }

@@ -238,7 +238,7 @@ struct LevelJudge {
             outcome.status = .worse
         } else if shift.isWorse {
             outcome.isStray = true
-            outcome.needs = outcome.onsetMs.map { cohorts.strayWords(sinceMs: $0) }
+            outcome.needs = outcome.onsetMs.map { cohorts.strayWords(sinceMs: $0, nowMs: time.nowMs) }
         } else if shift.high < -floor / 2 {
             outcome.status = .better
         } else if shift.high < floor || shift.low == 0 && shift.high == 0 {

@@ -83,6 +83,34 @@ package struct Signal: Sendable {
     package var preexistingEvents: Double?
     /// What tells whether the data is there; nil: the metric itself.
     package var presentWhen: Selection?
+    /// The minor versions of Kubernetes that have its data, from one through another; nil: all before, or after.
+    package var versions: Versions
+
+    /// A stretch of minor versions.
+    package struct Versions: Sendable {
+        package var from: KubernetesVersion?
+        package var through: KubernetesVersion?
+
+        /// Whether any of some versions is of it, as `v1.27.3` is; one that can't be read is.
+        package func covers(_ versions: [String]) -> Bool {
+            versions.contains { text in
+                guard let version = KubernetesVersion(text) else { return true }
+                let minor = (version.major, version.minor)
+                return from.map { minor >= ($0.major, $0.minor) } ?? true
+                    && through.map { minor <= ($0.major, $0.minor) } ?? true
+            }
+        }
+
+        /// As in "1.19 and later".
+        var words: String {
+            switch (from, through) {
+            case (let from?, let through?): "\(from) through \(through)"
+            case (let from?, nil): "\(from) and later"
+            case (nil, let through?): "through \(through)"
+            case (nil, nil): "all versions"
+            }
+        }
+    }
 
     /// What the signal's data hang on: the metric alone, without the further matchers, since a counter that never
     /// counted is not there; nil for an expression.
@@ -203,6 +231,19 @@ package struct Signal: Sendable {
             severityValue?.report(
                 "critical findings are those of critical signals: set critical to true, or another severity")
         }
+        var versions = Versions()
+        fields.take("versions")?.fields { fields in
+            func version(_ field: String) -> KubernetesVersion? {
+                guard let value = fields.take(field), let text = value.string else { return nil }
+                if let version = KubernetesVersion(text) { return version }
+                value.report("\(Labels.quoted(text)) is not a version; write it quoted, as in \"1.19\"")
+                return nil
+            }
+            versions = Versions(from: version("from"), through: version("through"))
+            if let from = versions.from, let through = versions.through, from > through {
+                fields.value.report("versions go from a lower one through a higher one")
+            }
+        }
         let signal = Signal(
             name: name ?? "", about: fields.string("about") ?? "", component: fields.string("component") ?? "",
             kind: kind ?? .gauge(expression: ""), unit: fields.string("unit") ?? "",
@@ -211,7 +252,7 @@ package struct Signal: Sendable {
             isCritical: critical, isOptional: fields.bool("optional") ?? false,
             severity: severity,
             window: choice(&fields, "window") ?? .soak, preexistingEvents: fields.double("preexisting_events"),
-            presentWhen: presentWhen)
+            presentWhen: presentWhen, versions: versions)
         return name == nil || kind == nil ? nil : signal
     }
 

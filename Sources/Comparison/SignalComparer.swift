@@ -29,6 +29,10 @@ struct SignalComparer {
     }
 
     func compare(_ signal: Signal) throws -> (SignalResult, [Finding]) {
+        guard signal.versions.covers([upgrade.from, upgrade.to]) else {
+            let needs = "it is of Kubernetes \(signal.versions.words)"
+            return (SignalResult(signal: signal, status: .absent, needs: needs), [])
+        }
         guard let table = tables.table(of: signal) else {
             return (SignalResult(signal: signal, status: .blind, needs: "no data of the signal"), [])
         }

@@ -87,6 +87,27 @@ private struct Lab {
         #expect((finding.effect?.interval.low ?? 0) > 1.25)
     }
 
+    /// The upgrade goes from 1.25 to 1.26.
+    @Test(arguments: [
+        ("{from: \"1.26\"}", true), ("{through: \"1.25\"}", true), ("{from: \"1.20\", through: \"1.30\"}", true),
+        ("{from: \"1.27\"}", false), ("{through: \"1.24\"}", false),
+    ]) func signalOfOtherVersions_isAbsent_andKeepsNobodyWaiting(versions: String, isJudged: Bool) throws {
+        let lab = Lab()
+        lab.up()
+        lab.counter(["__name__": "requests_total", "code": "200"]) { _ in 200 }
+        lab.counter(["__name__": "requests_total", "code": "500"]) { _ in 20 }
+        let other =
+            Lab.ratio + """
+
+                - {name: gone, component: api, kind: rate, counter: gone_total, unit: 1/s, critical: true, versions: \(versions)}
+                """
+        let assessment = try lab.assess(other)
+        #expect(assessment.verdict == (isJudged ? .blind : .pass))
+        let gone = try #require(assessment.signals.first { $0.signal.name == "gone" })
+        #expect(gone.status == (isJudged ? .blind : .absent))
+        #expect(isJudged || gone.needs?.hasPrefix("it is of Kubernetes ") == true)
+    }
+
     @Test func sameErrorsBeforeAndAfter_passEvenThoughTheProcessRestarted() throws {
         let lab = Lab()
         lab.up()
@@ -275,6 +296,10 @@ private struct Lab {
                           kind: gauge
                           expression: x
                           direction: sideways
+                        - name: d
+                          kind: gauge
+                          expression: x
+                          versions: {from: "1.30", through: "x"}
                         """, file: "s.yaml"))
         }
         #expect(
@@ -282,6 +307,7 @@ private struct Lab {
                 s.yaml:3:9: unknown kind "ratioo"; known are ratio, rate, drops, gauge, mean and quantile
                 s.yaml:6:12: 1:1: parse error: expected a series selector
                 s.yaml:10:14: unknown direction "sideways"; known are up, down
+                s.yaml:14:37: "x" is not a version; write it quoted, as in "1.19"
                 """)
     }
 }

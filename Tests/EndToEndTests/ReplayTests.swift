@@ -78,7 +78,24 @@ import Testing
             let cause = try #require(finding["cause"] as? [String: Any])
             #expect(cause["step"] as? Int == 0)
             #expect((cause["explanation"] as? String)?.contains("is no longer served from 1.26 on") == true)
+            // The first refusal came with the new API server, after a ten-second poll or a scrape.
+            let onset = TimeFormat.milliseconds(rfc3339: finding["onset"] as? String ?? "") ?? 0
+            #expect((-120_000...60_000).contains(onset - 1_795_451_490_685), "\(client) \(onset)")
+            let effect = try #require(finding["effect"] as? [String: Any])
+            let low = try #require(effect["low"] as? Double)
+            #expect(effect["kind"] as? String == "rate_ratio" && low > 1)
+            // Null: no request was refused before.
+            #expect(low <= effect["estimate"] as? Double ?? .infinity)
         }
+        let failures = try #require(
+            (try json()["signals"] as? [[String: Any]])?.first { $0["name"] as? String == "api_client_failures" })
+        #expect(failures["status"] as? String == "worse" && failures["p_value"] as? Double ?? 1 < 0.001)
+        // Nothing else is told as the upgrade's, not as a warning either: the noise was there before.
+        let told = findings.filter { finding in
+            finding["severity"] as? String != "info" && finding["expected"] as? Bool == false
+                && (finding["cause"] as? [String: Any])?["kind"] as? String != "preexisting"
+        }
+        #expect(told.compactMap { $0["id"] as? String } == failing.compactMap { $0["id"] as? String })
         // The same requests by the code of their errors say nothing new.
         #expect(!findings.contains { $0["signal"] as? String == "api_new_errors" })
         // What failed before goes on failing, and is nobody's finding.
@@ -127,6 +144,9 @@ import Testing
         let baseline = try #require(report["baseline"] as? [String: Any])
         #expect(Set(baseline.keys) == ["from", "to", "scrapes_due", "scrapes_ok", "fired_alerts"])
         #expect((baseline["scrapes_due"] as? Int ?? 0) > 500)
+        // Logs and objects tell of times before the first scrape; what is compared with begins with that.
+        let ends = ["from", "to"].compactMap { TimeFormat.milliseconds(rfc3339: baseline[$0] as? String ?? "") }
+        #expect(ends.count == 2 && (720_000...780_000).contains(ends[1] - ends[0]))
         // As it was told while the replay went on: not known at first, and worse once the clients were refused.
         let history = try #require(report["history"] as? [[String: String]]).compactMap { $0["verdict"] }
         #expect(history.first != "FAIL" && history.last == "FAIL")
@@ -188,7 +208,7 @@ import Testing
             ["check", "signals", Shared.root + "/config/signals.yaml", "--store", store], in: Self.whole.directory)
         #expect(own.code == 0)
         #expect(own.output.contains("  etcd_leader_changes: 1 series\n"))
-        #expect(own.output.hasSuffix("/config/signals.yaml: SUCCESS: 73 signals, 67 with data\n"))
+        #expect(own.output.hasSuffix("/config/signals.yaml: SUCCESS: 77 signals, 70 with data\n"))
         let file = try Self.whole.directory.write(
             "blind.yaml",
             """

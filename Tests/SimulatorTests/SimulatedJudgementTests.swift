@@ -251,6 +251,92 @@ private let hour: Int64 = 3_600_000
         #expect(ill.judged[ScenarioRun.ours]?.verdict == .fail)
     }
 
+    // MARK: What is not the upgrade's
+
+    private func pages(_ scenario: Scenario, seed: UInt64) throws -> [Int64] {
+        let run = try ScenarioRun(scenario, seed: seed, signals: try #require(Self.signals))
+        return try #require(run.judged[ScenarioRun.ours]).pagesMs
+    }
+
+    /// What befalls all alike at a time of its own may pass: it is said while it is there, and fails only if it lasts.
+    @Test(arguments: [1, 2] as [UInt64]) func whatBeginsWithNoStep_mustLast(seed: UInt64) throws {
+        let effect = "nuisances:\n- {kind: effect, process: apiserver_errors, ratio: 40, at: 2h"
+        let passing = try scenario(effect + ", duration: 45m}")
+        #expect(try pages(passing, seed: seed) == [])
+        let cluster = SimulatedCluster(passing, seed: seed)
+        var tables = ComparisonTables()
+        let during = try assess(cluster, atMs: cluster.upgradeMs + 5 * hour / 2, &tables)
+        let errors = try #require(during.signals.first { $0.signal.name == "apiserver_errors" })
+        #expect(errors.status == .inconclusive && during.verdict == .inconclusive)
+        #expect(errors.needs?.contains("when nothing was upgraded: it counts if it lasts until") == true)
+        #expect(errors.pValue == nil || errors.pValue == 1)
+
+        let lasting = try scenario(effect + "}")
+        let first = try #require(try pages(lasting, seed: seed).first)
+        let since = first - SimulatedCluster(lasting, seed: seed).upgradeMs
+        #expect((5 * hour...5 * hour + hour / 4).contains(since))
+    }
+
+    /// Caches are cold after a step; a triple load of which every fifth scrape fails is a load, and no latency.
+    @Test(
+        arguments: [1, 2] as [UInt64],
+        [
+            """
+            nuisances:
+            - {kind: effect, process: pleg_latency, ratio: 2, duration: 15m}
+            - {kind: effect, process: apiserver_latency, ratio: 1.5, duration: 15m}
+            """,
+            "nuisances:\n- {kind: traffic, factor: 3, at: 1h}\n- {kind: scrape_gaps, share: 0.2}",
+        ])
+    func coldCaches_andLoadBetweenFailedScrapes_areNoFault(seed: UInt64, nuisances: String) throws {
+        #expect(try pages(scenario(nuisances), seed: seed) == [])
+    }
+
+    /// A batch that got ill while it waited is left out, and no other.
+    @Test(arguments: [1, 2] as [UInt64]) func batchThatWasIll_isLeftOut_andHidesNoOther(seed: UInt64) throws {
+        let ill = """
+            pre: 24h
+            soak: 6h
+            topology: {nodes: 20, workloads: 4, control_planes: 1}
+            rollout: {control_plane: false, batches: [0.3, 1], gap: 3h}
+            nuisances:
+            - {kind: effect, process: container_exits, add: 5, at: 1h, where: {batches: [2], controls_only: true}}
+            """
+        let fault = ill + "\nfaults:\n- {kind: container_exits, add: 20, where: {batches: [1]}}"
+        #expect(try pages(Scenario.load(text: ill, file: "ill.yaml"), seed: seed) == [])
+        let cluster = SimulatedCluster(try Scenario.load(text: fault, file: "ill.yaml"), seed: seed)
+        var tables = ComparisonTables()
+        let assessment = try assess(cluster, atMs: cluster.endMs, &tables)
+        #expect(assessment.verdict == .fail)
+        #expect(assessment.findings.first { $0.failsUpgrade }?.scope.batch == 1)
+        let left = try #require(
+            assessment.findings.first { $0.summary.contains("nodes of batch 2, which is left out") })
+        #expect(left.cause.kind == .preexisting && left.severity == .info && left.scope.batch == 2)
+    }
+
+    /// Half a day does not tell a day's rhythm from a leak: growth is no PASS until a day is over, and then it is told.
+    @Test func growth_isNoPassBeforeItIsKnown() throws {
+        let text = """
+            pre: 12h
+            soak: 24h
+            topology: {nodes: 10, workloads: 4, control_planes: 1}
+            rollout: {batches: [0.3, 1], gap: 20m}
+            """
+        let leak = "\nfaults:\n- {kind: kubelet_memory, growth: 0.012}"
+        for (more, end) in [("", SignalResult.Status.ok), (leak, .worse)] {
+            let cluster = SimulatedCluster(try Scenario.load(text: text + more, file: "leak.yaml"), seed: 3)
+            var tables = ComparisonTables()
+            func status(_ atMs: Int64) throws -> SignalResult {
+                try #require(
+                    assess(cluster, atMs: atMs, &tables).signals.first { $0.signal.name == "kubelet_memory_growth" })
+            }
+            let early = try status(cluster.endMs - 16 * hour)
+            #expect(early.status == .inconclusive)
+            #expect(early.needs?.contains("can't be told from the time of day") == true)
+            #expect(try status(cluster.endMs).status == end)
+        }
+    }
+
     /// Several signals of one fault are one incident, and what else may have done it is said.
     @Test func correlatedFindings_areOneIncident_andWhatElseItMayBeIsSaid() throws {
         let both = "faults:\n- {kind: container_exits, add: 20}\n- {kind: evictions, add: 20}"
