@@ -16,42 +16,32 @@ struct LevelJudge {
     let cohorts: Cohorts
     let time: JudgedTime
     private let watched: [Double]
-    private let count: Int
-    private let baseline: Int
-    private let isLogarithmic: Bool
+    let count: Int
+    let baseline: Int
+    let isLogarithmic: Bool
 
     /// How many standard deviations of its placebos a change must have.
-    private static let leastScore = 5.0
+    static let leastScore = 5.0
     /// Larger p-values are not looked into.
     private static let smallP = 0.05
     /// The half width of intervals, in standard deviations: 99 %.
-    private static let width = 2.576
+    static let width = 2.576
     /// Windows whose means are judged.
-    private static let windowMs: [Int64] = [1_800_000, 3_600_000, 7_200_000, 14_400_000]
-    /// Windows whose slopes are, and the width of the blocks that they are made of.
-    private static let slopeWindowMs: [Int64] = [12, 13, 14, 15, 16, 17, 18, 20, 22, 24, 48].map { $0 * slopeBlockMs }
-    private static let slopeBlockMs: Int64 = 900_000
-    /// How long a trend must be, where the hours of the day are known from before, and where they are not.
-    private static let trendMs: Int64 = 21_600_000
-    private static let dayTrendMs: Int64 = 72_000_000
-    /// Growth that explains this part of what the best corner explains, when it begins with the step, began with it.
-    ///
-    /// A line from the step explains 0.95 of a growth that began after a quarter of the time.
-    private static let likeFirst = 0.95
+    static let windowMs: [Int64] = [1_800_000, 3_600_000, 7_200_000, 14_400_000]
     /// How many windows there must be before the upgrade for a placebo.
-    private static let leastPlacebos = 8
+    static let leastPlacebos = 8
     /// For how long a change must have been there where there are no placebos.
     private static let lastingMs: Int64 = 1_200_000
     /// A level that was high and came down within so long is warm by now.
     private static let stillMs: Int64 = 600_000
     /// How far beyond that of the baseline the load may be.
     private static let loadRange = 1.25
-    private static let dayMs: Int64 = 86_400_000
+    static let dayMs: Int64 = 86_400_000
     /// How far from a bin without a scrape of the load one may be that stands for it.
     private static let loadReachMs: Int64 = 120_000
 
-    private var signal: Signal { table.signal }
-    private var bins: Bins { table.bins }
+    var signal: Signal { table.signal }
+    var bins: Bins { table.bins }
     /// Turned so that more is worse.
     private var sign: Double { signal.direction == .up ? 1 : -1 }
 
@@ -73,7 +63,7 @@ struct LevelJudge {
     // MARK: Values
 
     /// A unit's level by bin; not a number where there is none.
-    private struct Unit {
+    struct Unit {
         var name: String
         var values: [Double]
         /// Its mean before the upgrade.
@@ -251,7 +241,7 @@ struct LevelJudge {
         return outcome
     }
 
-    private func unscaled(_ value: Double) -> Double { isLogarithmic ? exp(sign * value) : sign * value }
+    func unscaled(_ value: Double) -> Double { isLogarithmic ? exp(sign * value) : sign * value }
 
     /// The mean of the units' changes by bin, of those that have a value.
     private func mean(_ units: [Unit]) -> (values: [Double], seen: [Double]) {
@@ -403,7 +393,7 @@ struct LevelJudge {
     }
 
     /// Whether a level of which all have the same can be the upgrade's: it rose with a step, or it lasts.
-    private func isOfUpgrade(sinceMs onsetMs: Int64?, _ before: [Double], _ after: [Double], floor: Double) -> Bool {
+    func isOfUpgrade(sinceMs onsetMs: Int64?, _ before: [Double], _ after: [Double], floor: Double) -> Bool {
         guard let onsetMs else { return true }
         if cohorts.isAtStep(onsetMs, bins, signal) { return true }
         guard time.nowMs - onsetMs >= Comparison.lastingMs else { return false }
@@ -436,241 +426,5 @@ struct LevelJudge {
         return Effect(
             kind: .rateRatio,
             interval: Interval(estimate: exp(turned.estimate), low: exp(turned.low), high: exp(turned.high)))
-    }
-
-    // MARK: Growth
-
-    private func blocks(_ values: [Double]) -> [Double] {
-        let length = bins.count(ms: LevelJudge.slopeBlockMs)
-        // From the end, so that the last block is whole.
-        return stride(from: values.count % length, to: values.count, by: length).map {
-            values[$0..<$0 + length].reduce(0, +) / Double(length)
-        }
-    }
-
-    /// Whether it grows steadily, and whether it is known not to.
-    private struct Growth {
-        var isWorse = false
-        var isWell = false
-        var needs: String?
-    }
-
-    /// nil where growth is not looked for.
-    ///
-    /// Two looks: at the slopes of the last hours against those of windows before the upgrade; and, for what is too slow
-    /// for them or has too short a time before, at the trend of all that came since.
-    private func growth(_ before: [Double], _ after: [Double], isContrast: Bool) -> Growth? {
-        guard let slopeFloor = signal.slopeFloor else { return nil }
-        let scale = isLogarithmic ? 1 : abs(unscaled(before.reduce(0, +) / Double(max(1, before.count))))
-        let floor = slopeFloor * (scale == 0 ? 1 : scale)
-        let (old, new) = (blocks(before), blocks(after))
-        let hours = Double(LevelJudge.slopeBlockMs) / 3_600_000
-        var growth = Growth()
-        for windowMs in LevelJudge.slopeWindowMs {
-            let length = Int(windowMs / LevelJudge.slopeBlockMs)
-            guard old.count >= LevelJudge.leastPlacebos * length, new.count >= length else { continue }
-            let x = (0..<length).map { Double($0) * hours }
-            guard let observed = RobustSlope.theilSen(x: x, y: Array(new.suffix(length)))?.slope else { continue }
-            let placebos = stride(from: 0, through: old.count - length, by: max(1, length / 4)).compactMap {
-                RobustSlope.theilSen(x: x, y: Array(old[$0..<$0 + length]))?.slope
-            }
-            let spread = Placebo.spread(placebos, windows: Double(old.count) / Double(length))
-            let estimate = observed - RobustSlope.median(placebos)
-            if LevelJudge.isBeyond(estimate, spread, floor: floor) { return Growth(isWorse: true) }
-            // The longest window is the most exact.
-            growth.isWell = estimate + LevelJudge.width * spread < floor
-        }
-        let sinceMs = Int64(new.count) * LevelJudge.slopeBlockMs
-        let knowsDays = isContrast || Int64(baseline) * bins.widthMs >= 2 * LevelJudge.dayMs
-        let needMs = knowsDays ? LevelJudge.trendMs : LevelJudge.dayTrendMs
-        guard sinceMs >= needMs, let trend = Trend(new), let late = Trend(Array(new.suffix(new.count / 2))) else {
-            let wait = TimeFormat.duration(ms: max(60_000, needMs - sinceMs))
-            growth.needs =
-                knowsDays
-                ? "whether it grows is not clear yet: \(wait) more"
-                : "whether it grows can't be told from the time of day with so short a time before: \(wait) more"
-            return growth
-        }
-        // It grows as it did before, and its noise may be that of before as well.
-        let past = Trend(old)
-        let isLong = Int64(old.count) * LevelJudge.slopeBlockMs >= LevelJudge.trendMs
-        let known = isLong ? past : nil
-        let error = hypot(max(trend.error, known?.error(count: new.count) ?? 0), known?.error ?? 0) / hours
-        let estimate = (trend.slope - (known?.slope ?? 0)) / hours
-        if LevelJudge.isBeyond(estimate, error, floor: floor), late.slope / hours >= floor / 2 {
-            return Growth(isWorse: true)
-        }
-        growth.isWell = estimate + LevelJudge.width * error < floor
-        if !growth.isWell { growth.needs = "whether it grows is not clear yet; more time is needed" }
-        return growth
-    }
-
-    /// Whether a slope is over its floor, and clearly over half of it.
-    private static func isBeyond(_ slope: Double, _ error: Double, floor: Double) -> Bool {
-        slope >= floor && slope >= leastScore * error && slope - width * error >= floor / 2
-    }
-
-    // MARK: When and where
-
-    /// What of the time before takes part in the search for the onset.
-    private func recent(_ before: [Double]) -> [Double] { Array(before.suffix(bins.count(ms: 43_200_000))) }
-
-    /// When the batches that have the change began to go over, those of the first half as ill as the worst.
-    private func starts(_ units: [Unit], _ places: [Int]) -> [Cohorts.Change] {
-        let window = places.suffix(bins.count(ms: LevelJudge.windowMs[1]))
-        var sums: [Int?: (value: Double, seen: Double)] = [:]
-        for unit in units {
-            for index in window where index < unit.values.count && unit.treated.contains(index) {
-                guard !unit.values[index].isNaN else { continue }
-                let known = sums[unit.change?.batch, default: (0, 0)]
-                sums[unit.change?.batch] = (known.value + unit.values[index] - unit.level, known.seen + 1)
-            }
-        }
-        let means = sums.mapValues { $0.value / $0.seen }
-        let half = (means.values.max() ?? 0) / 2
-        return cohorts.startsMs.filter { means[$0.batch].map { $0 >= half } ?? false }
-            .sorted { $0.firstMs < $1.firstMs }
-    }
-
-    /// - Parameter starts: in order of time.
-    private func onset(
-        _ series: [Double], _ before: [Double], _ after: [Double], _ places: [Int], _ starts: [Cohorts.Change]
-    ) -> Int64? {
-        let old = recent(before)
-        guard let (step, within) = ChangePoint.meanStep(values: old + after) else { return nil }
-        let expected = starts.map { (change: $0, bin: bins.firstIndex(from: signal.treatedFromMs($0))) }
-        if within.contains(old.count) || step == old.count {
-            // It was there as soon as most had gone over: whether it was among the first few, these say.
-            let middle = { (values: ArraySlice<Double>) in values.reduce(0, +) / Double(max(1, values.count)) }
-            let (low, high) = (middle(old[...]), middle(after.prefix(bins.count(ms: LevelJudge.windowMs[2]))))
-            for (change, bin) in expected where bin <= places[0] {
-                let early = series[min(bin, places[0])...places[0]].filter { !$0.isNaN }
-                if middle(early[...]) >= (low + high) / 2 { return change.firstMs }
-            }
-        }
-        let known = expected.first { one in
-            places.firstIndex { $0 >= one.bin }.map { within.contains(old.count + $0) } ?? false
-        }
-        if let known { return known.change.firstMs }
-        if step < old.count { return bins.startMs(max(0, baseline - (old.count - step))) }
-        return cohorts.onsetMs(ofBin: places[step - old.count], bins, signal)
-    }
-
-    /// Where a level that grows steadily most likely began to: the corner of the broken line that fits best.
-    ///
-    /// - Parameters:
-    ///   - starts: in order of time.
-    ///   - unlessStep: nil where a step explains more.
-    private func ramp(
-        _ before: [Double], _ after: [Double], _ places: [Int], _ starts: [Cohorts.Change], unlessStep: Bool = false
-    ) -> Int64? {
-        let (old, new) = (blocks(recent(before)), blocks(after))
-        guard !new.isEmpty else { return nil }
-        let length = bins.count(ms: LevelJudge.slopeBlockMs)
-        let rest = after.count % length
-        let level = old.isEmpty ? new[0] : old.reduce(0, +) / Double(old.count)
-        var best: (index: Int, gain: Double)?
-        var (first, step) = (0.0, 0.0)
-        for corner in new.indices.dropLast(2) {
-            var (xy, xx, sum) = (0.0, 0.0, 0.0)
-            for index in corner..<new.count {
-                let x = Double(index - corner + 1)
-                xy += x * (new[index] - level)
-                xx += x * x
-                sum += new[index] - level
-            }
-            step = max(step, sum * sum / Double(new.count - corner))
-            let gain = xy > 0 ? xy * xy / xx : 0
-            if corner == 0 { first = gain }
-            if gain > best?.gain ?? 0 { best = (corner, gain) }
-        }
-        if unlessStep, step > best?.gain ?? 0 { return nil }
-        // A corner is not told to the minute: where the first that is judged fits nearly as well, it is the step.
-        return best.map { corner in
-            let place = rest + corner.index * length
-            let isFirst = place <= bins.count(ms: 7_200_000) || first >= LevelJudge.likeFirst * corner.gain
-            if isFirst, let start = starts.first { return start.firstMs }
-            return cohorts.onsetMs(ofBin: places[isFirst ? 0 : min(places.count - 1, place)], bins, signal)
-        }
-    }
-
-    private func timeline(_ units: [Unit]) -> [(atMs: Int64, value: Double)] {
-        var sums = [Double](repeating: 0, count: count)
-        var seen = sums
-        for unit in units {
-            for index in unit.values.indices where !unit.values[index].isNaN {
-                sums[index] += unit.values[index]
-                seen[index] += 1
-            }
-        }
-        return (0..<count).compactMap { index in
-            seen[index] > 0 ? (bins.startMs(index) + bins.widthMs / 2, unscaled(sums[index] / seen[index])) : nil
-        }
-    }
-
-    private func localize(_ outcome: inout Outcome, _ units: [Unit], last places: [Int]) {
-        guard cohorts.isStaggered else { return }
-        let window = Set(places.suffix(bins.count(ms: LevelJudge.windowMs[1])))
-        var excess: [(unit: Unit, value: Double)] = []
-        for unit in units {
-            let values = window.filter { unit.treated.contains($0) && $0 < unit.values.count }.map { unit.values[$0] }
-                .filter { !$0.isNaN }
-            guard !values.isEmpty else { continue }
-            let value = values.reduce(0, +) / Double(values.count) - unit.level
-            excess.append((unit, value))
-            if let batch = unit.change?.batch { outcome.excess[batch, default: 0] += value }
-        }
-        let few = Concentration.fewest(excess, excess: \.value, name: \.unit.name).map(\.unit)
-        guard !few.isEmpty else { return }
-        if few.count * 5 <= max(5, excess.count) { outcome.units = few.map(\.name) }
-        // Had it begun on those units before they went over themselves?
-        var sums = [Double](repeating: 0, count: count)
-        var seen = sums
-        for unit in few {
-            for index in unit.values.indices where !unit.values[index].isNaN {
-                sums[index] += unit.values[index] - unit.level
-                seen[index] += 1
-            }
-        }
-        let kept = (0..<count).filter { seen[$0] > 0 }
-        guard let step = ChangePoint.meanStep(values: kept.map { sums[$0] / seen[$0] })?.index,
-            let earliest = few.compactMap(\.change?.firstMs).min()
-        else { return }
-        outcome.beganBefore = bins.startMs(kept[step]) + Comparison.vetoMs < earliest
-    }
-}
-
-/// What the hour of day explains of a series.
-enum HourProfile {
-    /// Takes the mean of each hour of day out of a series, where that helps: where each day before the upgrade is
-    /// told better by the others' hours than by nothing.
-    static func remove(from series: inout [Double], usable: [Bool], baseline: Int, bins: Bins) {
-        let dayMs: Int64 = 86_400_000
-        guard Int64(baseline) * bins.widthMs >= 2 * dayMs else { return }
-        let hour = { (index: Int) in Int((bins.startMs(index) % dayMs) / 3_600_000) }
-        let day = { (index: Int) in Int((bins.startMs(index) - bins.fromMs) / dayMs) }
-        let days = day(baseline - 1) + 1
-        var sums = [[Double]](repeating: [Double](repeating: 0, count: 24), count: days)
-        var seen = sums
-        for index in 0..<baseline where usable[index] {
-            sums[day(index)][hour(index)] += series[index]
-            seen[day(index)][hour(index)] += 1
-        }
-        let mean = { (hour: Int, without: Int?) -> Double? in
-            let list = (0..<days).filter { $0 != without && seen[$0][hour] > 0 }
-            return list.isEmpty ? nil : list.reduce(0) { $0 + sums[$1][hour] / seen[$1][hour] } / Double(list.count)
-        }
-        var (with, without) = (0.0, 0.0)
-        for day in 0..<days {
-            for hour in 0..<24 where seen[day][hour] > 0 {
-                guard let expected = mean(hour, day) else { continue }
-                let value = sums[day][hour] / seen[day][hour]
-                with += (value - expected) * (value - expected)
-                without += value * value
-            }
-        }
-        guard with < 0.7 * without else { return }
-        let profile = (0..<24).map { mean($0, nil) ?? 0 }
-        for index in series.indices { series[index] -= profile[hour(index)] }
     }
 }

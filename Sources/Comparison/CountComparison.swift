@@ -1,0 +1,204 @@
+import Cluster
+import Series
+import Statistics
+
+/// Compares a signal of counts in all its parts: all together, each split, each batch, and what the control plane's step
+/// did to all nodes alike.
+///
+/// The signal's level is shared by the parts. Splits that have too few events for a finding can't give a false one and
+/// need no share (Tarone 1990).
+struct CountComparison {
+    private let comparer: SignalComparer
+    private let signal: Signal
+    private let table: SignalTable
+    private let cells: [Int: [SignalTable.Cell]]
+    private let cohorts: Cohorts
+    private let watched: [String: [Float]]
+    /// The batches that are judged by themselves.
+    private let batches: [Int]
+    /// What the control plane's own step did to all nodes alike, nodes compared with each other do not show; nil where
+    /// the signal is of none, or the upgrade has no such step.
+    private let controlPlane: Cohorts?
+    private let parts: Int
+    /// The level of each part.
+    private let level: Double
+
+    private var findings: [Finding] = []
+    private var isWorse = false
+    /// What is said of what began with no step.
+    private var stray: String?
+    /// The least level at which any part of the test says worse: each has its share.
+    private var pValue = 1.0
+
+    /// Larger p-values reject nothing that anybody asks for.
+    private static let smallP = 0.05
+
+    /// Batches whose nodes got ill while they waited are left out: they are so for a reason of their own, also when they
+    /// have the new version, and the others tell.
+    ///
+    /// - Parameter cells: the table's, by split.
+    /// - Throws: the source's error.
+    static func compare(
+        _ comparer: SignalComparer, _ signal: Signal, _ table: SignalTable, _ cells: [Int: [SignalTable.Cell]],
+        _ cohorts: Cohorts
+    ) throws -> (SignalResult, [Finding]) {
+        var comparison = CountComparison(comparer, signal, table, cells, cohorts)
+        let result = try comparison.compare()
+        guard cohorts.isStaggered, result.status == .worse || result.pValue ?? 1 < smallP else {
+            return (result, comparison.findings)
+        }
+        let ill = try cohorts.batches.compactMap { batch in
+            try comparison.illness(of: batch).map { (batch: batch, finding: $0) }
+        }
+        guard !ill.isEmpty else { return (result, comparison.findings) }
+        var others = cohorts
+        others.unjudged = Set(ill.map(\.batch))
+        comparison = CountComparison(comparer, signal, table, cells, others)
+        return (try comparison.compare(), comparison.findings + ill.map(\.finding))
+    }
+
+    private init(
+        _ comparer: SignalComparer, _ signal: Signal, _ table: SignalTable, _ cells: [Int: [SignalTable.Cell]],
+        _ cohorts: Cohorts
+    ) {
+        self.comparer = comparer
+        self.signal = signal
+        self.table = table
+        self.cells = cells
+        self.cohorts = cohorts
+        watched =
+            signal.kind.isInTime
+            ? comparer.tables.exposure(of: table, cohorts: cohorts, throughMs: comparer.windows.nowMs) : [:]
+        let batches = comparer.time.batch == nil && cohorts.isStaggered ? cohorts.batches : []
+        self.batches = batches.count > 1 ? batches : []
+        controlPlane =
+            signal.component.isEmpty && cohorts.isStaggered ? Cohorts(controlPlane: comparer.upgrade) : nil
+        parts = [true, cells.count > 1, batches.count > 1, controlPlane != nil].count { $0 }
+        level = (1 - Comparison.confidence) * comparer.share / Double(parts)
+    }
+
+    private func judge(_ cohorts: Cohorts, _ time: JudgedTime) -> CountJudge {
+        CountJudge(table: table, cohorts: cohorts, time: time, watched: watched)
+    }
+
+    // MARK: Parts
+
+    private mutating func compare() throws -> SignalResult {
+        let judge = self.judge(cohorts, comparer.time)
+        let events = cells.mapValues { judge.counts.events($0) }
+        let hours = max(1, comparer.windows.baseline.seconds / 3600)
+        let old = signal.preexistingEvents.map { least in Set(events.filter { $1.before / hours >= least }.keys) } ?? []
+        let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
+        let together = CountComparison.merged(old.isEmpty ? table.cells : quiet)
+        let total = judge.judge(together, level: level)
+        // What befell all alike at a time of its own makes no part of them worse: parts are judged by what was before.
+        var time = comparer.time
+        if signal.kind.isInTime, parts > 1, let strayMs = total.strayMs { time.nowMs = min(time.nowMs, strayMs) }
+        try compareSplits(old, events, time)
+        // What is spread thin over many splits shows only in all together. Of requests the mix would show as well.
+        let countsTogether = signal.kind.isInTime || table.splits.count == 1
+        if countsTogether { weigh(total, among: 1) }
+        if total.isStray { stray = stray ?? total.needs }
+        if total.status == .worse, !isWorse, signal.kind.isInTime, table.splits.count > 1 {
+            try tell(Labels(), total)
+        }
+        // Each batch by itself: what ails a small one is thinned out among all that went over.
+        for batch in batches where !isWorse {
+            time.batch = batch
+            let outcome = self.judge(cohorts, time).judge(
+                together, level: level / Double(batches.count), seeksWorse: true)
+            if countsTogether { weigh(outcome, among: batches.count) }
+            if outcome.status == .worse { try tell(Labels(), outcome) }
+        }
+        return result(of: total)
+    }
+
+    /// - Parameters:
+    ///   - old: the splits that were in trouble before the upgrade.
+    ///   - events: before and after, by split.
+    private mutating func compareSplits(
+        _ old: Set<Int>, _ events: [Int: (before: Double, after: Double)], _ time: JudgedTime
+    ) throws {
+        let judge = self.judge(cohorts, time)
+        let judgeOfAll = controlPlane.map { self.judge($0, time) }
+        let possible = cells.count > 1 ? cells.values.count { judge.canBeWorse($0, level: level) } : 1
+        let each = level / Double(max(1, possible))
+        for (split, cells) in cells.sorted(by: { table.splits[$0.key] < table.splits[$1.key] }) {
+            let isOld = old.contains(split)
+            let isOldTrouble = isOld && events[split]?.after ?? 0 > 0
+            var outcome = judge.judge(cells, level: each, seeksWorse: !isOldTrouble)
+            if !isOld {
+                weigh(outcome, among: self.cells.count)
+                if outcome.isStray { stray = stray ?? outcome.needs }
+            }
+            if outcome.status != .worse, let judgeOfAll {
+                let other = judgeOfAll.judge(cells, level: each, seeksWorse: true)
+                if !isOld { weigh(other, among: self.cells.count) }
+                if other.status == .worse { outcome = other }
+            }
+            if outcome.status == .worse || isOldTrouble { try tell(table.splits[split], outcome, isOld: isOld) }
+        }
+    }
+
+    private mutating func weigh(_ outcome: Outcome, among count: Int) {
+        guard let p = outcome.pValue, !outcome.beganBefore else { return }
+        pValue = min(pValue, p * Double(count * parts))
+    }
+
+    private mutating func tell(_ split: Labels, _ outcome: Outcome, isOld: Bool = false) throws {
+        let isPreexisting = isOld || outcome.beganBefore
+        if !isPreexisting { isWorse = true }
+        findings.append(try comparer.finding(signal, split, outcome, isPreexisting: isPreexisting, isOld: isOld))
+    }
+
+    private func result(of total: Outcome) -> SignalResult {
+        var result = SignalResult(signal: signal, total)
+        result.pValue = total.pValue == nil && pValue == 1 ? nil : pValue
+        if isWorse {
+            result.status = .worse
+            if let first = findings.first(where: \.failsUpgrade), table.splits.count == 1 {
+                result.effect = first.effect
+            }
+        } else if let stray {
+            result.status = .inconclusive
+            result.needs = stray
+        } else if result.status == .worse || !findings.isEmpty {
+            // No split is worse by itself, or only what was in trouble before: the sum blames nobody.
+            result.status = .ok
+            result.needs = nil
+        }
+        return result
+    }
+
+    /// What a batch had more than before while it waited; nil where it had not.
+    private func illness(of batch: Int) throws -> Finding? {
+        let isOfBatch = { (unit: String) in cohorts.change(of: unit)?.batch == batch }
+        let judge = CountJudge(
+            table: table, cohorts: cohorts, time: comparer.time, watched: watched.filter { isOfBatch($0.key) })
+        let cells = CountComparison.merged(table.cells.filter { isOfBatch(table.units[$0.unit]) })
+        guard let outcome = judge.illness(cells) else { return nil }
+        var finding = try comparer.finding(signal, Labels(), outcome, isPreexisting: true, isOld: false)
+        finding.scope.batch = batch
+        finding.summary += ": nodes of batch \(batch), which is left out"
+        return finding
+    }
+
+    /// The cells of all splits as one, by unit.
+    private static func merged(_ cells: [SignalTable.Cell]) -> [SignalTable.Cell] {
+        var byUnit: [Int: SignalTable.Cell] = [:]
+        func add(_ column: inout [Float], _ other: [Float]) {
+            if column.count < other.count { column += [Float](repeating: 0, count: other.count - column.count) }
+            for index in other.indices { column[index] += other[index] }
+        }
+        for cell in cells {
+            guard var known = byUnit.removeValue(forKey: cell.unit) else {
+                byUnit[cell.unit] = cell
+                continue
+            }
+            add(&known.sums, cell.sums)
+            add(&known.weights, cell.weights)
+            byUnit[cell.unit] = known
+        }
+        return byUnit.values.sorted { $0.unit < $1.unit }
+    }
+}
