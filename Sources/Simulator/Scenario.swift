@@ -1,3 +1,4 @@
+import Cluster
 import Series
 import StrictYAML
 
@@ -51,6 +52,9 @@ package struct Scenario: Sendable {
     }
 
     package struct RollOut: Sendable {
+        /// The versions, as components write them.
+        package var from = "v1.32.9"
+        package var to = "v1.33.5"
         /// Whether the control plane goes first.
         package var includesControlPlane = true
         /// The part of nodes that is upgraded with each batch and all before it; empty: none is.
@@ -201,6 +205,8 @@ package struct Scenario: Sendable {
     }
 
     private mutating func readRollOut(_ fields: inout YAMLFields) {
+        rollOut.from = Scenario.version(&fields, "from") ?? rollOut.from
+        rollOut.to = Scenario.version(&fields, "to") ?? rollOut.to
         rollOut.includesControlPlane = fields.bool("control_plane") ?? true
         if let value = fields.take("batches") {
             rollOut.batches = value.list.compactMap(\.double)
@@ -388,6 +394,15 @@ package struct Scenario: Sendable {
         guard let value = fields.take(name), let number = value.int else { return nil }
         if !range.contains(number) { value.report("\(name) must be in \(range.lowerBound)...\(range.upperBound)") }
         return min(range.upperBound, max(range.lowerBound, number))
+    }
+
+    private static func version(_ fields: inout YAMLFields, _ name: String) -> String? {
+        guard let value = fields.take(name), let text = value.string else { return nil }
+        guard let version = KubernetesVersion(text) else {
+            value.report("\(Labels.quoted(text)) is not a version; write one as in v1.32.9")
+            return nil
+        }
+        return version.text
     }
 
     private static func number(

@@ -1,4 +1,5 @@
 import Cluster
+import Comparison
 import Foundation
 import PromQL
 import Series
@@ -21,6 +22,8 @@ final class SeriesGenerator {
     private var churn: [Double] = []
     private var made: [SeriesSamples] = []
     private let controlPlaneStepMs: Int64?
+    /// What the metrics were called before the upgrade.
+    private let continuity: MetricContinuity?
 
     init(
         scenario: Scenario, seed: UInt64, nodes: [SimulatedCluster.Node], upgrade: Upgrade, effects: Effects,
@@ -36,6 +39,7 @@ final class SeriesGenerator {
         ticks = Int((endMs - startMs) / scenario.scrapeMs)
         minutes = Double(scenario.scrapeMs) / 60_000
         controlPlaneStepMs = upgrade.steps.first { !$0.isNode }?.atMs
+        continuity = UpgradePath(upgrade).map { MetricContinuity(path: $0) }
         makeLoad()
     }
 
@@ -77,6 +81,8 @@ final class SeriesGenerator {
         /// The ticks whose scrape came.
         var ticks: [Int]
         var resets: Set<Int>
+        /// When it goes over; nil: it does not.
+        var stepMs: Int64?
         /// Whether upgrade-watch counts itself: a new counter of its own gets a zero before its first count.
         var isOwn = false
     }
@@ -99,7 +105,7 @@ final class SeriesGenerator {
             default: break
             }
         }
-        var target = Target(labels: labels, times: [], ticks: [], resets: [])
+        var target = Target(labels: labels, times: [], ticks: [], resets: [], stepMs: stepMs)
         var up: [Double] = []
         var upTimes: [Int64] = []
         for tick in 0..<ticks {
@@ -161,13 +167,35 @@ final class SeriesGenerator {
         append(name, target, more, target.ticks.map(value), from: 0)
     }
 
+    /// Adds a series from its first value on: before the target's step under the names of the old version.
     private func append(_ name: String, _ target: Target, _ more: Labels, _ values: [Double], from: Int?) {
         guard let from, from < values.count else { return }
-        made.append(
-            SeriesSamples(
-                labels: named(name, target, more),
-                timestampsMs: from == 0 ? target.times : Array(target.times[from...]),
-                values: from == 0 ? values : Array(values[from...])))
+        func add(_ labels: Labels, _ range: Range<Int>, factor: Double = 1) {
+            guard !range.isEmpty else { return }
+            made.append(
+                SeriesSamples(
+                    labels: labels,
+                    timestampsMs: range.count == target.times.count ? target.times : Array(target.times[range]),
+                    values: factor == 1 && range.count == values.count ? values : values[range].map { $0 * factor }))
+        }
+        let (family, suffix) = MetricContinuity.family(of: name)
+        let olds = continuity?.predecessors(of: family) ?? []
+        let old = olds.first { $0.kind == .rename } ?? olds.first { $0.kind == .summaryToHistogram }
+        guard let stepMs = target.stepMs, let old else { return add(named(name, target, more), from..<values.count) }
+        let cut = max(from, target.times.firstIndex { $0 >= stepMs } ?? values.count)
+        add(named(name, target, more), cut..<values.count)
+        // A summary has no buckets.
+        guard old.kind == .rename || suffix != "_bucket" else { return }
+        var labels = named(old.old + suffix, target, more)
+        for (before, after) in old.labels {
+            guard let value = labels[after] else { continue }
+            labels[after] = nil
+            labels[before] = value
+        }
+        if let bound = labels["le"].flatMap({ ClassicHistogram.bound($0) }) {
+            labels["le"] = GoFloat.text(bound / old.factor)
+        }
+        add(labels, from..<cut, factor: suffix == "_count" || suffix == "_bucket" ? 1 : 1 / old.factor)
     }
 
     private func timeMs(_ tick: Int) -> Int64 { startMs + Int64(tick) * scenario.scrapeMs }

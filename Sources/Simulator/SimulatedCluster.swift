@@ -70,9 +70,6 @@ private struct RollOutPlan {
     var upgrade: Upgrade
     var lastMs: Int64
 
-    static let from = "v1.32.9"
-    static let to = "v1.33.5"
-
     init(_ scenario: Scenario, upgradeMs: Int64, random: inout SimulatedRandom) {
         let topology = scenario.topology
         let plan = scenario.rollOut
@@ -95,7 +92,7 @@ private struct RollOutPlan {
                     steps.append(
                         UpgradeStep(
                             atMs: atMs, component: component, instance: "master-\(index + 1):\(port)", node: nil,
-                            from: RollOutPlan.from, to: RollOutPlan.to, batch: batch))
+                            from: plan.from, to: plan.to, batch: batch))
                     atMs += 120_000
                 }
             }
@@ -121,7 +118,7 @@ private struct RollOutPlan {
                 steps.append(
                     UpgradeStep(
                         atMs: stepMs, component: "kubelet", instance: "\(nodes[node].name):10250",
-                        node: nodes[node].name, from: RollOutPlan.from, to: RollOutPlan.to, batch: batch))
+                        node: nodes[node].name, from: plan.from, to: plan.to, batch: batch))
             }
             done = end
             atMs += plan.batchMs + plan.gapMs
@@ -144,7 +141,7 @@ private struct RollOutPlan {
         let first = steps[0].atMs
         lastMs = steps[steps.count - 1].atMs
         upgrade = Upgrade(
-            id: "simulated", from: RollOutPlan.from, to: RollOutPlan.to, startedMs: first, finishedMs: lastMs,
+            id: "simulated", from: plan.from, to: plan.to, startedMs: first, finishedMs: lastMs,
             steps: steps, detectedBy: "metrics", rolledBackMs: rolledBackMs)
     }
 }

@@ -292,6 +292,29 @@ private let hour: Int64 = 3_600_000
         #expect(try pages(scenario(nuisances), seed: seed) == [])
     }
 
+    /// On a long way metrics get other names, units and labels: they are the same signals before and after.
+    @Test func renamedMetrics_areFollowed() throws {
+        let way = "\nrollout: {from: v1.13.12, to: v1.19.16, batches: [0.3, 1], gap: 20m}"
+        let base = "pre: 24h\nsoak: 6h\ntopology: {nodes: 10, workloads: 4, control_planes: 1}" + way
+        let slow = "\nfaults:\n- {kind: apiserver_latency, ratio: 1.5}"
+        for (more, fails) in [("", false), (slow, true)] {
+            let cluster = SimulatedCluster(try Scenario.load(text: base + more, file: "way.yaml"), seed: 3)
+            let count = { (name: String) in
+                try cluster.source.labels([.equal(Labels.metricName, name)], fromMs: .min / 2, throughMs: .max / 2)
+                    .count
+            }
+            #expect(try count("apiserver_request_count") > 0 && count("apiserver_request_total") > 0)
+            #expect(try count("apiserver_request_latencies_bucket") > 0)
+            var tables = ComparisonTables()
+            let assessment = try assess(cluster, atMs: cluster.endMs, &tables)
+            #expect((assessment.verdict == .fail) == fails)
+            for name in ["apiserver_errors", "apiserver_read_latency_p99"] {
+                let result = try #require(assessment.signals.first { $0.signal.name == name })
+                #expect(result.status == (fails && name.contains("latency") ? .worse : .ok), "\(name)")
+            }
+        }
+    }
+
     /// A batch that got ill while it waited is left out, and no other.
     @Test(arguments: [1, 2] as [UInt64]) func batchThatWasIll_isLeftOut_andHidesNoOther(seed: UInt64) throws {
         let ill = """
