@@ -101,6 +101,8 @@ struct CountComparison {
         if total.isStray { stray = stray ?? total.needs }
         if total.status == .worse, !isWorse, signal.kind.isInTime, table.splits.count > 1 {
             try tell(Labels(), total)
+        } else if table.splits.count > 1, signal.kind.isInTime {
+            try tellPassed(Labels(), total)
         }
         // Each batch by itself: what ails a small one is thinned out among all that went over.
         for batch in batches where !isWorse {
@@ -136,7 +138,11 @@ struct CountComparison {
                 if !isOld { weigh(other, among: self.cells.count) }
                 if other.status == .worse { outcome = other }
             }
-            if outcome.status == .worse || isOldTrouble { try tell(table.splits[split], outcome, isOld: isOld) }
+            if outcome.status == .worse || isOldTrouble {
+                try tell(table.splits[split], outcome, isOld: isOld)
+            } else {
+                try tellPassed(table.splits[split], outcome)
+            }
         }
     }
 
@@ -151,6 +157,23 @@ struct CountComparison {
         findings.append(try comparer.finding(signal, split, outcome, isPreexisting: isPreexisting, isOld: isOld))
     }
 
+    /// What was worse for a time and is over fails nothing: it is said.
+    private mutating func tellPassed(_ split: Labels, _ outcome: Outcome) throws {
+        guard let passed = outcome.passed, !outcome.beganBefore else { return }
+        var then = outcome
+        then.after = passed.side
+        var finding = try comparer.finding(signal, split, then, isPreexisting: false, isOld: false)
+        if finding.severity == .critical { finding.severity = .warning }
+        finding.effect = nil
+        finding.summary += "; it was over at \(TimeFormat.rfc3339(ms: passed.throughMs / 60_000 * 60_000))"
+        if outcome.strayMs != nil {
+            finding.cause = FindingCause(
+                kind: .unknown, step: nil, explanation: "nothing was upgraded when it began, and it passed")
+            finding.scope.batch = nil
+        }
+        findings.append(finding)
+    }
+
     private func result(of total: Outcome) -> SignalResult {
         var result = SignalResult(signal: signal, total)
         result.pValue = total.pValue == nil && pValue == 1 ? nil : pValue
@@ -162,7 +185,7 @@ struct CountComparison {
         } else if let stray {
             result.status = .inconclusive
             result.needs = stray
-        } else if result.status == .worse || !findings.isEmpty {
+        } else if result.status == .worse || findings.contains(where: { $0.cause.kind == .preexisting }) {
             // No split is worse by itself, or only what was in trouble before: the sum blames nobody.
             result.status = .ok
             result.needs = nil

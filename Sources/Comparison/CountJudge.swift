@@ -28,6 +28,8 @@ struct Outcome {
     var isStray = false
     /// When something began that is none of the upgrade's, however small by now; nil where nothing did.
     var strayMs: Int64?
+    /// What was worse for a time and is over; nil where nothing was.
+    var passed: (throughMs: Int64, side: SignalResult.Side)?
     /// Whether nodes were compared that went over one after another.
     var isAmongUnits = false
     /// Events before the upgrade, for signals that know of old trouble.
@@ -120,6 +122,12 @@ struct CountJudge {
             outcome.status = .ok
         } else {
             outcome.needs = needs(before, after, dispersion: noise.history)
+        }
+        if outcome.status != .worse, !outcome.isStray, test.worse.logMaximum >= -log(level), let onset {
+            let then = sides.after(from: onset, to: test.peak)
+            if then.events >= signal.minEvents, isLarge(sides.before.rate, then.rate) {
+                outcome.passed = (bins.startMs(test.peak), side(then))
+            }
         }
         return outcome
     }

@@ -28,9 +28,10 @@ struct CountSides {
     /// Before the upgrade.
     var before: Tally { Tally(events: history.reduce(0, +), seen: historyExposure.reduce(0, +)) }
 
-    /// Of the units that went over, from a bin on.
-    func after(from first: Int = 0) -> Tally {
-        Tally(events: treated[first...].reduce(0, +), seen: treatedExposure[first...].reduce(0, +))
+    /// Of the units that went over, from a bin on, and before another.
+    func after(from first: Int = 0, to end: Int? = nil) -> Tally {
+        let range = first..<max(first, end ?? treated.count)
+        return Tally(events: treated[range].reduce(0, +), seen: treatedExposure[range].reduce(0, +))
     }
 
     /// Of the units that wait, since the baseline.

@@ -277,6 +277,21 @@ private let hour: Int64 = 3_600_000
         #expect((5 * hour...5 * hour + hour / 4).contains(since))
     }
 
+    /// What came with the step and is over fails no longer, and is not forgotten.
+    @Test func whatPassed_isToldAsAWarning() throws {
+        let burst = try scenario("faults:\n- {kind: apiserver_errors, ratio: 8, duration: 1h}")
+        #expect(try !pages(burst, seed: 2).isEmpty)
+        let cluster = SimulatedCluster(burst, seed: 2)
+        var tables = ComparisonTables()
+        let assessment = try assess(cluster, atMs: cluster.endMs, &tables)
+        #expect(assessment.verdict != .fail)
+        let finding = try #require(assessment.findings.first { $0.signal == "apiserver_errors" })
+        #expect(finding.severity == .warning && finding.cause.kind == .upgradeStep)
+        #expect(finding.summary.contains("; it was over at "))
+        let ratio = (finding.after ?? 0) / (finding.before ?? 1)
+        #expect(ratio > 5 && ratio < 11)
+    }
+
     /// Caches are cold after a step; a triple load of which every fifth scrape fails is a load, and no latency.
     @Test(
         arguments: [1, 2] as [UInt64],
