@@ -29,6 +29,8 @@ package struct ComparisonTables: Sendable {
     private static let silenceMs: Int64 = 600_000
     /// How far back a call looks for samples that were not there yet when their time was read.
     private static let latenessMs: Int64 = 60_000
+    /// How far from a bin without a scrape of the load one may be that stands for it.
+    private static let loadReachMs: Int64 = 120_000
     /// The most bins of what is pooled.
     private static let pooledLimit = 3072
 
@@ -94,16 +96,32 @@ package struct ComparisonTables: Sendable {
         return Dictionary(uniqueKeysWithValues: units.union(table.units).map { ($0, pooled) })
     }
 
-    /// The seconds in which all targets together that count a signal's load were watched, by bin of its table; empty
-    /// where none was.
-    func loadSeconds(of table: SignalTable) -> [Double] {
+    /// The load of a signal by bin of its table, as if all of its targets had been watched throughout; 0 where it is not
+    /// known, empty where the signal hangs on none.
+    ///
+    /// What came while scrapes failed is counted after, with its seconds. Where a bin is narrower than the time between
+    /// scrapes, those beside it tell.
+    func load(of table: SignalTable, throughMs: Int64) -> [Double] {
+        guard table.signal.load != nil else { return [] }
         let columns = watched.seconds(job: table.loadJob)
         let factor = Int(watched.bins.widthMs / table.bins.widthMs)
-        var sums = [Double](repeating: 0, count: (columns.values.map(\.count).max() ?? 0) * factor)
+        var seconds = [Double](repeating: 0, count: table.bins.complete(atMs: throughMs))
         for column in columns.values {
-            for index in 0..<column.count * factor { sums[index] += Double(column[index / factor]) / Double(factor) }
+            for index in 0..<min(seconds.count, column.count * factor) {
+                seconds[index] += Double(column[index / factor]) / Double(factor)
+            }
         }
-        return sums
+        let usual = seconds.reduce(0, +) / Double(max(1, seconds.count { $0 > 0 }))
+        let own = seconds.indices.map { index -> Double in
+            let load = index < table.load.count ? Double(table.load[index]) : 0
+            return seconds[index] > 0 ? load * usual / seconds[index] : load
+        }
+        let reach = table.bins.count(ms: ComparisonTables.loadReachMs)
+        return own.indices.map { index in
+            guard own[index] == 0 else { return own[index] }
+            let near = own[max(0, index - reach)...min(own.count - 1, index + reach)].filter { $0 > 0 }
+            return near.isEmpty ? 0 : near.reduce(0, +) / Double(near.count)
+        }
     }
 
     /// Which part of the units of a signal's component is still watched, within a time since the upgrade.
@@ -138,7 +156,8 @@ extension ComparisonTables {
             guard let baseline = key?.baseline else { return [] }
             let time = JudgedTime(baseline: baseline, nowMs: nowMs, soakMs: 0, batch: nil)
             let cohorts = Cohorts(upgrade, component: signal.component, atMs: nowMs)
-            return LevelJudge(table: table, cohorts: cohorts, time: time, watched: []).judge(table.cells).timeline
+            return LevelJudge(table: table, cohorts: cohorts, time: time, load: load(of: table, throughMs: nowMs))
+                .judge(table.cells).timeline
         }
         var sums = [Double](repeating: 0, count: count)
         var weights = sums

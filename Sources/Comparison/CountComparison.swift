@@ -66,15 +66,31 @@ struct CountComparison {
         self.table = table
         self.cells = cells
         self.cohorts = cohorts
-        watched =
-            signal.kind.isInTime
-            ? comparer.tables.exposure(of: table, cohorts: cohorts, throughMs: comparer.windows.nowMs) : [:]
+        watched = signal.kind.isInTime ? CountComparison.exposure(comparer, table, cohorts) : [:]
         let batches = comparer.time.batch == nil && cohorts.isStaggered ? cohorts.batches : []
         self.batches = batches.count > 1 ? batches : []
         controlPlane =
             signal.component.isEmpty && cohorts.isStaggered ? Cohorts(controlPlane: comparer.upgrade) : nil
         parts = [true, cells.count > 1, batches.count > 1, controlPlane != nil].count { $0 }
         level = (1 - Comparison.confidence) * comparer.share / Double(parts)
+    }
+
+    /// The seconds of each unit by bin; of a signal with a load, as many as its mean load before would have taken.
+    private static func exposure(
+        _ comparer: SignalComparer, _ table: SignalTable, _ cohorts: Cohorts
+    ) -> [String: [Float]] {
+        let nowMs = comparer.windows.nowMs
+        let seconds = comparer.tables.exposure(of: table, cohorts: cohorts, throughMs: nowMs)
+        let load = comparer.tables.load(of: table, throughMs: nowMs)
+        let before = load.prefix(table.bins.complete(atMs: comparer.windows.baseline.throughMs)).filter { $0 > 0 }
+        guard !before.isEmpty else { return seconds }
+        let mean = before.reduce(0, +) / Double(before.count)
+        return seconds.mapValues { column in
+            column.indices.map { index in
+                let isKnown = index < load.count && load[index] > 0
+                return isKnown ? column[index] * Float(load[index] / mean) : column[index]
+            }
+        }
     }
 
     private func judge(_ cohorts: Cohorts, _ time: JudgedTime) -> CountJudge {

@@ -15,7 +15,7 @@ struct LevelJudge {
     let table: SignalTable
     let cohorts: Cohorts
     let time: JudgedTime
-    private let watched: [Double]
+    private let load: [Double]
     let count: Int
     let baseline: Int
     let isLogarithmic: Bool
@@ -37,19 +37,16 @@ struct LevelJudge {
     /// How far beyond that of the baseline the load may be.
     private static let loadRange = 1.25
     static let dayMs: Int64 = 86_400_000
-    /// How far from a bin without a scrape of the load one may be that stands for it.
-    private static let loadReachMs: Int64 = 120_000
 
     var signal: Signal { table.signal }
     var bins: Bins { table.bins }
     /// Turned so that more is worse.
     private var sign: Double { signal.direction == .up ? 1 : -1 }
 
-    /// - Parameter watched: for how many seconds the targets that count the load were watched, by bin; empty where that
-    ///   is not known.
-    init(table: SignalTable, cohorts: Cohorts, time: JudgedTime, watched: [Double]) {
+    /// - Parameter load: by bin; 0 where it is not known, empty where the signal hangs on none.
+    init(table: SignalTable, cohorts: Cohorts, time: JudgedTime, load: [Double]) {
         self.table = table
-        self.watched = watched
+        self.load = load
         self.cohorts = cohorts
         self.time = time
         count = table.bins.complete(atMs: time.nowMs)
@@ -265,8 +262,7 @@ struct LevelJudge {
     /// - Returns: whether bins were taken out.
     private func explain(_ series: inout [Double], _ usable: inout [Bool]) -> Bool {
         var isBeyond = false
-        if signal.load != nil {
-            let load = load()
+        if load.count >= count {
             let known = (0..<baseline).filter { usable[$0] && load[$0] > 0 }
             if known.count >= 30 {
                 let logs = known.map { log(load[$0]) }
@@ -299,23 +295,6 @@ struct LevelJudge {
         }
         HourProfile.remove(from: &series, usable: usable, baseline: baseline, bins: bins)
         return isBeyond
-    }
-
-    /// The load by bin; where a bin is narrower than the time between scrapes, those beside it tell.
-    private func load() -> [Double] {
-        // What came while scrapes failed is counted after, with its seconds.
-        let usual = watched.reduce(0, +) / Double(max(1, watched.count { $0 > 0 }))
-        let own = (0..<count).map { index -> Double in
-            let load = index < table.load.count ? Double(table.load[index]) : 0
-            let seconds = index < watched.count ? watched[index] : 0
-            return seconds > 0 ? load * usual / seconds : load
-        }
-        let reach = bins.count(ms: LevelJudge.loadReachMs)
-        return own.indices.map { index in
-            guard own[index] == 0 else { return own[index] }
-            let near = own[max(0, index - reach)...min(count - 1, index + reach)].filter { $0 > 0 }
-            return near.isEmpty ? 0 : near.reduce(0, +) / Double(near.count)
-        }
     }
 
     /// The least change that counts, in the scale of the series.

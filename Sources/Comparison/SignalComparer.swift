@@ -131,14 +131,14 @@ struct SignalComparer {
     ) throws -> (SignalResult, [Finding]) {
         var findings: [Finding] = []
         var results: [SignalResult] = []
-        let watched = signal.load == nil ? [] : tables.loadSeconds(of: table)
+        let load = tables.load(of: table, throughMs: windows.nowMs)
         for (split, cells) in cells.sorted(by: { table.splits[$0.key] < table.splits[$1.key] }) {
             let labels = table.splits[split]
             // A split by component goes over with that component.
             let component = signal.component.isEmpty ? labels["job"] ?? "" : signal.component
             let own =
                 component == signal.component ? cohorts : Cohorts(upgrade, component: component, atMs: windows.nowMs)
-            let outcome = LevelJudge(table: table, cohorts: own, time: time, watched: watched).judge(cells)
+            let outcome = LevelJudge(table: table, cohorts: own, time: time, load: load).judge(cells)
             results.append(SignalResult(signal: signal, outcome))
             guard outcome.status == .worse else { continue }
             if outcome.beganBefore {
