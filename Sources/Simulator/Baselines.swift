@@ -87,8 +87,10 @@ package enum Baseline: String, Sendable, CaseIterable {
         return values.allSatisfy { $0 > limit }
     }
 
-    /// High where the interval of the shift is over a quarter of its estimate; FAIL where the score, the part of signals
-    /// with data that pass, is under the marginal threshold of 75. By default no metric is critical by itself.
+    /// High where the interval of the shift is over a quarter of its estimate.
+    ///
+    /// FAIL where the score, the part of signals with data that pass, is under the marginal threshold of 75. By default
+    /// no metric is critical by itself.
     private static func kayenta(_ series: [Series], upgradeMs: Int64, atMs: Int64) -> [Series] {
         var judged = 0
         let high = series.filter { one in

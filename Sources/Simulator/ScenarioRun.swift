@@ -23,8 +23,9 @@ package struct JudgedRun: Sendable, Equatable {
     package var pagesMs: [Int64] = []
     /// The last verdict.
     package var verdict: Verdict = .inconclusive
-    /// What was blamed when it was FAIL for the first time: what whoever was paged read. One of a fault before it began
-    /// gives way to the next.
+    /// What was blamed when it was FAIL for the first time: what whoever was paged read.
+    ///
+    /// One of a fault before it began gives way to the next.
     package var blame: Blame?
     /// The names of failing signals, at any look.
     package var signals: [String] = []

@@ -45,7 +45,7 @@ package struct Trend: Sendable, Equatable {
     /// The standard error that a slope of so many values of this noise would have.
     package func error(count: Int) -> Double { (variance * inflation / Trend.squares(count)).squareRoot() }
 
-    /// The sum of the squared distances of 0, 1, ... from their mean.
+    /// The sum of the squared distances of the first numbers, from 0 on, from their mean.
     private static func squares(_ count: Int) -> Double {
         let n = Double(count)
         return n * (n * n - 1) / 12
