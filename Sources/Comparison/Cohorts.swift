@@ -20,7 +20,7 @@ struct Cohorts: Sendable {
     private var pool: Change?
     /// Whether units go over one by one.
     let isStaggered: Bool
-    /// Batches whose nodes are no more judged than if they waited on: what they have, they had before.
+    /// Batches whose nodes are not judged once they went over: what they have, they had before.
     var unjudged: Set<Int> = []
 
     /// - Parameters:
@@ -60,8 +60,8 @@ struct Cohorts: Sendable {
 
     /// All units together, as they go over with the control plane, for as long as what follows can be its doing; nil
     /// where it has no step.
-    init?(controlPlane upgrade: Upgrade) {
-        let times = upgrade.steps.filter { !$0.isNode }.map(\.atMs)
+    init?(controlPlane upgrade: Upgrade, atMs: Int64) {
+        let times = upgrade.steps.filter { !$0.isNode && $0.atMs <= atMs }.map(\.atMs)
         guard let first = times.min(), let last = times.max() else { return nil }
         pool = Change(firstMs: first, lastMs: last, batch: nil, untilMs: last + Comparison.aftermathMs)
         isStaggered = false

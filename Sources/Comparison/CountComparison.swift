@@ -25,11 +25,15 @@ struct CountComparison {
 
     private var findings: [Finding] = []
     private var isWorse = false
+    /// Whether something is worse that began before it went over.
+    private var hasBegunBefore = false
     /// What is said of what began with no step.
     private var stray: String?
     /// The least level at which any part of the test says worse: each has its share.
     private var pValue = 1.0
 
+    /// What a batch had longer ago than this before its step was over by then.
+    private static let illnessMs: Int64 = 10_800_000
     /// Larger p-values reject nothing that anybody asks for.
     private static let smallP = 0.05
 
@@ -70,7 +74,8 @@ struct CountComparison {
         let batches = comparer.time.batch == nil && cohorts.isStaggered ? cohorts.batches : []
         self.batches = batches.count > 1 ? batches : []
         controlPlane =
-            signal.component.isEmpty && cohorts.isStaggered ? Cohorts(controlPlane: comparer.upgrade) : nil
+            signal.component.isEmpty && cohorts.isStaggered
+            ? Cohorts(controlPlane: comparer.upgrade, atMs: comparer.windows.nowMs) : nil
         parts = [true, cells.count > 1, batches.count > 1, controlPlane != nil].count { $0 }
         level = (1 - Comparison.confidence) * comparer.share / Double(parts)
     }
@@ -107,14 +112,14 @@ struct CountComparison {
         let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
         let together = CountComparison.merged(old.isEmpty ? table.cells : quiet)
         let total = judge.judge(together, level: level)
-        // What befell all alike at a time of its own makes no part of them worse: parts are judged by what was before.
+        // What befell all alike at a time of its own makes no part of them worse: parts are judged without it.
         var time = comparer.time
-        if signal.kind.isInTime, parts > 1, let strayMs = total.strayMs { time.nowMs = min(time.nowMs, strayMs) }
+        if signal.kind.isInTime, parts > 1 { time.skipped = total.stray }
         try compareSplits(old, events, time)
         // What is spread thin over many splits shows only in all together. Of requests the mix would show as well.
         let countsTogether = signal.kind.isInTime || table.splits.count == 1
         if countsTogether { weigh(total, among: 1) }
-        if total.isStray { stray = stray ?? total.needs }
+        if countsTogether, total.isStray { stray = stray ?? total.needs }
         if total.status == .worse, !isWorse, signal.kind.isInTime, table.splits.count > 1 {
             try tell(Labels(), total)
         } else if table.splits.count > 1, signal.kind.isInTime {
@@ -126,6 +131,7 @@ struct CountComparison {
             let outcome = self.judge(cohorts, time).judge(
                 together, level: level / Double(batches.count), seeksWorse: true)
             if countsTogether { weigh(outcome, among: batches.count) }
+            if outcome.isStray { stray = stray ?? outcome.needs }
             if outcome.status == .worse { try tell(Labels(), outcome) }
         }
         return result(of: total)
@@ -139,7 +145,11 @@ struct CountComparison {
     ) throws {
         let judge = self.judge(cohorts, time)
         let judgeOfAll = controlPlane.map { self.judge($0, time) }
-        let possible = cells.count > 1 ? cells.values.count { judge.canBeWorse($0, level: level) } : 1
+        let possible =
+            cells.count > 1
+            ? cells.values.count { cells in
+                judge.canBeWorse(cells, level: level) || judgeOfAll?.canBeWorse(cells, level: level) ?? false
+            } : 1
         let each = level / Double(max(1, possible))
         for (split, cells) in cells.sorted(by: { table.splits[$0.key] < table.splits[$1.key] }) {
             let isOld = old.contains(split)
@@ -170,6 +180,7 @@ struct CountComparison {
     private mutating func tell(_ split: Labels, _ outcome: Outcome, isOld: Bool = false) throws {
         let isPreexisting = isOld || outcome.beganBefore
         if !isPreexisting { isWorse = true }
+        if !isOld, outcome.beganBefore { hasBegunBefore = true }
         findings.append(try comparer.finding(signal, split, outcome, isPreexisting: isPreexisting, isOld: isOld))
     }
 
@@ -178,11 +189,12 @@ struct CountComparison {
         guard let passed = outcome.passed, !outcome.beganBefore else { return }
         var then = outcome
         then.after = passed.side
+        then.exposureAfter = passed.seen
         var finding = try comparer.finding(signal, split, then, isPreexisting: false, isOld: false)
         if finding.severity == .critical { finding.severity = .warning }
         finding.effect = nil
         finding.summary += "; it was over at \(TimeFormat.rfc3339(ms: passed.throughMs / 60_000 * 60_000))"
-        if outcome.strayMs != nil {
+        if outcome.stray != nil {
             finding.cause = FindingCause(
                 kind: .unknown, step: nil, explanation: "nothing was upgraded when it began, and it passed")
             finding.scope.batch = nil
@@ -201,8 +213,8 @@ struct CountComparison {
         } else if let stray {
             result.status = .inconclusive
             result.needs = stray
-        } else if result.status == .worse || findings.contains(where: { $0.cause.kind == .preexisting }) {
-            // No split is worse by itself, or only what was in trouble before: the sum blames nobody.
+        } else if result.status == .worse || hasBegunBefore && result.status == .inconclusive {
+            // No split is worse by itself, or only what began before: the sum blames nobody.
             result.status = .ok
             result.needs = nil
         }
@@ -215,7 +227,9 @@ struct CountComparison {
         let judge = CountJudge(
             table: table, cohorts: cohorts, time: comparer.time, watched: watched.filter { isOfBatch($0.key) })
         let cells = CountComparison.merged(table.cells.filter { isOfBatch(table.units[$0.unit]) })
-        guard let outcome = judge.illness(cells) else { return nil }
+        guard let firstMs = comparer.upgrade.steps.filter({ $0.isNode && $0.batch == batch }).map(\.atMs).min(),
+            let outcome = judge.illness(cells, fromMs: firstMs - CountComparison.illnessMs)
+        else { return nil }
         var finding = try comparer.finding(signal, Labels(), outcome, isPreexisting: true, isOld: false)
         finding.scope.batch = batch
         finding.summary += ": nodes of batch \(batch), which is left out"

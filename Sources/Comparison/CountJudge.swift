@@ -10,6 +10,8 @@ struct JudgedTime {
     var soakMs: Int64
     /// Only what went over with this batch is judged; nil: what went over with any.
     var batch: Int?
+    /// What came in this time is left out on the side of what went over.
+    var skipped: Range<Int64>?
 }
 
 /// What the comparison of one split came to.
@@ -26,10 +28,10 @@ struct Outcome {
     var beganBefore = false
     /// Whether it began with no step, where no nodes wait to compare with, and may pass as it came: not worse yet.
     var isStray = false
-    /// When something began that is none of the upgrade's, however small by now; nil where nothing did.
-    var strayMs: Int64?
+    /// When something was that is none of the upgrade's; nil where nothing was.
+    var stray: Range<Int64>?
     /// What was worse for a time and is over; nil where nothing was.
-    var passed: (throughMs: Int64, side: SignalResult.Side)?
+    var passed: (throughMs: Int64, side: SignalResult.Side, seen: Double)?
     /// Whether nodes were compared that went over one after another.
     var isAmongUnits = false
     /// Events before the upgrade, for signals that know of old trouble.
@@ -108,7 +110,8 @@ struct CountJudge {
         let isStray = test.worse.pValue <= CountJudge.smallP && !isOfUpgrade(sides, since: onset)
         if isStray {
             outcome.pValue = nil
-            outcome.strayMs = outcome.onsetMs
+            let fromMs = bins.startMs(onset ?? 0)
+            if test.worse.logMaximum >= -log(level) { outcome.stray = fromMs..<max(fromMs, bins.startMs(test.peak)) }
         }
         if isLarge(sides, since: onset ?? 0), isEnough(before, after), test.worse.logMaximum >= -log(level) {
             if isStray {
@@ -116,7 +119,7 @@ struct CountJudge {
                 outcome.needs = cohorts.strayWords(sinceMs: outcome.onsetMs ?? time.nowMs, nowMs: time.nowMs)
             } else {
                 outcome.status = .worse
-                localize(&outcome, cells, rate: sides.before.rate)
+                localize(&outcome, cells, rate: sides.before.rate, dispersion: noise.history)
             }
         } else if !isLarge(sides, since: 0), isWell(before, after, test, dispersion: noise.history) {
             outcome.status = .ok
@@ -126,17 +129,19 @@ struct CountJudge {
         if outcome.status != .worse, !outcome.isStray, test.worse.logMaximum >= -log(level), let onset {
             let then = sides.after(from: onset, to: test.peak)
             if then.events >= signal.minEvents, isLarge(sides.before.rate, then.rate) {
-                outcome.passed = (bins.startMs(test.peak), side(then))
+                outcome.passed = (bins.startMs(test.peak), side(then), then.seen)
             }
         }
         return outcome
     }
 
     /// Whether the units had clearly more events than before while they waited, and how many; nil where they had not.
-    func illness(_ cells: [SignalTable.Cell]) -> Outcome? {
+    ///
+    /// - Parameter fromMs: what was before is not looked at.
+    func illness(_ cells: [SignalTable.Cell], fromMs: Int64) -> Outcome? {
         guard cohorts.isStaggered, signal.direction == .up else { return nil }
         let sides = counts.sides(counts.tamed(cells))
-        let (before, waiting) = (sides.before, sides.waiting)
+        let (before, waiting) = (sides.before, sides.waiting(from: bins.firstIndex(from: fromMs)))
         guard waiting.events >= signal.minEvents,
             let ratio = RateRatio.interval(
                 before: before.events, exposureBefore: before.seen, after: waiting.events, exposureAfter: waiting.seen,
@@ -323,7 +328,9 @@ struct CountJudge {
         let wanted =
             dispersion * log(Double(8) / CountJudge.passLevel) / (margin - 1 - log(margin))
         let due = rate * after.seen
-        guard wanted > due, due > 0 else { return "the interval is still wider than the margin; more time is needed" }
+        guard wanted > due, due > 0, wanted.isFinite else {
+            return "the interval is still wider than the margin; more time is needed"
+        }
         let more = Int((wanted - due).rounded(.up))
         let wait = TimeFormat.duration(ms: max(60_000, Int64((wanted - due) / due * hours * 60) * 60_000))
         return "about \(more) more events, which at the rate before take \(wait)"
@@ -342,7 +349,8 @@ struct CountJudge {
         let share = shares / (controls + treated)
         // As wide as it must be to hold at every look, and narrowest at the soak's end.
         let confidence = AnytimeInterval.confidenceOfOneLook(
-            count: Double(max(60_000, time.nowMs - (cohorts.lastMs ?? time.nowMs))), tightestAt: Double(time.soakMs),
+            count: Double(max(60_000, time.nowMs - (cohorts.lastMs ?? time.nowMs))),
+            tightestAt: Double(max(1, time.soakMs)),
             confidence: Comparison.confidence)
         let interval =
             controls >= 1 && treated >= after.events / 2
@@ -379,6 +387,7 @@ struct CountJudge {
         }
         // What was there as soon as it could be looked for began with the step.
         let candidates = cohorts.startsMs.map { bins.firstIndex(from: signal.treatedFromMs($0)) }
+            .filter { $0 < sides.treatedExposure.count && sides.treatedExposure[$0] > 0 }
         let end = peak > 0 ? peak : counts.count
         return ChangePoint.poissonStep(
             counts: Array(events[..<end]), exposures: Array(seen[..<end]), candidates: Set(candidates),
@@ -397,7 +406,9 @@ struct CountJudge {
     }
 
     /// Finds what has most of what is too much: batches, and units where few have it.
-    private func localize(_ outcome: inout Outcome, _ cells: [SignalTable.Cell], rate: Double) {
+    private func localize(
+        _ outcome: inout Outcome, _ cells: [SignalTable.Cell], rate: Double, dispersion: Double
+    ) {
         struct Suspect {
             var unit: String
             var excess = 0.0
@@ -433,7 +444,9 @@ struct CountJudge {
         }
         let changes = few.compactMap(\.change)
         let candidates = changes.map { bins.firstIndex(from: signal.treatedFromMs($0)) }
-        guard let onset = ChangePoint.poissonStep(counts: events, exposures: seen, candidates: Set(candidates))
+        guard
+            let onset = ChangePoint.poissonStep(
+                counts: events, exposures: seen, candidates: Set(candidates), drop: 3 * dispersion)
         else { return }
         if !outcome.units.isEmpty { outcome.onsetMs = cohorts.onsetMs(ofBin: onset, bins, signal) }
         if let earliest = changes.map(\.firstMs).min() {

@@ -34,9 +34,9 @@ struct CountSides {
         return Tally(events: treated[range].reduce(0, +), seen: treatedExposure[range].reduce(0, +))
     }
 
-    /// Of the units that wait, since the baseline.
-    var waiting: Tally {
-        let range = min(history.count, controls.count)...
+    /// Of the units that wait, since the baseline and from a bin on.
+    func waiting(from first: Int) -> Tally {
+        let range = min(max(history.count, first), controls.count)...
         return Tally(events: controls[range].reduce(0, +), seen: controlExposure[range].reduce(0, +))
     }
 }
@@ -49,6 +49,7 @@ struct CountSorter {
     let count: Int
     let baseline: Int
     private let batch: Int?
+    private let skipped: Range<Int>
     /// Seconds by unit and bin, for events in time; empty for ratios, whose cells have their own exposure.
     private let watched: [String: [Float]]
     /// What all units have together before any is weighed by its own rate; nil for ratios.
@@ -67,6 +68,9 @@ struct CountSorter {
         self.watched = watched
         batch = time.batch
         count = table.bins.complete(atMs: time.nowMs)
+        let first = time.skipped.map { table.bins.index(of: $0.lowerBound + 1) ?? 0 } ?? 0
+        let end = time.skipped.map { table.bins.firstIndex(from: $0.upperBound) } ?? 0
+        skipped = (first..<max(first, end)).clamped(to: 0..<count)
         baseline = min(count, table.bins.complete(atMs: time.baseline.throughMs))
         guard !watched.isEmpty else { return }
         var sides = CountSides(count, baseline: baseline)
@@ -151,6 +155,7 @@ struct CountSorter {
             let begun = isInTime && watched[unit] != nil ? quiet : 0
             add(cell.sums, exposure(cell), unit, weight: weight(tally) - begun, to: &sides)
         }
+        for index in skipped { (sides.treated[index], sides.treatedExposure[index]) = (0, 0) }
         return sides
     }
 

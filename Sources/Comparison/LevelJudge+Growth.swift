@@ -12,6 +12,9 @@ extension LevelJudge {
     private static let trendMs: Int64 = 21_600_000
     private static let dayTrendMs: Int64 = 72_000_000
 
+    /// The width of a block, of whole bins.
+    private var blockMs: Int64 { Int64(bins.count(ms: LevelJudge.slopeBlockMs)) * bins.widthMs }
+
     func blocks(_ values: [Double]) -> [Double] {
         let length = bins.count(ms: LevelJudge.slopeBlockMs)
         // From the end, so that the last block is whole.
@@ -31,15 +34,15 @@ extension LevelJudge {
     ///
     /// Two looks: at the slopes of the last hours against those of windows before the upgrade; and, for what is too slow
     /// for them or has too short a time before, at the trend of all that came since.
-    func growth(_ before: [Double], _ after: [Double], isContrast: Bool) -> Growth? {
+    func growth(_ before: [Double], _ after: [Double], level: Double, isContrast: Bool) -> Growth? {
         guard let slopeFloor = signal.slopeFloor else { return nil }
-        let scale = isLogarithmic ? 1 : abs(unscaled(before.reduce(0, +) / Double(max(1, before.count))))
+        let scale = isLogarithmic ? 1 : abs(unscaled(level))
         let floor = slopeFloor * (scale == 0 ? 1 : scale)
         let (old, new) = (blocks(before), blocks(after))
-        let hours = Double(LevelJudge.slopeBlockMs) / 3_600_000
+        let hours = Double(blockMs) / 3_600_000
         var growth = Growth()
         for windowMs in LevelJudge.slopeWindowMs {
-            let length = Int(windowMs / LevelJudge.slopeBlockMs)
+            let length = max(2, Int(windowMs / blockMs))
             guard old.count >= LevelJudge.leastPlacebos * length, new.count >= length else { continue }
             let x = (0..<length).map { Double($0) * hours }
             guard let observed = RobustSlope.theilSen(x: x, y: Array(new.suffix(length)))?.slope else { continue }
@@ -52,7 +55,7 @@ extension LevelJudge {
             // The longest window is the most exact.
             growth.isWell = estimate + LevelJudge.width * spread < floor
         }
-        let sinceMs = Int64(new.count) * LevelJudge.slopeBlockMs
+        let sinceMs = Int64(new.count) * blockMs
         let knowsDays = isContrast || Int64(baseline) * bins.widthMs >= 2 * LevelJudge.dayMs
         let needMs = knowsDays ? LevelJudge.trendMs : LevelJudge.dayTrendMs
         guard sinceMs >= needMs, let trend = Trend(new), let late = Trend(Array(new.suffix(new.count / 2))) else {
@@ -65,7 +68,7 @@ extension LevelJudge {
         }
         // It grows as it did before, and its noise may be that of before as well.
         let past = Trend(old)
-        let isLong = Int64(old.count) * LevelJudge.slopeBlockMs >= LevelJudge.trendMs
+        let isLong = Int64(old.count) * blockMs >= LevelJudge.trendMs
         let known = isLong ? past : nil
         let error = hypot(max(trend.error, known?.error(count: new.count) ?? 0), known?.error ?? 0) / hours
         let estimate = (trend.slope - (known?.slope ?? 0)) / hours

@@ -22,6 +22,10 @@ struct LevelJudge {
 
     /// How many standard deviations of its placebos a change must have.
     static let leastScore = 5.0
+    /// What stands for zero and less on a logarithmic scale: a byte's, or a second's thousandth.
+    private static let leastValue = 1e-3
+    /// So long ago at most there must have been a load that a level can be compared at.
+    private static let beyondMs: Int64 = 21_600_000
     /// Larger p-values are not looked into.
     private static let smallP = 0.05
     /// The half width of intervals, in standard deviations: 99 %.
@@ -41,6 +45,8 @@ struct LevelJudge {
     var signal: Signal { table.signal }
     var bins: Bins { table.bins }
     /// Turned so that more is worse.
+    private static let beyondWords =
+        "the load is beyond all that was seen before the upgrade: the level can't be compared"
     private var sign: Double { signal.direction == .up ? 1 : -1 }
 
     /// - Parameter load: by bin; 0 where it is not known, empty where the signal hangs on none.
@@ -97,7 +103,9 @@ struct LevelJudge {
 
     private func scaled(_ value: Double) -> Double {
         guard isLogarithmic else { return sign * value }
-        return value > 0 ? sign * log(value) : .nan
+        // What went down to nothing is as low as can be; an upper side without a value has none.
+        guard value > 0 else { return signal.direction == .down ? sign * log(LevelJudge.leastValue) : .nan }
+        return sign * log(value)
     }
 
     private func means(_ cell: SignalTable.Cell) -> [Double] {
@@ -193,9 +201,7 @@ struct LevelJudge {
         let after = afterBins.map { series[$0] }
         guard !after.isEmpty else {
             outcome.needs =
-                isBeyond
-                ? "the load is beyond all that was seen before the upgrade: the level can't be compared"
-                : "nothing was measured since"
+                isBeyond ? LevelJudge.beyondWords : "nothing was measured since"
             return outcome
         }
         let floor = floor(level)
@@ -207,9 +213,9 @@ struct LevelJudge {
             return outcome
         }
         outcome.effect = effect(shift)
-        let growth = growth(before, after, isContrast: isContrast)
+        let growth = growth(before, after, level: level, isContrast: isContrast)
         var isStray = false
-        if shift.isWorse || shift.pValue < LevelJudge.smallP {
+        if shift.isWorse || shift.pValue ?? 1 < LevelJudge.smallP {
             let starts = starts(treatedUnits, afterBins)
             let corner = signal.slopeFloor.flatMap { _ in ramp(before, after, afterBins, starts, unlessStep: true) }
             outcome.onsetMs = corner ?? onset(series, before, after, afterBins, starts)
@@ -233,6 +239,10 @@ struct LevelJudge {
             if outcome.status == .inconclusive { outcome.needs = growth?.needs }
         } else {
             outcome.needs = "the interval is still wider than the margin; more time is needed"
+        }
+        if isBeyond, outcome.status != .worse, count - (afterBins.last ?? 0) > bins.count(ms: LevelJudge.beyondMs) {
+            outcome.status = .inconclusive
+            outcome.needs = LevelJudge.beyondWords
         }
         if outcome.status == .worse { localize(&outcome, treatedUnits, last: afterBins) }
         return outcome
@@ -309,8 +319,8 @@ struct LevelJudge {
         var low: Double
         var high: Double
         var isWorse: Bool
-        /// Of there being no more than half of the floor, at all looks of the soak; 1 where no placebos tell.
-        var pValue = 1.0
+        /// Of there being no more than half of the floor, at all looks of the soak; nil where no placebos tell.
+        var pValue: Double?
     }
 
     /// The change of the last windows' means against the same windows before the upgrade.
@@ -318,7 +328,7 @@ struct LevelJudge {
     /// - Parameter contrast: the change of nodes beside that of others, for want of placebos; nil where none wait.
     private func shift(_ before: [Double], _ after: [Double], floor: Double, contrast: Interval?) -> Shift? {
         var best: Shift?
-        var pValue = 1.0
+        var pValue: Double?
         for windowMs in LevelJudge.windowMs {
             let length = bins.count(ms: windowMs)
             guard after.count >= length, before.count >= LevelJudge.leastPlacebos * length else { continue }
@@ -335,9 +345,8 @@ struct LevelJudge {
                 && estimate > 0 && isStill
             var one = Shift(estimate: estimate, low: estimate - half, high: estimate + half, isWorse: isWorse)
             // The first that tells is taken; else the one that tells most exactly.
-            if isStill {
-                pValue = min(pValue, self.pValue((estimate - floor / 2) / spread, windows: windows, windowMs))
-            }
+            let tail = isStill ? self.pValue((estimate - floor / 2) / spread, windows: windows, windowMs) : 1
+            pValue = min(pValue ?? 1, tail)
             if isWorse {
                 one.pValue = pValue
                 return one
@@ -352,7 +361,7 @@ struct LevelJudge {
         let hasLasted = after.count >= bins.count(ms: LevelJudge.lastingMs)
         let isWorse =
             mean.estimate >= floor && mean.low > floor && mean.estimate > 0 && hasLasted
-            && isStill(after, over: RobustSlope.median(before) + floor / 2)
+            && isStill(after, over: (before.isEmpty ? 0 : RobustSlope.median(before)) + floor / 2)
         return Shift(estimate: mean.estimate, low: mean.low, high: mean.high, isWorse: isWorse)
     }
 
@@ -381,7 +390,9 @@ struct LevelJudge {
     }
 
     /// The tail of Student's t with as many degrees of freedom as windows tell the spread, times how many windows of this
-    /// and the other lengths the soak has (Bonferroni): so it holds whenever somebody looks.
+    /// and the other lengths the soak has (Bonferroni).
+    ///
+    /// Looks at windows that overlap are close to one look; that they are none more is an approximation.
     private func pValue(_ score: Double, windows: Double, _ windowMs: Int64) -> Double {
         guard score > 0 else { return 1 }
         let tail = 1 - SpecialFunctions.studentT(score, degrees: max(1, windows - 1))

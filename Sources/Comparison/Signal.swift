@@ -223,6 +223,11 @@ package struct Signal: Sendable {
             relative = floors.double("relative") ?? relative
             absolute = floors.double("absolute") ?? absolute
             slope = floors.double("slope")
+            if relative < 1 { floors.value.report("the relative floor is a ratio of 1 and more") }
+            if absolute < 0 || slope ?? 1 <= 0 { floors.value.report("floors are not negative, and a slope is over 0") }
+            if relative == 1, absolute == 0 {
+                floors.value.report("a relative floor of 1 needs an absolute one: any change would count")
+            }
         }
         let severityValue = fields.take("severity")
         let severity =

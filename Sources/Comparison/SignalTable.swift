@@ -145,7 +145,7 @@ struct SignalTable: Sendable {
             for (atMs, value) in zip(series.timestampsMs, series.values) where atMs > position.lastMs {
                 position.lastMs = atMs
                 // A staleness marker ends nothing for a counter: it may come back with its old value.
-                guard !value.isNaN else { continue }
+                guard role == .value ? value.isFinite : !value.isNaN else { continue }
                 let previous = position.last
                 position.last = value
                 guard let index = bins.index(of: atMs) else { continue }

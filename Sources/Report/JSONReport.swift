@@ -244,6 +244,9 @@ package struct JSONReport: Encodable, Sendable {
         let encoder = JSONEncoder()
         encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+        // JSON has no such numbers; a report must not be lost for one. As Prometheus writes them.
+        encoder.nonConformingFloatEncodingStrategy = .convertToString(
+            positiveInfinity: "+Inf", negativeInfinity: "-Inf", nan: "NaN")
         return String(decoding: try encoder.encode(value), as: UTF8.self) + "\n"
     }
 

@@ -15,8 +15,10 @@ private struct Lab {
     let store = MemorySeries()
     var signals = ""
     let startMs: Int64 = 1_700_000_000_000
-    var stepMs: Int64 { startMs + 60 * minute }
-    var endMs: Int64 { startMs + 120 * minute }
+    /// Minutes before the step and after it.
+    var (before, after): (Int64, Int64) = (60, 60)
+    var stepMs: Int64 { startMs + before * minute }
+    var endMs: Int64 { stepMs + after * minute }
 
     func up(_ value: (Int64) -> Double? = { _ in 1 }) {
         for atMs in stride(from: startMs, through: endMs, by: 15_000) {
@@ -39,6 +41,13 @@ private struct Lab {
         }
     }
 
+    func gauge(_ labels: Labels, _ value: (Int64) -> Double) {
+        let labels = labels.merging(["job": "api", "instance": "i"])
+        for atMs in stride(from: startMs, through: endMs, by: 15_000) {
+            store.append([(labels, value(atMs))], atMs: atMs)
+        }
+    }
+
     func assess(_ yaml: String, finished: Bool = true, nowMs: Int64? = nil, upgrade: Bool = true) throws -> Assessment {
         let step = UpgradeStep(atMs: stepMs, component: "api", instance: "i", node: nil, from: "v1.25.0", to: "v1.26.0")
         return try Comparison.assess(
@@ -48,7 +57,7 @@ private struct Lab {
                     ? Upgrade(
                         id: "u", from: "v1.25.0", to: "v1.26.0", startedMs: stepMs, finishedMs: finished ? stepMs : nil,
                         steps: [step], detectedBy: "metrics", rolledBackMs: nil) : nil, nowMs: nowMs ?? endMs,
-                baselineMs: 24 * 60 * minute, soakMs: 60 * minute,
+                baselineMs: max(24 * 60, before) * minute, soakMs: 60 * minute,
                 signals: try Signal.load(YAMLDocument(text: yaml, file: "signals.yaml")), ledger: [],
                 logEvidence: { _ in [] }))
     }
@@ -85,6 +94,51 @@ private struct Lab {
         #expect(finding.before == 0)
         #expect(abs((finding.after ?? 0) - 0.085) < 0.01)
         #expect((finding.effect?.interval.low ?? 0) > 1.25)
+    }
+
+    /// A split that was in trouble before says nothing of the others, of which too little is known yet.
+    @Test func oldTrouble_isNoAnswerForTheRest() throws {
+        let lab = Lab()
+        lab.up()
+        lab.counter(["__name__": "restarts_total", "workload": "flaky"]) { _ in 1.0 / 60 }
+        let assessment = try lab.assess(Lab.rate, nowMs: lab.stepMs + 10 * minute)
+        #expect(assessment.findings.first?.cause.kind == .preexisting)
+        #expect(assessment.verdict == .inconclusive)
+    }
+
+    /// A certificate that has none yet is infinite, and negative when it is over.
+    @Test func levelThatFallsToNothing_isWorse_andInfiniteOnesAreNone() throws {
+        let lab = Lab()
+        lab.up()
+        lab.gauge(["__name__": "ttl_seconds"]) {
+            $0 < lab.startMs + 5 * minute ? .infinity : $0 < lab.stepMs ? 4e6 : -60
+        }
+        let assessment = try lab.assess(
+            """
+            signals:
+            - {name: ttl, component: api, kind: gauge, expression: ttl_seconds, unit: seconds, direction: down, floors: {relative: 2, absolute: 3600}, critical: true}
+            """)
+        let result = try #require(assessment.signals.first)
+        #expect(result.status == .worse && assessment.verdict == .fail)
+        #expect(abs((result.baseline?.value ?? 0) - 4e6) < 1)
+    }
+
+    /// The floor of a growth is a part of the level, for counts as for bytes.
+    @Test(arguments: [(1.0, SignalResult.Status.ok), (500, .worse)])
+    func growth_isMeasuredByTheLevel(perHour: Double, status: SignalResult.Status) throws {
+        var lab = Lab()
+        (lab.before, lab.after) = (50 * 60, 10 * 60)
+        lab.up()
+        lab.gauge(["__name__": "go_goroutines"]) { atMs in
+            let noise = Double(atMs / 15_000 * 7919 % 101) - 50
+            return 5000 + noise + perHour * Double(max(0, atMs - lab.stepMs)) / 3_600_000
+        }
+        let assessment = try lab.assess(
+            """
+            signals:
+            - {name: goroutines, component: api, kind: gauge, expression: go_goroutines, unit: goroutines, floors: {relative: 10, absolute: 500, slope: 0.05}, critical: true}
+            """)
+        #expect(try #require(assessment.signals.first).status == status)
     }
 
     /// The upgrade goes from 1.25 to 1.26.
@@ -300,6 +354,8 @@ private struct Lab {
                           kind: gauge
                           expression: x
                           versions: {from: "1.30", through: "x"}
+                        - {name: e, kind: gauge, expression: x, floors: {relative: 1}}
+                        - {name: f, kind: gauge, expression: x, floors: {relative: 0.5, absolute: -1}}
                         """, file: "s.yaml"))
         }
         #expect(
@@ -308,6 +364,9 @@ private struct Lab {
                 s.yaml:6:12: 1:1: parse error: expected a series selector
                 s.yaml:10:14: unknown direction "sideways"; known are up, down
                 s.yaml:14:37: "x" is not a version; write it quoted, as in "1.19"
+                s.yaml:15:49: a relative floor of 1 needs an absolute one: any change would count
+                s.yaml:16:49: the relative floor is a ratio of 1 and more
+                s.yaml:16:49: floors are not negative, and a slope is over 0
                 """)
     }
 }

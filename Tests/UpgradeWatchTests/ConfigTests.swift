@@ -51,6 +51,12 @@ import UpgradeWatch
                 == "c.yaml:3:3: unknown field \"scrape_intervall\" in global; did you mean \"scrape_interval\"?")
     }
 
+    @Test(arguments: ["baseline", "soak"]) func timesOfNothing_areRefused(field: String) {
+        #expect(
+            problems("cluster: a\nupgrade: {\(field): 0s}\n")
+                == "c.yaml:2:\(field.count + 13): upgrade.\(field) must be in 1m...365d")
+    }
+
     @Test func allFaults_areToldAtOnce() {
         #expect(
             problems(

@@ -205,8 +205,11 @@ private struct ConfigLoader {
 
     private func upgrade(_ value: YAMLValue?, _ config: inout Config) {
         value?.fields { fields in
-            if let ms = fields.durationMs("baseline") { config.upgrade.baselineMs = ms }
-            if let ms = fields.durationMs("soak") { config.upgrade.soakMs = ms }
+            for (name, path) in [("baseline", \Config.upgrade.baselineMs), ("soak", \Config.upgrade.soakMs)] {
+                guard let value = fields.take(name), let ms = value.durationMs else { continue }
+                if !(60_000...365 * 86_400_000).contains(ms) { value.report("upgrade.\(name) must be in 1m...365d") }
+                config[keyPath: path] = max(60_000, ms)
+            }
             if let ms = fields.durationMs("batch_gap") { config.upgrade.batchGapMs = ms }
             if let ms = fields.durationMs("compare_interval") { config.upgrade.compareIntervalMs = max(1000, ms) }
             if let detect = fields.take("detect"), let text = detect.string {
