@@ -215,6 +215,8 @@ package struct Coverage: Sendable {
     package var targets = 0
     package var scrapesDue = 0
     package var scrapesOK = 0
+    /// nil: none came.
+    package var firstScrapeMs: Int64?
     package var gaps: [Gap] = []
     /// What was not there to be looked at, and what it is missed for.
     package var missing: [String] = []

@@ -12,7 +12,7 @@ struct CountComparison {
     private let signal: Signal
     private let table: SignalTable
     private let cells: [Int: [SignalTable.Cell]]
-    private let cohorts: Cohorts
+    private var cohorts: Cohorts
     private let watched: [String: [Float]]
     /// The batches that are judged by themselves.
     private let batches: [Int]
@@ -46,19 +46,19 @@ struct CountComparison {
         _ comparer: SignalComparer, _ signal: Signal, _ table: SignalTable, _ cells: [Int: [SignalTable.Cell]],
         _ cohorts: Cohorts
     ) throws -> (SignalResult, [Finding]) {
-        var comparison = CountComparison(comparer, signal, table, cells, cohorts)
+        let whole = CountComparison(comparer, signal, table, cells, cohorts)
+        var comparison = whole
         let result = try comparison.compare()
         guard cohorts.isStaggered, result.status == .worse || result.pValue ?? 1 < smallP else {
             return (result, comparison.findings)
         }
         let ill = try cohorts.batches.compactMap { batch in
-            try comparison.illness(of: batch).map { (batch: batch, finding: $0) }
+            try whole.illness(of: batch).map { (batch: batch, finding: $0) }
         }
         guard !ill.isEmpty else { return (result, comparison.findings) }
-        var others = cohorts
-        others.unjudged = Set(ill.map(\.batch))
-        comparison = CountComparison(comparer, signal, table, cells, others)
-        return (try comparison.compare(), comparison.findings + ill.map(\.finding))
+        var others = whole
+        others.cohorts.unjudged = Set(ill.map(\.batch))
+        return (try others.compare(), others.findings + ill.map(\.finding))
     }
 
     private init(
@@ -118,12 +118,13 @@ struct CountComparison {
         try compareSplits(old, events, time)
         // What is spread thin over many splits shows only in all together. Of requests the mix would show as well.
         let countsTogether = signal.kind.isInTime || table.splits.count == 1
-        if countsTogether { weigh(total, among: 1) }
-        if countsTogether, total.isStray { stray = stray ?? total.needs }
-        if total.status == .worse, !isWorse, signal.kind.isInTime, table.splits.count > 1 {
-            try tell(Labels(), total)
-        } else if table.splits.count > 1, signal.kind.isInTime {
-            try tellPassed(Labels(), total)
+        if countsTogether {
+            weigh(total, among: 1)
+            if total.isStray { stray = stray ?? total.needs }
+        }
+        // A single split was told already.
+        if signal.kind.isInTime, table.splits.count > 1 {
+            if total.status == .worse, !isWorse { try tell(Labels(), total) } else { try tellPassed(Labels(), total) }
         }
         // Each batch by itself: what ails a small one is thinned out among all that went over.
         for batch in batches where !isWorse {

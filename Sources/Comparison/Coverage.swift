@@ -10,6 +10,7 @@ extension Coverage {
         var coverage = Coverage()
         for series in try source.select([.equal(Labels.metricName, "up")], fromMs: fromMs, throughMs: throughMs) {
             let times = series.timestampsMs
+            if let first = times.first { coverage.firstScrapeMs = min(first, coverage.firstScrapeMs ?? first) }
             guard times.count >= 3 else { continue }
             let distances = zip(times.dropFirst(), times).map { $0 - $1 }.sorted()
             let intervalMs = max(1, distances[distances.count / 2])
@@ -65,11 +66,9 @@ extension BaselineQuality {
             [.equal(Labels.metricName, "ALERTS"), .equal("alertstate", "firing")], fromMs: span.fromMs,
             throughMs: span.throughMs)
         // Logs and objects tell of times before the first scrape.
-        let scrapes = try source.select(
-            [.equal(Labels.metricName, "up")], fromMs: span.fromMs, throughMs: span.throughMs)
-        let fromMs = scrapes.compactMap(\.timestampsMs.first).min() ?? span.fromMs
         self.init(
-            fromMs: max(span.fromMs, fromMs), throughMs: span.throughMs, scrapesDue: coverage.scrapesDue,
+            fromMs: max(span.fromMs, coverage.firstScrapeMs ?? span.fromMs), throughMs: span.throughMs,
+            scrapesDue: coverage.scrapesDue,
             scrapesOK: coverage.scrapesOK, firedAlerts: Set(fired.compactMap { $0.labels["alertname"] }).sorted())
     }
 }

@@ -3,7 +3,7 @@ enum HourProfile {
     /// Takes the mean of each hour of day out of a series, where that helps: where each day before the upgrade is
     /// told better by the others' hours than by nothing.
     static func remove(from series: inout [Double], usable: [Bool], baseline: Int, bins: Bins) {
-        let dayMs: Int64 = 86_400_000
+        let dayMs = LevelJudge.dayMs
         guard Int64(baseline) * bins.widthMs >= 2 * dayMs else { return }
         let hour = { (index: Int) in Int((bins.startMs(index) % dayMs) / 3_600_000) }
         let day = { (index: Int) in Int((bins.startMs(index) - bins.fromMs) / dayMs) }

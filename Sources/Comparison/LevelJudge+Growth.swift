@@ -56,7 +56,7 @@ extension LevelJudge {
             growth.isWell = estimate + LevelJudge.width * spread < floor
         }
         let sinceMs = Int64(new.count) * blockMs
-        let knowsDays = isContrast || Int64(baseline) * bins.widthMs >= 2 * LevelJudge.dayMs
+        let knowsDays = isContrast || baselineMs >= 2 * LevelJudge.dayMs
         let needMs = knowsDays ? LevelJudge.trendMs : LevelJudge.dayTrendMs
         guard sinceMs >= needMs, let trend = Trend(new), let late = Trend(Array(new.suffix(new.count / 2))) else {
             let wait = TimeFormat.duration(ms: max(60_000, needMs - sinceMs))
@@ -67,9 +67,7 @@ extension LevelJudge {
             return growth
         }
         // It grows as it did before, and its noise may be that of before as well.
-        let past = Trend(old)
-        let isLong = Int64(old.count) * blockMs >= LevelJudge.trendMs
-        let known = isLong ? past : nil
+        let known = Int64(old.count) * blockMs >= LevelJudge.trendMs ? Trend(old) : nil
         let error = hypot(max(trend.error, known?.error(count: new.count) ?? 0), known?.error ?? 0) / hours
         let estimate = (trend.slope - (known?.slope ?? 0)) / hours
         if LevelJudge.isBeyond(estimate, error, floor: floor), late.slope / hours >= floor / 2 {
@@ -81,7 +79,7 @@ extension LevelJudge {
     }
 
     /// Whether a slope is over its floor, and clearly over half of it.
-    static func isBeyond(_ slope: Double, _ error: Double, floor: Double) -> Bool {
+    private static func isBeyond(_ slope: Double, _ error: Double, floor: Double) -> Bool {
         slope >= floor && slope >= leastScore * error && slope - width * error >= floor / 2
     }
 }

@@ -41,12 +41,14 @@ struct LevelJudge {
     /// How far beyond that of the baseline the load may be.
     private static let loadRange = 1.25
     static let dayMs: Int64 = 86_400_000
+    private static let beyondWords =
+        "the load is beyond all that was seen before the upgrade: the level can't be compared"
 
     var signal: Signal { table.signal }
     var bins: Bins { table.bins }
+    /// How long the time before the upgrade is.
+    var baselineMs: Int64 { Int64(baseline) * bins.widthMs }
     /// Turned so that more is worse.
-    private static let beyondWords =
-        "the load is beyond all that was seen before the upgrade: the level can't be compared"
     private var sign: Double { signal.direction == .up ? 1 : -1 }
 
     /// - Parameter load: by bin; 0 where it is not known, empty where the signal hangs on none.
@@ -200,8 +202,7 @@ struct LevelJudge {
         let afterBins = (baseline..<count).filter { usable[$0] }
         let after = afterBins.map { series[$0] }
         guard !after.isEmpty else {
-            outcome.needs =
-                isBeyond ? LevelJudge.beyondWords : "nothing was measured since"
+            outcome.needs = isBeyond ? LevelJudge.beyondWords : "nothing was measured since"
             return outcome
         }
         let floor = floor(level)
@@ -279,7 +280,7 @@ struct LevelJudge {
                 let middle = logs.reduce(0, +) / Double(logs.count)
                 let sorted = logs.sorted()
                 // How a level goes on beyond the load that was seen is known only where a day of it was.
-                let beyond = Int64(baseline) * bins.widthMs >= LevelJudge.dayMs ? log(LevelJudge.loadRange) : 0
+                let beyond = baselineMs >= LevelJudge.dayMs ? log(LevelJudge.loadRange) : 0
                 let most = sorted[Int(0.995 * Double(sorted.count - 1))] + beyond
                 let least = sorted[Int(0.005 * Double(sorted.count - 1))] - 4 * beyond
                 let columns = [1, 2].map { power in logs.map { pow($0 - middle, Double(power)) } }
@@ -381,7 +382,7 @@ struct LevelJudge {
     }
 
     /// Whether a level of which all have the same can be the upgrade's: it rose with a step, or it lasts.
-    func isOfUpgrade(sinceMs onsetMs: Int64?, _ before: [Double], _ after: [Double], floor: Double) -> Bool {
+    private func isOfUpgrade(sinceMs onsetMs: Int64?, _ before: [Double], _ after: [Double], floor: Double) -> Bool {
         guard let onsetMs else { return true }
         if cohorts.isAtStep(onsetMs, bins, signal) { return true }
         guard time.nowMs - onsetMs >= Comparison.lastingMs else { return false }

@@ -238,13 +238,8 @@ package struct Signal: Sendable {
         }
         var versions = Versions()
         fields.take("versions")?.fields { fields in
-            func version(_ field: String) -> KubernetesVersion? {
-                guard let value = fields.take(field), let text = value.string else { return nil }
-                if let version = KubernetesVersion(text) { return version }
-                value.report("\(Labels.quoted(text)) is not a version; write it quoted, as in \"1.19\"")
-                return nil
-            }
-            versions = Versions(from: version("from"), through: version("through"))
+            versions = Versions(
+                from: fields.take("from")?.kubernetesVersion, through: fields.take("through")?.kubernetesVersion)
             if let from = versions.from, let through = versions.through, from > through {
                 fields.value.report("versions go from a lower one through a higher one")
             }
@@ -288,6 +283,16 @@ package struct Signal: Sendable {
         if let choice = T(rawValue: text) { return choice }
         value.report(
             "unknown \(name) \(Labels.quoted(text)); known are \(T.allCases.map(\.rawValue).joined(separator: ", "))")
+        return nil
+    }
+}
+
+extension YAMLValue {
+    /// A version of Kubernetes; nil, and reported, where it is none.
+    package var kubernetesVersion: KubernetesVersion? {
+        guard let text = string else { return nil }
+        if let version = KubernetesVersion(text) { return version }
+        report("\(Labels.quoted(text)) is not a version; write it quoted, as in \"1.19\"")
         return nil
     }
 }

@@ -303,16 +303,3 @@ package struct JSONReport: Encodable, Sendable {
         TotalPart(total: total.total, expected: total.expected, unexpected: total.unexpected, byCause: total.byCause)
     }
 }
-
-/// A value that is written as null where it is nil; Swift's own encoding leaves it out.
-@propertyWrapper
-struct Null<Value: Encodable & Sendable>: Encodable, Sendable {
-    var wrappedValue: Value?
-
-    init(wrappedValue: Value?) { self.wrappedValue = wrappedValue }
-
-    func encode(to encoder: any Encoder) throws {
-        var container = encoder.singleValueContainer()
-        if let wrappedValue { try container.encode(wrappedValue) } else { try container.encodeNil() }
-    }
-}

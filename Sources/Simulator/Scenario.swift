@@ -1,4 +1,5 @@
 import Cluster
+import Comparison
 import Series
 import StrictYAML
 
@@ -205,8 +206,8 @@ package struct Scenario: Sendable {
     }
 
     private mutating func readRollOut(_ fields: inout YAMLFields) {
-        rollOut.from = Scenario.version(&fields, "from") ?? rollOut.from
-        rollOut.to = Scenario.version(&fields, "to") ?? rollOut.to
+        rollOut.from = fields.take("from")?.kubernetesVersion?.text ?? rollOut.from
+        rollOut.to = fields.take("to")?.kubernetesVersion?.text ?? rollOut.to
         rollOut.includesControlPlane = fields.bool("control_plane") ?? true
         if let value = fields.take("batches") {
             rollOut.batches = value.list.compactMap(\.double)
@@ -396,32 +397,21 @@ package struct Scenario: Sendable {
         return min(range.upperBound, max(range.lowerBound, number))
     }
 
-    private static func version(_ fields: inout YAMLFields, _ name: String) -> String? {
-        guard let value = fields.take(name), let text = value.string else { return nil }
-        guard let version = KubernetesVersion(text) else {
-            value.report("\(Labels.quoted(text)) is not a version; write one as in v1.32.9")
-            return nil
-        }
-        return version.text
-    }
-
+    /// - Parameter words: what is said of a number that is not in the range.
     private static func number(
-        _ fields: inout YAMLFields, _ name: String, _ range: ClosedRange<Double>, isRequired: Bool = false
+        _ fields: inout YAMLFields, _ name: String, _ range: ClosedRange<Double>, isRequired: Bool = false,
+        words: String? = nil
     ) -> Double? {
         guard let value = isRequired ? fields.required(name) : fields.take(name), let number = value.double else {
             return nil
         }
         if !range.contains(number) {
-            value.report("\(name) must be in \(Int(range.lowerBound))...\(Int(range.upperBound))")
+            value.report(words ?? "\(name) must be in \(Int(range.lowerBound))...\(Int(range.upperBound))")
         }
         return min(range.upperBound, max(range.lowerBound, number))
     }
 
     private static func part(_ fields: inout YAMLFields, _ name: String, isRequired: Bool = false) -> Double? {
-        guard let value = isRequired ? fields.required(name) : fields.take(name), let number = value.double else {
-            return nil
-        }
-        if !(0...1).contains(number) { value.report("\(name) is a part, in 0...1") }
-        return min(1, max(0, number))
+        number(&fields, name, 0...1, isRequired: isRequired, words: "\(name) is a part, in 0...1")
     }
 }

@@ -19,22 +19,22 @@ package struct ScoreReport: Sendable {
 
     // MARK: JSON
 
-    /// One score, by the names that the documentation gives.
+    /// One score, by the names that the documentation gives; what is not known is null, and not left out.
     private struct Figures: Encodable {
         var faults: Int
         var nulls: Int
-        var precision: Double?
-        var recall: Double?
-        var falseFailRate: Double?
-        var falseFailInterval: [Double]?
-        var pagesPerDay: Double?
-        var componentTop1: Double?
-        var batchTop1: Double?
-        var onsetErrorMinutes: Double?
-        var passAmongNulls: Double?
-        var typeOneError: Double?
-        var intervalCoverage: Double?
-        var delayMinutes: Double?
+        @Null var precision: Double?
+        @Null var recall: Double?
+        @Null var falseFailRate: Double?
+        @Null var falseFailInterval: [Double]?
+        @Null var pagesPerDay: Double?
+        @Null var componentTop1: Double?
+        @Null var batchTop1: Double?
+        @Null var onsetErrorMinutes: Double?
+        @Null var passAmongNulls: Double?
+        @Null var typeOneError: Double?
+        @Null var intervalCoverage: Double?
+        @Null var delayMinutes: Double?
         var verdicts: [String: [String: Int]]
 
         init(_ score: Score) {
@@ -68,26 +68,6 @@ package struct ScoreReport: Sendable {
             case intervalCoverage = "interval_coverage"
             case delayMinutes = "delay_minutes"
         }
-
-        /// What is not known is null, and not left out.
-        func encode(to encoder: any Encoder) throws {
-            var container = encoder.container(keyedBy: CodingKeys.self)
-            try container.encode(faults, forKey: .faults)
-            try container.encode(nulls, forKey: .nulls)
-            try container.encode(precision, forKey: .precision)
-            try container.encode(recall, forKey: .recall)
-            try container.encode(falseFailRate, forKey: .falseFailRate)
-            try container.encode(falseFailInterval, forKey: .falseFailInterval)
-            try container.encode(pagesPerDay, forKey: .pagesPerDay)
-            try container.encode(componentTop1, forKey: .componentTop1)
-            try container.encode(batchTop1, forKey: .batchTop1)
-            try container.encode(onsetErrorMinutes, forKey: .onsetErrorMinutes)
-            try container.encode(passAmongNulls, forKey: .passAmongNulls)
-            try container.encode(typeOneError, forKey: .typeOneError)
-            try container.encode(intervalCoverage, forKey: .intervalCoverage)
-            try container.encode(delayMinutes, forKey: .delayMinutes)
-            try container.encode(verdicts, forKey: .verdicts)
-        }
     }
 
     private struct Run: Encodable {
@@ -96,10 +76,10 @@ package struct ScoreReport: Sendable {
         var expect: String
         var verdict: String
         var pages: [String]
-        var fault: String?
-        var component: String?
-        var batch: Int?
-        var onset: String?
+        @Null var fault: String?
+        @Null var component: String?
+        @Null var batch: Int?
+        @Null var onset: String?
         var signals: [String]
         var rejected: [String]
         var changed: [String]
@@ -120,29 +100,6 @@ package struct ScoreReport: Sendable {
             rejected = judged.rejected
             changed = judged.changed
             reasons = judged.reasons
-        }
-
-        private enum CodingKeys: CodingKey {
-            case scenario, seed, expect, verdict, pages, fault, component, batch, onset, signals, rejected, changed,
-                reasons
-        }
-
-        /// What is not known is null, and not left out.
-        func encode(to encoder: any Encoder) throws {
-            var container = encoder.container(keyedBy: CodingKeys.self)
-            try container.encode(scenario, forKey: .scenario)
-            try container.encode(seed, forKey: .seed)
-            try container.encode(expect, forKey: .expect)
-            try container.encode(verdict, forKey: .verdict)
-            try container.encode(pages, forKey: .pages)
-            try container.encode(fault, forKey: .fault)
-            try container.encode(component, forKey: .component)
-            try container.encode(batch, forKey: .batch)
-            try container.encode(onset, forKey: .onset)
-            try container.encode(signals, forKey: .signals)
-            try container.encode(rejected, forKey: .rejected)
-            try container.encode(changed, forKey: .changed)
-            try container.encode(reasons, forKey: .reasons)
         }
     }
 
