@@ -345,8 +345,8 @@ package struct ReferenceEvaluator {
         case "count_over_time": return count
         case "last_over_time": return values.last
         case "present_over_time": return 1
-        case "stdvar_over_time": return variance(values)
-        case "stddev_over_time": return variance(values).squareRoot()
+        case "stdvar_over_time": return try variance(values)
+        case "stddev_over_time": return try variance(values).squareRoot()
         case "quantile_over_time": return quantile(parameter, values)
         case "deriv": return values.count < 2 ? nil : regression(window, atMs: window.times[0]).slope
         case "predict_linear":
@@ -382,9 +382,15 @@ package struct ReferenceEvaluator {
         return change * factor
     }
 
-    private func variance(_ values: [Double]) -> Double {
-        let mean = values.reduce(0, +) / Double(values.count)
-        return values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(values.count)
+    /// Of the differences to the first value, so that equal values have none. Where the values differ by little
+    /// beside their size, an evaluator's order of adding decides: nobody can tell.
+    private func variance(_ values: [Double]) throws -> Double {
+        let differences = values.map { $0 - values[0] }
+        let mean = differences.reduce(0, +) / Double(values.count)
+        let variance = differences.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(values.count)
+        let size = values.reduce(0) { max($0, abs($1)) }
+        if variance > 0, variance.squareRoot() < size * 1e-6 { throw Unknown(what: "a variance lost in rounding") }
+        return variance
     }
 
     private func quantile(_ q: Double, _ values: [Double]) -> Double {
@@ -484,8 +490,8 @@ package struct ReferenceEvaluator {
             case .min: one = values.reduce(.nan) { $1 < $0 || $0.isNaN ? $1 : $0 }
             case .max: one = values.reduce(.nan) { $1 > $0 || $0.isNaN ? $1 : $0 }
             case .group: one = 1
-            case .stdvar: one = variance(values)
-            case .stddev: one = variance(values).squareRoot()
+            case .stdvar: one = try variance(values)
+            case .stddev: one = try variance(values).squareRoot()
             case .quantile: one = quantile(parameter, values)
             case .topk, .bottomk:
                 result += try ranked(members, Int(parameter), isTop: aggregate.operator == .topk)

@@ -82,6 +82,20 @@ import Testing
         #expect(source.count == selects)
     }
 
+    /// Equal values have no variance, however large they are; of values that differ in their last bits alone it is
+    /// the rounding that is seen.
+    @Test(arguments: [
+        ([8.3e79, 8.3e79, 8.3e79], EngineAgreement.Outcome.same), ([8.3e79, 8.3e79.nextUp, 8.3e79], .unknown),
+    ])
+    func variance_ofLargeValues(values: [Double], outcome: EngineAgreement.Outcome) {
+        let series = [SeriesSamples(labels: ["__name__": "a"], timestampsMs: [0, 1, 2], values: values)]
+        for function in ["stdvar_over_time", "stddev_over_time"] {
+            let question = EngineAgreement.Question(
+                text: "\(function)(a[1m])", series: series, startMs: 2, endMs: 2, stepMs: 1)
+            #expect(EngineAgreement.ask(question) == outcome)
+        }
+    }
+
     /// A reference that says the same of everything would be none.
     @Test func whatDiffers_isSeen() {
         let series = [SeriesSamples(labels: ["__name__": "a"], timestampsMs: [0], values: [1])]
