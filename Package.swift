@@ -3,6 +3,7 @@ import PackageDescription
 
 let algorithms = Target.Dependency.product(name: "Algorithms", package: "swift-algorithms")
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
@@ -20,6 +21,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-algorithms", from: "1.2.1"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
@@ -54,9 +56,10 @@ let package = Package(
             ].map { .embedInCode("Versions/\($0).tsv") }),
         .target(name: "LogWatch", dependencies: ["Series", "StrictYAML", grdb]),
         .target(name: "Remote", dependencies: ["Series", "Fetch", "CSnappy"]),
-        .target(name: "Scrape", dependencies: ["Series", "Exposition", "Fetch", logging]),
+        .target(name: "Scrape", dependencies: ["Series", "Exposition", "Fetch", crypto, logging]),
         // Level 4
         .target(name: "Comparison", dependencies: ["Series", "PromQL", "Cluster", "Statistics", "StrictYAML"]),
+        .target(name: "Discovery", dependencies: ["Series", "Fetch", "StrictYAML", "Cluster", "Scrape", logging]),
         .target(name: "Recording", dependencies: ["Series", "LogWatch", "Cluster", "CZstd"]),
         // Level 5
         .target(
@@ -75,7 +78,8 @@ let package = Package(
             name: "UpgradeWatch",
             dependencies: [
                 "Series", "StrictYAML", "Exposition", "Fetch", "PromQL", "Storage", "Scrape", "LogWatch", "Cluster",
-                "Remote", "Alerting", "Recording", "Comparison", "Report", "WebAPI", grdb, hummingbird, hummingbirdTLS,
+                "Discovery", "Remote", "Alerting", "Recording", "Comparison", "Report", "WebAPI", grdb, hummingbird,
+                hummingbirdTLS,
                 lifecycle, unixSignals, logging,
             ],
             resources: [
@@ -115,6 +119,9 @@ let package = Package(
         .testTarget(
             name: "AlertingTests",
             dependencies: ["Alerting", "Fetch", "PromQL", "Series", "StrictYAML", "TestSupport", grdb, logging]),
+        .testTarget(
+            name: "DiscoveryTests",
+            dependencies: ["Discovery", "Cluster", "Fetch", "Scrape", "Series", "TestSupport", logging]),
         .testTarget(name: "RemoteTests", dependencies: ["Fetch", "Remote", "Series", "TestSupport"]),
         .testTarget(name: "RecordingTests", dependencies: ["Recording", "TestSupport"]),
         .testTarget(
@@ -128,7 +135,9 @@ let package = Package(
             ]),
         .testTarget(
             name: "UpgradeWatchTests",
-            dependencies: ["UpgradeWatch", "Alerting", "Fetch", "Scrape", "Series", "StrictYAML", "TestSupport"]),
+            dependencies: [
+                "UpgradeWatch", "Alerting", "Discovery", "Fetch", "Scrape", "Series", "StrictYAML", "TestSupport",
+            ]),
         .testTarget(
             name: "EndToEndTests",
             dependencies: ["upgrade-watch", "Fetch", "Recording", "Series", "Storage", "TestSupport"]),

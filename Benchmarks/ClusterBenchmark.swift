@@ -26,8 +26,10 @@ enum ClusterBenchmark {
         quiet.logLevel = .critical
         let start = now()
         for kind in [WatchedKind.nodes, .pods] {
-            let watch = ObjectWatch(kind, api: api, time: UptimeClock(), logger: quiet) { await seen.take($0) }
-            let task = Task { await watch.run() }
+            let task = Task { [quiet] in
+                await ObjectObservation.watch(
+                    kind, api: api, time: UptimeClock(), logger: quiet, observe: { await seen.take($0) })
+            }
             await seen.listed(kind.name)
             if kind == .nodes { task.cancel() }
             if kind == .nodes { continue }

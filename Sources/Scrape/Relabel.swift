@@ -1,10 +1,11 @@
+import Crypto
 import Series
 
 /// One rule of `relabel_configs` or `metric_relabel_configs`, with Prometheus' meaning
 /// (prometheus.io/docs/prometheus/latest/configuration/configuration, `relabel_config`).
 package struct RelabelRule: Sendable {
     package enum Action: String, Sendable, CaseIterable {
-        case replace, keep, drop, keepequal, dropequal, labelmap, labeldrop, labelkeep, lowercase, uppercase
+        case replace, keep, drop, keepequal, dropequal, hashmod, labelmap, labeldrop, labelkeep, lowercase, uppercase
     }
 
     package var sourceLabels: [String] = []
@@ -12,6 +13,8 @@ package struct RelabelRule: Sendable {
     package var targetLabel = ""
     package var pattern: Pattern
     package var replacement = "$1"
+    /// Of the action `hashmod`.
+    package var modulus: UInt64 = 0
     package var action = Action.replace
 
     /// A rule with the default expression `(.*)`.
@@ -35,6 +38,11 @@ package struct RelabelRule: Sendable {
         case .drop: return !pattern.matches(source)
         case .keepequal: return source == labels[targetLabel] ?? ""
         case .dropequal: return source != labels[targetLabel] ?? ""
+        case .hashmod:
+            guard modulus > 0 else { return true }
+            // The last eight bytes of the digest, as Prometheus takes them.
+            let digest = Insecure.MD5.hash(data: Array(source.utf8)).suffix(8)
+            labels[targetLabel] = String(digest.reduce(UInt64(0)) { $0 << 8 | UInt64($1) } % modulus)
         case .lowercase: labels[targetLabel] = source.lowercased()
         case .uppercase: labels[targetLabel] = source.uppercased()
         case .labeldrop: labels = Labels(labels.pairs.filter { !pattern.matches($0.name) })

@@ -9,7 +9,11 @@ import Synchronization
 package struct TargetStatus: Sendable {
     package enum Health: String, Sendable { case up, down, unknown }
 
+    /// The job whose target it is.
+    package var job: String
     package var target: ScrapeTarget
+    /// What it was discovered with, before relabelling.
+    package var discovered: Labels
     package var health = Health.unknown
     /// The last scrape's error, empty after a good one.
     package var lastError = ""
@@ -20,18 +24,22 @@ package struct TargetStatus: Sendable {
     /// Scrapes that began more than an interval after they were due.
     package var scrapesLate = 0
 
-    package init(target: ScrapeTarget) { self.target = target }
+    package init(job: String, target: ScrapeTarget, discovered: Labels = Labels()) {
+        self.job = job
+        self.target = target
+        self.discovered = discovered
+    }
 }
 
-/// The statuses of all targets, shared between the loops that write them and the API that shows them.
-package final class TargetBoard: Sendable {
-    private let rows: Mutex<[TargetStatus]>
+/// A target's status, shared between the loop that writes it and those who show it.
+package final class TargetRow: Sendable {
+    private let row: Mutex<TargetStatus>
 
-    package init(_ targets: [ScrapeTarget]) { rows = Mutex(targets.map { TargetStatus(target: $0) }) }
+    package init(_ status: TargetStatus) { row = Mutex(status) }
 
-    package var statuses: [TargetStatus] { rows.withLock { $0 } }
+    package var status: TargetStatus { row.withLock { $0 } }
 
-    func update(_ index: Int, _ change: (inout TargetStatus) -> Void) { rows.withLock { change(&$0[index]) } }
+    func update(_ change: (inout TargetStatus) -> Void) { row.withLock { change(&$0) } }
 }
 
 /// Scrapes one target at its interval, until its task is cancelled.
@@ -40,28 +48,32 @@ package final class TargetBoard: Sendable {
 /// restarted process goes on with the same rhythm. After a start, a target whose last scrape is an interval old is
 /// scraped at once.
 package struct ScrapeLoop: Sendable {
-    package let target: ScrapeTarget
-    let index: Int
-    let board: TargetBoard
+    let target: ScrapeTarget
+    let row: TargetRow
     let client: HTTPClient
     let sink: any SampleSink
     let time: any TimeSource
     let logger: Logger
+    /// Why the target must not be scraped; nil where it may be.
+    let refusal: @Sendable () -> String?
 
     package init(
-        index: Int, board: TargetBoard, client: HTTPClient, sink: any SampleSink, time: any TimeSource, logger: Logger
+        _ row: TargetRow, client: HTTPClient, sink: any SampleSink, time: any TimeSource, logger: Logger,
+        refusal: @escaping @Sendable () -> String? = { nil }
     ) {
-        target = board.statuses[index].target
-        self.index = index
-        self.board = board
+        target = row.status.target
+        self.row = row
         self.client = client
         self.sink = sink
         self.time = time
         self.logger = logger
+        self.refusal = refusal
     }
 
     /// - Parameter lastScrapeMs: the target's newest sample in the store, nil where there is none.
-    package func run(lastScrapeMs: Int64?) async {
+    /// - Returns: What ends the target's series, for one that is gone.
+    @discardableResult
+    package func run(lastScrapeMs: Int64?) async -> ScrapeSession {
         var session = ScrapeSession(target: target, sink: sink)
         var dueMs = ScrapeLoop.next(afterMs: time.nowMs, target)
         if (lastScrapeMs ?? .min) <= time.nowMs - target.intervalMs { dueMs = time.nowMs }
@@ -69,9 +81,10 @@ package struct ScrapeLoop: Sendable {
             do { try await time.sleep(untilMs: dueMs) } catch { break }
             let startMs = time.nowMs
             await scrape(&session, atMs: ScrapeLoop.aligned(startMs, dueMs: dueMs, target))
-            if startMs - dueMs >= target.intervalMs { board.update(index) { $0.scrapesLate += 1 } }
+            if startMs - dueMs >= target.intervalMs { row.update { $0.scrapesLate += 1 } }
             dueMs = ScrapeLoop.next(afterMs: max(startMs, time.nowMs - target.intervalMs), target)
         }
+        return session
     }
 
     /// The time that a scrape's samples get: that of the grid where the scrape began within two milliseconds, or a
@@ -95,6 +108,7 @@ package struct ScrapeLoop: Sendable {
         var error = ""
         var duration = 0.0
         do {
+            if let refusal = refusal() { throw ScrapeError(reason: refusal) }
             let response = try await client.fetch(target.request())
             duration = response.durationSeconds
             guard response.status == 200 else {
@@ -114,8 +128,8 @@ package struct ScrapeLoop: Sendable {
             session.fail(atMs: atMs, durationSeconds: duration)
         }
         let (message, seconds) = (error, duration)
-        let before = board.statuses[index].lastError
-        board.update(index) { status in
+        let before = row.status.lastError
+        row.update { status in
             status.health = message.isEmpty ? .up : .down
             status.lastError = message
             status.lastScrapeMs = atMs

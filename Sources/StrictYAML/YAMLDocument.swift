@@ -108,6 +108,9 @@ package struct YAMLValue {
         }
     }
 
+    /// The value as it stands, written as YAML.
+    package var text: String { (try? Yams.serialize(node: node)) ?? "" }
+
     /// Whether nothing, or null, stands here.
     package var isNull: Bool { node.null != nil && node.scalar?.style == .plain }
 

@@ -23,11 +23,12 @@ struct ObjectService: Service {
         await cancelWhenGracefulShutdown {
             await withTaskGroup(of: Void.self) { group in
                 for kind in ObjectService.kinds {
-                    let watch = ObjectWatch(
-                        kind, api: api, time: time, logger: logger,
-                        count: { [board] in board.set($0, for: kind.name) },
-                        observe: { [watcher, time] in await watcher.observe($0, atMs: time.nowMs) })
-                    group.addTask { await watch.run() }
+                    group.addTask {
+                        await ObjectObservation.watch(
+                            kind, api: api, time: time, logger: logger,
+                            count: { [board] in board.set($0, for: kind.name) },
+                            observe: { [watcher, time] in await watcher.observe($0, atMs: time.nowMs) })
+                    }
                 }
             }
         }
@@ -36,12 +37,12 @@ struct ObjectService: Service {
 
 /// How the watches of objects are doing, for metrics.
 final class ObjectBoard: Sendable {
-    private let counters = Mutex<[String: ObjectWatch.Counters]>([:])
+    private let counters = Mutex<[String: WatchCounters]>([:])
 
-    func set(_ value: ObjectWatch.Counters, for kind: String) { counters.withLock { $0[kind] = value } }
+    func set(_ value: WatchCounters, for kind: String) { counters.withLock { $0[kind] = value } }
 
     /// By kind.
-    var all: [(kind: String, counters: ObjectWatch.Counters)] {
+    var all: [(kind: String, counters: WatchCounters)] {
         counters.withLock { $0.map { ($0.key, $0.value) } }.sorted { $0.kind < $1.kind }
     }
 }

@@ -1,5 +1,6 @@
 import Alerting
 import Cluster
+import Discovery
 import PromQL
 import Scrape
 import Series
@@ -9,7 +10,8 @@ import WebAPI
 /// The service's own metrics, in the text format.
 struct SelfMetrics: Sendable {
     let store: Store
-    let board: TargetBoard
+    let scraping: ScrapeManager
+    let discovery: DiscoveryBoard
     let watcher: Watcher
     let alerts: AlertStore
     let objects: ObjectBoard
@@ -18,7 +20,7 @@ struct SelfMetrics: Sendable {
     func text() async -> String {
         let stored = store.counters
         let watched = await watcher.statistics
-        let targets = board.statuses
+        let targets = scraping.statuses
         var out = ""
         func add(_ name: String, _ type: String, _ help: String, _ value: Int) {
             out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(value)\n"
@@ -63,6 +65,7 @@ struct SelfMetrics: Sendable {
         add(
             "upgrade_watch_scrapes_late_total", "counter", "Scrapes that began an interval late.",
             targets.reduce(0) { $0 + $1.scrapesLate })
+        out += pools(scraping.pools)
         add("upgrade_watch_log_lines_read_total", "counter", "Lines read from logs.", watched.logLines)
         out += rules(await watcher.ruleStatus.runs)
         add("upgrade_watch_comparisons_total", "counter", "Comparisons with the baseline.", watched.comparisons)
@@ -74,7 +77,7 @@ struct SelfMetrics: Sendable {
             watched.messagesDropped)
         add("upgrade_watch_notifications_queue_length", "gauge", "Messages that wait.", (try? alerts.queued()) ?? 0)
         let kinds = objects.all
-        func addKinds(_ name: String, _ help: String, _ value: KeyPath<ObjectWatch.Counters, Int>) {
+        func addKinds(_ name: String, _ help: String, _ value: KeyPath<WatchCounters, Int>) {
             guard !kinds.isEmpty else { return }
             out += "# HELP \(name) \(help)\n# TYPE \(name) counter\n"
             for kind in kinds { out += "\(name){kind=\"\(kind.kind)\"} \(kind.counters[keyPath: value])\n" }
@@ -84,6 +87,38 @@ struct SelfMetrics: Sendable {
         addKinds("upgrade_watch_object_events_total", "Events of watches.", \.events)
         addKinds("upgrade_watch_object_errors_total", "Lists and watches that failed.", \.errors)
         addKinds("upgrade_watch_object_unreadable_total", "Objects that could not be read.", \.unreadable)
+        return out
+    }
+
+    /// Of jobs and of what they find, as Prometheus has them (`prometheus_target_scrape_pool_…`, `prometheus_sd_…`).
+    private func pools(_ pools: [ScrapeManager.PoolStatus]) -> String {
+        var out = ""
+        func add<Row>(
+            _ name: String, _ type: String, _ help: String, _ rows: [Row], _ text: (Row) -> (label: String, value: Int)
+        ) {
+            guard !rows.isEmpty else { return }
+            out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+            for row in rows.map(text) { out += "\(name){\(row.label)} \(row.value)\n" }
+        }
+        func job(_ pool: ScrapeManager.PoolStatus) -> String { "scrape_job=\(Labels.quoted(pool.job))" }
+        add("upgrade_watch_scrape_pool_targets", "gauge", "Targets of a job.", pools) { (job($0), $0.active) }
+        add("upgrade_watch_scrape_pool_dropped_targets", "gauge", "Targets that relabelling drops.", pools) {
+            (job($0), $0.dropped)
+        }
+        add("upgrade_watch_scrape_pool_target_limit", "gauge", "The most targets of a job; 0: no limit.", pools) {
+            (job($0), $0.targetLimit)
+        }
+        add(
+            "upgrade_watch_scrape_pool_exceeded_target_limit", "gauge",
+            "Whether a job has more targets than its limit, and so none is scraped.", pools
+        ) { (job($0), $0.refusal == nil ? 0 : 1) }
+        let discoveries = discovery.all
+        add("upgrade_watch_sd_updates_total", "counter", "Times that targets were discovered.", discoveries) {
+            ("mechanism=\(Labels.quoted($0.mechanism))", $0.counters.updates)
+        }
+        add("upgrade_watch_sd_failures_total", "counter", "Discoveries that failed.", discoveries) {
+            ("mechanism=\(Labels.quoted($0.mechanism))", $0.counters.failures)
+        }
         return out
     }
 

@@ -1,6 +1,7 @@
 import Alerting
 import Cluster
 import Comparison
+import Discovery
 import Fetch
 import Foundation
 import Hummingbird
@@ -33,8 +34,8 @@ package struct ServiceOptions: Sendable {
 
 /// The running service: a configuration made into loops, until a signal ends it.
 ///
-/// A reload ends the loops and begins them anew with the new configuration; the store stays open, and the schedule of
-/// the scrapes goes on, since it hangs on the targets' labels alone.
+/// A reload ends the loops and begins them anew with the new configuration; the store stays open, and the targets of
+/// jobs that stay as they were are scraped on.
 package struct WatchService: Sendable {
     private let configFile: String
     private let config: Config
@@ -65,6 +66,9 @@ package struct WatchService: Sendable {
         let store = try Store(directory: config.storage.path)
         let state = try StateDatabase(directory: config.storage.path, readOnly: false)
         let client = HTTPClient()
+        let scraping = ScrapeManager(
+            client: client, sink: store, time: time, logger: logger,
+            lastScrapes: try WatchService.lastScrapes(store, nowMs: time.nowMs))
         let control = Control(
             file: configFile, webFile: options.webFile, features: config.features, logger: logger)
         // The signals are taken from the beginning to the end: between two rounds none is lost.
@@ -79,10 +83,13 @@ package struct WatchService: Sendable {
         let started = time.nowMs
         while true {
             do {
-                try await round(current, store, state, client, control.newRound(), started: started)
+                try await round(current, store, state, client, scraping, control.newRound(), started: started)
             } catch {
                 // A new configuration that does not come up, for a port that is taken say, is no reason to stop watching.
-                guard current.revision > 0, !control.isStopping else { throw error }
+                guard current.revision > 0, !control.isStopping else {
+                    await scraping.stop()
+                    throw error
+                }
                 logger.error(
                     "the new configuration does not come up, the old one goes on", metadata: ["error": "\(error)"])
                 current = config
@@ -93,17 +100,26 @@ package struct WatchService: Sendable {
             next.revision = current.revision + 1
             current = next
         }
+        await scraping.stop()
         try store.close()
         state.close()
         logger.info("stopped")
     }
 
+    /// When each target was scraped last, by its labels.
+    private static func lastScrapes(_ store: Store, nowMs: Int64) throws -> [Labels: Int64] {
+        var last: [Labels: Int64] = [:]
+        for series in try store.select([.equal(Labels.metricName, "up")], fromMs: nowMs - 3_600_000, throughMs: nowMs) {
+            last[series.labels.withoutName] = series.timestampsMs.last
+        }
+        return last
+    }
+
     /// Runs all loops for one configuration.
     private func round(
-        _ config: Config, _ store: Store, _ state: StateDatabase, _ client: HTTPClient, _ end: RoundEnd,
-        started: Int64
+        _ config: Config, _ store: Store, _ state: StateDatabase, _ client: HTTPClient, _ scraping: ScrapeManager,
+        _ end: RoundEnd, started: Int64
     ) async throws {
-        let board = TargetBoard(config.targets)
         let source = config.storage.source(store, client: client, time: time)
         let clock = ContinuousClock()
         let began = clock.now
@@ -111,7 +127,16 @@ package struct WatchService: Sendable {
             config: config, store: store, source: source, state: state, logger: logger,
             seconds: { (clock.now - began) / .seconds(1) })
         let flusher = FlushLoop(store: store, config: config.storage, time: time, logger: logger)
-        let scrapes = ScrapeService(board: board, client: client, store: store, time: time, logger: logger)
+        let discoveryBoard = DiscoveryBoard()
+        let discovery = DiscoveryService(
+            jobs: config.jobs, manager: scraping,
+            context: DiscoveryContext(
+                client: client, time: time, logger: logger, board: discoveryBoard,
+                cluster: { [environment, time] in
+                    let kubernetes = config.kubernetes ?? KubernetesConfig()
+                    return KubernetesAPI(
+                        endpoint: try kubernetes.endpoint(environment: environment), client: client, time: time)
+                }))
         let watch = WatchLoop(watcher: watcher, config: config, time: time, logger: logger)
         let deliver = DeliveryLoop(
             delivery: Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger),
@@ -128,7 +153,8 @@ package struct WatchService: Sendable {
             ]
         }
         let metrics = SelfMetrics(
-            store: store, board: board, watcher: watcher, alerts: state.alerts, objects: objectBoard, runner: runner)
+            store: store, scraping: scraping, discovery: discoveryBoard, watcher: watcher, alerts: state.alerts,
+            objects: objectBoard, runner: runner)
         let context = WebContext(
             source: source, receiver: options.receivesWrites ? store : nil,
             engine: QueryEngine(features: config.features), runner: runner,
@@ -136,7 +162,7 @@ package struct WatchService: Sendable {
                 configuration: config.text, flags: options.flags, startedMs: started, configuredMs: time.nowMs,
                 retentionMs: config.storage.retentionMs),
             externalLabels: config.externalLabels, origins: options.origins, web: config.security, time: time,
-            targets: { board.statuses },
+            targets: { scraping.statuses }, pools: { scraping.pools },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
             upgrades: { await watcher.upgrades },
             assess: { [time] id, batch in
@@ -155,7 +181,7 @@ package struct WatchService: Sendable {
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: objects + [
-                    .init(service: flusher), .init(service: watch), .init(service: deliver), .init(service: scrapes),
+                    .init(service: flusher), .init(service: watch), .init(service: deliver), .init(service: discovery),
                     .init(service: web),
                     .init(
                         service: end, successTerminationBehavior: .gracefullyShutdownGroup),
@@ -163,7 +189,7 @@ package struct WatchService: Sendable {
         logger.info(
             "watching",
             metadata: [
-                "cluster": "\(config.cluster)", "targets": "\(config.targets.count)",
+                "cluster": "\(config.cluster)", "jobs": "\(config.jobs.count)",
                 "signals": "\(config.signals.count)",
             ])
         do {
@@ -326,37 +352,31 @@ struct FlushLoop: Service {
     }
 }
 
-/// Runs the scrape loops of all targets.
-struct ScrapeService: Service {
-    let board: TargetBoard
-    let client: HTTPClient
-    let store: Store
-    let time: any TimeSource
-    let logger: Logger
+/// Gives the jobs to those who scrape them, and their discoveries a task each.
+struct DiscoveryService: Service {
+    let jobs: [JobConfig]
+    let manager: ScrapeManager
+    let context: DiscoveryContext
 
     func run() async throws {
-        let last = try lastScrapes()
+        manager.apply(jobs.map(\.job))
         await cancelWhenGracefulShutdown {
             await withTaskGroup(of: Void.self) { group in
-                for (index, status) in board.statuses.enumerated() {
-                    let loop = ScrapeLoop(
-                        index: index, board: board, client: client, sink: store, time: time, logger: logger)
-                    group.addTask { await loop.run(lastScrapeMs: last[status.target.labels]) }
+                for job in jobs {
+                    for (number, discovery) in job.discoveries.enumerated() {
+                        let name = job.job.name
+                        group.addTask {
+                            await discovery.run(context) { [manager] groups, isWhole in
+                                manager.update(name, discovery: number, groups, isWhole: isWhole)
+                            }
+                        }
+                    }
                 }
-                // Without targets there is nothing to wait for, and yet the service must not end.
-                if board.statuses.isEmpty { group.addTask { [time] in try? await time.sleep(untilMs: .max / 2) } }
+                // Without discoveries there is nothing to wait for, and yet the service must not end; nor where one can't
+                // begin.
+                group.addTask { [time = context.time] in try? await time.sleep(untilMs: .max / 2) }
             }
         }
-    }
-
-    /// When each target was scraped last, by its labels.
-    private func lastScrapes() throws -> [Labels: Int64] {
-        let nowMs = time.nowMs
-        var last: [Labels: Int64] = [:]
-        for series in try store.select([.equal(Labels.metricName, "up")], fromMs: nowMs - 3_600_000, throughMs: nowMs) {
-            last[series.labels.withoutName] = series.timestampsMs.last
-        }
-        return last
     }
 }
 

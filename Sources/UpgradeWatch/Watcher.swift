@@ -8,6 +8,7 @@ import PromQL
 import Report
 import Series
 import Storage
+import StrictYAML
 
 /// The pipeline behind the store: counts logs and objects, finds upgrades, evaluates rules, compares, alerts.
 ///

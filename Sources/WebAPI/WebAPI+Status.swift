@@ -32,12 +32,29 @@ extension WebAPI {
     /// The routes that show how the service fares.
     static func status(_ router: Router<BasicRequestContext>, _ context: WebContext) {
         router.get("/api/v1/targets") { request, _ in
-            let state = request.uri.queryParameters.get("state") ?? "any"
+            let state = (request.uri.queryParameters.get("state") ?? "any").lowercased()
             let pool = request.uri.queryParameters.get("scrapePool")
-            let targets = context.targets().filter { pool == nil || $0.target.labels["job"] == pool }
-            let active = state == "dropped" ? [] : targets.map(target)
+            let pools = context.pools().filter { pool == nil || $0.job == pool }
+            let active =
+                state == "dropped" ? [] : context.targets().filter { pool == nil || $0.job == pool }.map(target)
+            let dropped =
+                state == "active"
+                ? []
+                : pools.flatMap { pool in
+                    pool.droppedTargets.map { labels in
+                        "{\"discoveredLabels\":\(QueryJSON.labels(labels)),\"scrapePool\":\(QueryJSON.string(pool.job))}"
+                    }
+                }
+            let counts = pools.map { "\(QueryJSON.string($0.job)):\($0.dropped)" }
             return json(
-                QueryJSON.success("{\"activeTargets\":[\(active.joined(separator: ","))],\"droppedTargets\":[]}"))
+                QueryJSON.success(
+                    "{\"activeTargets\":[\(active.joined(separator: ","))],"
+                        + "\"droppedTargets\":[\(dropped.joined(separator: ","))],"
+                        + "\"droppedTargetCounts\":{\(counts.joined(separator: ","))}}"))
+        }
+        router.get("/api/v1/scrape_pools") { _, _ in
+            let names = context.pools().map { QueryJSON.string($0.job) }.sorted()
+            return json(QueryJSON.success("{\"scrapePools\":[\(names.joined(separator: ","))]}"))
         }
         router.get("/api/v1/rules") { request, _ in
             await answering {
@@ -124,8 +141,9 @@ extension WebAPI {
     private static func target(_ status: TargetStatus) -> String {
         let time = status.lastScrapeMs.map { TimeFormat.rfc3339(ms: $0) } ?? "0001-01-01T00:00:00Z"
         let url = QueryJSON.string(FetchRequest.redacted(status.target.url))
-        return "{\"discoveredLabels\":{},\"labels\":\(QueryJSON.labels(status.target.labels)),"
-            + "\"scrapePool\":\(QueryJSON.string(status.target.labels["job"] ?? "")),\"scrapeUrl\":\(url),\"globalUrl\":\(url),"
+        return "{\"discoveredLabels\":\(QueryJSON.labels(status.discovered)),"
+            + "\"labels\":\(QueryJSON.labels(status.target.labels)),"
+            + "\"scrapePool\":\(QueryJSON.string(status.job)),\"scrapeUrl\":\(url),\"globalUrl\":\(url),"
             + "\"lastError\":\(QueryJSON.string(status.lastError)),\"lastScrape\":\"\(time)\","
             + "\"lastScrapeDuration\":\(status.lastDurationSeconds),\"health\":\"\(status.health.rawValue)\","
             + "\"scrapeInterval\":\"\(TimeFormat.duration(ms: status.target.intervalMs))\","

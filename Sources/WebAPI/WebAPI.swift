@@ -24,6 +24,7 @@ package struct WebContext: Sendable {
     package var web: WebConfigFile
     package var time: any TimeSource
     package var targets: @Sendable () -> [TargetStatus]
+    package var pools: @Sendable () -> [ScrapeManager.PoolStatus]
     package var rules: @Sendable () async -> RuleEvaluator
     /// The active alerts, of rules and of findings.
     package var alerts: @Sendable () async -> [AlertState]
@@ -41,7 +42,9 @@ package struct WebContext: Sendable {
         source: any SeriesSource, receiver: (any SampleSink)? = nil, engine: QueryEngine, runner: QueryRunner,
         service: ServiceStatus, externalLabels: Labels, origins: Pattern, web: WebConfigFile = WebConfigFile(),
         time: any TimeSource,
-        targets: @escaping @Sendable () -> [TargetStatus], rules: @escaping @Sendable () async -> RuleEvaluator,
+        targets: @escaping @Sendable () -> [TargetStatus],
+        pools: @escaping @Sendable () -> [ScrapeManager.PoolStatus] = { [] },
+        rules: @escaping @Sendable () async -> RuleEvaluator,
         alerts: @escaping @Sendable () async -> [AlertState],
         upgrades: @escaping @Sendable () async -> [Upgrade],
         assess: @escaping @Sendable (String?, Int?) async throws -> Assessment?,
@@ -60,6 +63,7 @@ package struct WebContext: Sendable {
         self.web = web
         self.time = time
         self.targets = targets
+        self.pools = pools
         self.rules = rules
         self.alerts = alerts
         self.upgrades = upgrades

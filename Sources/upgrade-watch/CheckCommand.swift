@@ -37,8 +37,10 @@ struct CheckConfig: AsyncParsableCommand {
     func run() async throws {
         try check(files) { file in
             let config = try Config.load(file: file, features: language.features)
+            let discoveries = config.jobs.reduce(0) { $0 + $1.discoveries.count }
             return
-                "\(config.targets.count) targets, \(config.logSources.count) log sources, \(config.signals.count) signals, "
+                "\(config.staticTargets.count) targets\(discoveries == 0 ? "" : " and \(discoveries) discoveries"), "
+                + "\(config.logSources.count) log sources, \(config.signals.count) signals, "
                 + "\(config.ruleGroups.reduce(0) { $0 + $1.rules.count }) rules"
         }
     }

@@ -105,7 +105,7 @@ private func endStream(_ connection: RawServer.Connection) { connection.write(Ar
     /// Runs a watch of pods against a script until the rows are those wanted.
     private func run(
         _ script: Script, until done: @escaping @Sendable ([LedgerEntry]) -> Bool
-    ) async -> (notes: Notes, clock: LeapingClock, heads: [String], counters: ObjectWatch.Counters) {
+    ) async -> (notes: Notes, clock: LeapingClock, heads: [String], counters: WatchCounters) {
         let server = RawServer { script.answer($0, $1) }
         let clock = LeapingClock()
         let notes = Notes()
@@ -113,9 +113,11 @@ private func endStream(_ connection: RawServer.Connection) { connection.write(Ar
         let api = KubernetesAPI(endpoint: KubernetesEndpoint(server: server.url), client: HTTPClient(), time: clock)
         var quiet = Logger(label: "test")
         quiet.logLevel = .critical
-        let watch = ObjectWatch(
-            .pods, api: api, time: clock, logger: quiet, count: { counted.set($0) }, observe: { await notes.take($0) })
-        let task = Task { await watch.run() }
+        let task = Task { [quiet] in
+            await ObjectObservation.watch(
+                .pods, api: api, time: clock, logger: quiet, count: { counted.set($0) },
+                observe: { await notes.take($0) })
+        }
         await notes.wait(until: done)
         task.cancel()
         await task.value
@@ -123,9 +125,9 @@ private func endStream(_ connection: RawServer.Connection) { connection.write(Ar
     }
 
     private final class Counted: Sendable {
-        private let state = Mutex(ObjectWatch.Counters())
-        func set(_ value: ObjectWatch.Counters) { state.withLock { $0 = value } }
-        var value: ObjectWatch.Counters { state.withLock { $0 } }
+        private let state = Mutex(WatchCounters())
+        func set(_ value: WatchCounters) { state.withLock { $0 = value } }
+        var value: WatchCounters { state.withLock { $0 } }
     }
 
     private func isDone(_ ids: String...) -> @Sendable ([LedgerEntry]) -> Bool {

@@ -112,6 +112,9 @@ private final class World: Sendable {
             scrape_configs:
             - job_name: kubelet
               static_configs: [{targets: ["127.0.0.1:\(target.port)"], labels: {node: node-1}}]
+            - job_name: found
+              file_sd_configs: [{files: [targets/*.yaml]}]
+              relabel_configs: [{source_labels: [env], regex: prod, action: keep}]
             log_sources: [{component: kubelet, node: node-1, paths: [log/kubelet.log], format: klog}]
             log_rules: [log-rules.yaml]
             rule_files: [rules.yaml]
@@ -138,6 +141,14 @@ private final class World: Sendable {
             try? await Task.sleep(for: .milliseconds(20))
         }
         return condition()
+    }
+
+    private func waitFor(_ seconds: Double = 20, until condition: () async -> Bool) async -> Bool {
+        for _ in 0..<Int(seconds * 20) {
+            if await condition() { return true }
+            try? await Task.sleep(for: .milliseconds(50))
+        }
+        return await condition()
     }
 
     @Test func service_scrapesTailsAndTells_andStopsCleanly() async throws {
@@ -217,6 +228,27 @@ private final class World: Sendable {
         #expect(try Binary.run(["query", "sum(up)", "--url", url], in: world.directory).output == "{}  1\n")
         let remote = try Binary.run(["report", "--url", url], in: world.directory)
         #expect(remote.code == 2 || remote.code == 3)
+        // Targets in a file are found while it runs, and gone with it.
+        let file = world.directory.path + "/targets/a.yaml"
+        try FileManager.default.createDirectory(
+            atPath: world.directory.path + "/targets", withIntermediateDirectories: true)
+        try "[{targets: ['127.0.0.1:\(world.target.port)'], labels: {env: prod}}, {targets: [x]}]".write(
+            toFile: file, atomically: true, encoding: .utf8)
+        let isFound = { (value: String) async -> Bool in
+            (try? await ask("/api/v1/query?query=count(up%7Bjob=%22found%22%7D)").text.contains("\"\(value)\"")) == true
+        }
+        #expect(await waitFor { await isFound("1") })
+        let targets = try await ask("/api/v1/targets").text
+        #expect(targets.contains(#""droppedTargetCounts":{"kubelet":0,"found":1}"#), "\(targets)")
+        #expect(targets.contains(#""__meta_filepath":"\#(file)""#))
+        #expect(
+            try await ask("/api/v1/scrape_pools").text
+                == #"{"status":"success","data":{"scrapePools":["found","kubelet"]}}"#)
+        try FileManager.default.removeItem(atPath: file)
+        #expect(
+            await waitFor {
+                (try? await ask("/api/v1/query?query=up%7Bjob=%22found%22%7D").text.contains("\"result\":[]")) == true
+            })
         // A bad configuration is told and not taken; a good one is.
         let good = try String(contentsOfFile: config, encoding: .utf8)
         try (good + "\nnonsense: 1\n").write(toFile: config, atomically: true, encoding: .utf8)

@@ -215,17 +215,17 @@ private final class ManualTime: TimeSource {
         var target = ScrapeTarget(
             labels: ["job": "j", "instance": "i"], url: server.url + "/metrics", intervalMs: 15_000, timeoutMs: 400)
         target.limits.bodyBytes = limit
-        let board = TargetBoard([target])
+        let row = TargetRow(TargetStatus(job: "j", target: target))
         let loop = ScrapeLoop(
-            index: 0, board: board, client: HTTPClient(), sink: store, time: ManualTime(),
+            row, client: HTTPClient(), sink: store, time: ManualTime(),
             logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
         let task = Task { await loop.run(lastScrapeMs: lastScrapeMs) }
-        while board.statuses[0].scrapes < count { try? await Task.sleep(for: .milliseconds(2)) }
+        while row.status.scrapes < count { try? await Task.sleep(for: .milliseconds(2)) }
         task.cancel()
-        await task.value
+        _ = await task.value
         let up =
             (try? store.select([.equal("__name__", "up")], fromMs: .min, throughMs: .max).first?.timestampsMs) ?? []
-        return (board.statuses[0], up)
+        return (row.status, up)
     }
 
     @Test func scrapes_lieOnAGrid_andTheFirstIsAtOnceAfterAGap() async {

@@ -1,4 +1,5 @@
 import Alerting
+import Discovery
 import Fetch
 import Foundation
 import Scrape
@@ -20,16 +21,66 @@ import UpgradeWatch
 
     @Test func theExample_isGood() throws {
         let config = try Config.load(file: Shared.root + "/config/upgrade-watch.yaml")
-        #expect(config.cluster == "prod-a" && config.targets.count == 4 && config.receivers.count == 1)
+        #expect(config.cluster == "prod-a" && config.staticTargets.count == 4 && config.receivers.count == 1)
         #expect(config.route?.routes.count == 1)
         #expect(config.upgrade.soakMs == 86_400_000)
-        let kubelet = try #require(config.targets.first { $0.labels["job"] == "kubelet" })
+        let kubelet = try #require(config.staticTargets.first { $0.labels["job"] == "kubelet" })
         #expect(kubelet.url == "https://10.0.1.1:10250/metrics")
         #expect(kubelet.labels["metrics_path"] == "/metrics" && kubelet.labels["node"] == "node-1")
         #expect(
             kubelet.authentication
                 == .authorizationFile(type: "Bearer", path: "/var/run/secrets/kubernetes.io/serviceaccount/token"))
         #expect(kubelet.limits.bodyBytes == 64 << 20)
+    }
+
+    @Test func theExampleForACluster_isGood() throws {
+        let config = try Config.load(file: Shared.root + "/config/in-cluster.yaml")
+        #expect(config.staticTargets.isEmpty)
+        #expect(
+            config.jobs.map(\.job.name) == [
+                "kube-apiserver", "kubelet", "kube-scheduler", "kube-controller-manager", "etcd", "coredns",
+            ])
+        #expect(config.jobs.allSatisfy { $0.discoveries.map(\.mechanism) == ["kubernetes"] })
+        // As the objects of a kubeadm cluster make them.
+        let scheduler = try #require(config.jobs.first { $0.job.name == "kube-scheduler" }?.job)
+        let target = scheduler.target(of: [
+            "__address__": "10.0.0.1", "__meta_kubernetes_pod_ip": "10.0.0.1",
+            "__meta_kubernetes_pod_label_component": "kube-scheduler", "__meta_kubernetes_pod_node_name": "node-1",
+        ])
+        #expect(target?.url == "https://10.0.0.1:10259/metrics")
+        #expect(target?.labels == ["job": "kube-scheduler", "instance": "10.0.0.1:10259", "node": "node-1"])
+        #expect(
+            scheduler.target(of: ["__address__": "x", "__meta_kubernetes_pod_label_component": "etcd"]) == nil)
+    }
+
+    @Test func discoveries_areChecked() {
+        #expect(
+            problems(
+                """
+                cluster: a
+                scrape_configs:
+                - job_name: j
+                  file_sd_configs: [{files: [a.txt]}, {}]
+                  http_sd_configs: [{url: "ftp://u:p@x/y"}]
+                  kubernetes_sd_configs:
+                  - {role: deployment}
+                  - {role: pod, api_server: "https://x", kubeconfig_file: y}
+                  - {role: pod, bearer_token_file: t}
+                  - {role: pod, namespaces: {own_namespace: true}}
+                  dns_sd_configs: [{names: [x]}]
+                - job_name: j
+
+                """) == """
+                    c.yaml:4:30: scrape_configs[0].file_sd_configs[0].files[0]: "a.txt" must end with .json, .yml or .yaml, and may have * in its last part
+                    c.yaml:4:39: scrape_configs[0].file_sd_configs[1]: files must name at least one file
+                    c.yaml:5:27: scrape_configs[0].http_sd_configs[0].url: "ftp://x/y" is not a URL of http or https
+                    c.yaml:7:12: scrape_configs[0].kubernetes_sd_configs[0].role: unknown role "deployment"; known are node, pod, service, endpoints, endpointslice, ingress
+                    c.yaml:8:29: scrape_configs[0].kubernetes_sd_configs[1].api_server: api_server and kubeconfig_file exclude each other
+                    c.yaml:9:5: scrape_configs[0].kubernetes_sd_configs[2]: TLS and credentials are for an api_server, which is not named here
+                    c.yaml:10:45: scrape_configs[0].kubernetes_sd_configs[3].namespaces.own_namespace: the process runs in no cluster, and so in no namespace; name it under names
+                    c.yaml:11:19: scrape_configs[0].dns_sd_configs: this kind of discovery is not built; write the targets to a file for file_sd_configs, or list them under static_configs
+                    c.yaml:12:3: the job_name "j" stands twice
+                    """)
     }
 
     @Test func smallestConfig_hasTheDefaults() throws {
@@ -68,7 +119,7 @@ import UpgradeWatch
                   scrape_interval: 5s
                   scrape_timeout: 10s
                   static_configs: [{targets: ["http://x/"]}]
-                  kubernetes_sd_configs: [{role: node}]
+                  dns_sd_configs: [{names: [x]}]
                   relabel_configs: [{action: hashmod, regex: "(", target_label: x}]
                 log_sources: [{component: k, format: text, paths: [a]}]
                 upgrade: {detect: maybe}
@@ -81,7 +132,7 @@ import UpgradeWatch
                     c.yaml:2:15: web.listen: "nowhere" is not an address; write host:port, as in 127.0.0.1:9095
                     c.yaml:4:3: scrape_configs[0]: scrape_timeout is greater than scrape_interval
                     c.yaml:7:31: scrape_configs[0].static_configs[0].targets[0]: "http://x/" is not a host:port
-                    c.yaml:8:26: scrape_configs[0].kubernetes_sd_configs: this kind of discovery is not built yet; list the targets under static_configs
+                    c.yaml:8:19: scrape_configs[0].dns_sd_configs: this kind of discovery is not built; write the targets to a file for file_sd_configs, or list them under static_configs
                     c.yaml:9:46: regular expression "(" at offset 1: missing closing parenthesis
                     c.yaml:10:38: unknown log format "text"; known are klog, json, logfmt, audit
                     c.yaml:11:19: upgrade.detect: "maybe" is neither auto nor manual
@@ -100,9 +151,9 @@ import UpgradeWatch
               static_configs:
               - {targets: ["h:1"], labels: {__metrics_path__: /t/1/metrics, __scrape_interval__: 5s, x: y}}
             """)
-        #expect(config.targets.map(\.url) == ["http://h:1/t/1/metrics?module=a%20b"])
-        #expect(config.targets[0].intervalMs == 5000)
-        #expect(config.targets[0].labels == ["instance": "h:1", "job": "j", "x": "y"])
+        #expect(config.staticTargets.map(\.url) == ["http://h:1/t/1/metrics?module=a%20b"])
+        #expect(config.staticTargets[0].intervalMs == 5000)
+        #expect(config.staticTargets[0].labels == ["instance": "h:1", "job": "j", "x": "y"])
     }
 
     @Test func missingFile_isToldSo() {

@@ -1,64 +1,63 @@
 import Foundation
+import Logging
 import Series
 
 /// A kind of objects as observations have it.
-private protocol ObservedObject: Decodable, Sendable {
-    /// What names it in a list.
-    var identity: String { get }
+private protocol ObservedObject: APIObject {
     static func observation(_ objects: [Self], deleted: Bool) -> ObjectObservation
 }
 
 extension PodObject: ObservedObject {
-    var identity: String { uid }
+    package var identity: String { uid }
     static func observation(_ objects: [PodObject], deleted: Bool) -> ObjectObservation {
         .pods(objects, deleted: deleted)
     }
 }
 
 extension NodeObject: ObservedObject {
-    var identity: String { metadata.name }
+    package var identity: String { metadata.name }
     static func observation(_ objects: [NodeObject], deleted: Bool) -> ObjectObservation {
         .nodes(objects, deleted: deleted)
     }
 }
 
 extension NamespaceObject: ObservedObject {
-    var identity: String { metadata.name }
+    package var identity: String { metadata.name }
     static func observation(_ objects: [NamespaceObject], deleted: Bool) -> ObjectObservation {
         .namespaces(objects, deleted: deleted)
     }
 }
 
 extension CustomResourceDefinitionObject: ObservedObject {
-    var identity: String { metadata.name }
+    package var identity: String { metadata.name }
     static func observation(_ objects: [CustomResourceDefinitionObject], deleted: Bool) -> ObjectObservation {
         .customResourceDefinitions(objects, deleted: deleted)
     }
 }
 
 extension APIServiceObject: ObservedObject {
-    var identity: String { metadata.name }
+    package var identity: String { metadata.name }
     static func observation(_ objects: [APIServiceObject], deleted: Bool) -> ObjectObservation {
         .apiServices(objects, deleted: deleted)
     }
 }
 
 extension ReplicaSetObject: ObservedObject {
-    var identity: String { "\(metadata.namespace ?? "")/\(metadata.name)" }
+    package var identity: String { "\(metadata.namespace ?? "")/\(metadata.name)" }
     static func observation(_ objects: [ReplicaSetObject], deleted: Bool) -> ObjectObservation {
         .replicaSets(objects, deleted: deleted)
     }
 }
 
 extension LeaseObject: ObservedObject {
-    var identity: String { "\(metadata.namespace ?? "")/\(metadata.name)" }
+    package var identity: String { "\(metadata.namespace ?? "")/\(metadata.name)" }
     static func observation(_ objects: [LeaseObject], deleted: Bool) -> ObjectObservation {
         .leases(objects, deleted: deleted)
     }
 }
 
 extension EventObject: ObservedObject {
-    var identity: String { metadata.uid ?? "" }
+    package var identity: String { metadata.uid ?? "" }
     // An event that is deleted is too old to be kept: nothing happened.
     static func observation(_ objects: [EventObject], deleted: Bool) -> ObjectObservation {
         deleted ? .other : .events(objects)
@@ -96,7 +95,7 @@ private struct ListMetadata: Decodable {
     }
 }
 
-private struct List<Object: ObservedObject>: Decodable {
+private struct List<Object: APIObject>: Decodable {
     var metadata: ListMetadata?
     var items: [Lenient<Object>]?
 
@@ -104,9 +103,8 @@ private struct List<Object: ObservedObject>: Decodable {
 }
 
 /// One page of a list.
-struct ObjectPage {
-    var observation: ObjectObservation
-    var identities: Set<String>
+struct ObjectPage<Object: APIObject> {
+    var objects: [Object]
     var version: String
     /// nil for the last page.
     var continuation: String?
@@ -114,16 +112,7 @@ struct ObjectPage {
     var unreadable: Int
 
     /// - Throws: ``KubernetesAPIError`` for a body that is no list.
-    static func decode(_ body: [UInt8], kind: String, path: String) throws -> ObjectPage {
-        guard let type = type(ofKind: kind) else {
-            return ObjectPage(observation: .other, identities: [], version: "", continuation: nil, unreadable: 0)
-        }
-        return try decode(body, type, path)
-    }
-
-    private static func decode<Object: ObservedObject>(
-        _ body: [UInt8], _ type: Object.Type, _ path: String
-    ) throws -> ObjectPage {
+    init(_ body: [UInt8], path: String) throws {
         let list: List<Object>
         do {
             list = try JSONDecoder().decode(List<Object>.self, from: Data(body))
@@ -133,55 +122,51 @@ struct ObjectPage {
         guard let version = list.metadata?.resourceVersion else {
             throw KubernetesAPIError(path: path, status: 200, message: "the list has no resourceVersion")
         }
-        let objects = list.objects
-        return ObjectPage(
-            observation: Object.observation(objects, deleted: false), identities: Set(objects.map(\.identity)),
-            version: version, continuation: list.metadata?.next.flatMap { $0.isEmpty ? nil : $0 },
-            unreadable: (list.items?.count ?? 0) - objects.count)
+        objects = list.objects
+        self.version = version
+        continuation = list.metadata?.next.flatMap { $0.isEmpty ? nil : $0 }
+        unreadable = (list.items?.count ?? 0) - objects.count
     }
 }
 
 /// One line of a watch (meta/v1 `WatchEvent`).
-enum WatchLine {
-    case object(ObjectObservation, version: String?)
+enum WatchLine<Object: APIObject> {
+    case object(ObjectEvent<Object>, version: String?)
     case bookmark(version: String)
     case error(status: Int, message: String)
     case unreadable(String)
 
-    static func decode(_ line: [UInt8], kind: String) -> WatchLine {
-        guard let type = type(ofKind: kind) else { return .object(.other, version: nil) }
-        return decode(line, type)
-    }
-
-    private static func decode<Object: ObservedObject>(_ line: [UInt8], _ type: Object.Type) -> WatchLine {
+    init(_ line: [UInt8]) {
         do {
-            return try JSONDecoder().decode(Wire<Object>.self, from: Data(line)).line
+            self = try JSONDecoder().decode(Wire.self, from: Data(line)).line
         } catch {
-            return .unreadable("\(error)")
+            self = .unreadable("\(error)")
         }
     }
 
-    private struct Wire<Object: ObservedObject>: Decodable {
-        struct Version: Decodable {
-            struct Metadata: Decodable { var resourceVersion: String? }
-            var metadata: Metadata
-        }
-        struct Status: Decodable {
-            var code: Int?
-            var message: String?
-        }
-        enum CodingKeys: CodingKey { case type, object }
+    private struct Version: Decodable {
+        struct Metadata: Decodable { var resourceVersion: String? }
+        var metadata: Metadata
+    }
 
+    private struct Status: Decodable {
+        var code: Int?
+        var message: String?
+    }
+
+    private enum Fields: CodingKey { case type, object }
+
+    private struct Wire: Decodable {
         var line: WatchLine
 
         init(from decoder: any Decoder) throws {
-            let fields = try decoder.container(keyedBy: CodingKeys.self)
+            let fields = try decoder.container(keyedBy: Fields.self)
             let type = try fields.decode(String.self, forKey: .type)
             switch type {
             case "ADDED", "MODIFIED", "DELETED":
                 let version = try fields.decode(Version.self, forKey: .object).metadata.resourceVersion
                 let object = try fields.decode(Object.self, forKey: .object)
-                line = .object(Object.observation([object], deleted: type == "DELETED"), version: version)
+                line = .object(type == "DELETED" ? .deleted(object) : .present([object]), version: version)
             case "BOOKMARK":
                 line = .bookmark(
                     version: try fields.decode(Version.self, forKey: .object).metadata.resourceVersion ?? "")
@@ -191,6 +176,38 @@ enum WatchLine {
             default: line = .unreadable("unknown type \(Labels.quoted(type))")
             }
         }
+    }
+}
+
+extension ObjectObservation {
+    /// Watches a kind of objects until the task is cancelled.
+    ///
+    /// - Parameters:
+    ///   - count: gets the counters when they change.
+    ///   - observe: gets what was seen, in order; the watch goes on when it returns.
+    package static func watch(
+        _ kind: WatchedKind, api: KubernetesAPI, time: any TimeSource, logger: Logger,
+        count: @escaping @Sendable (WatchCounters) -> Void = { _ in },
+        observe: @escaping @Sendable (ObjectObservation) async -> Void
+    ) async {
+        guard let type = type(ofKind: kind.name) else { return }
+        await watch(type, kind, api, time, logger, count, observe)
+    }
+
+    private static func watch<Object: ObservedObject>(
+        _ type: Object.Type, _ kind: WatchedKind, _ api: KubernetesAPI, _ time: any TimeSource, _ logger: Logger,
+        _ count: @escaping @Sendable (WatchCounters) -> Void,
+        _ observe: @escaping @Sendable (ObjectObservation) async -> Void
+    ) async {
+        await ObjectWatch<Object>(kind, api: api, time: time, logger: logger, count: count) { event in
+            switch event {
+            case .present(let objects): await observe(Object.observation(objects, deleted: false))
+            case .deleted(let object): await observe(Object.observation([object], deleted: true))
+            case .listed(let identities, let version):
+                await observe(.listed(kind: kind.name, identities: identities, version: version))
+            case .failed(let reason): await observe(.failed(reason))
+            }
+        }.run()
     }
 }
 

@@ -3,12 +3,31 @@ import Foundation
 import Logging
 import Series
 
+/// An object of the API, as far as it is read.
+package protocol APIObject: Decodable, Sendable {
+    /// What names it in a list.
+    var identity: String { get }
+}
+
 /// A kind of objects that is listed and watched.
-package struct WatchedKind: Sendable, Equatable {
+package struct WatchedKind: Sendable, Hashable {
     /// As recordings name it: `pods`.
     package var name: String
-    /// The path of all of them in all namespaces.
+    /// The path of all of them, in all namespaces or in one.
     package var path: String
+    /// Only those that it fits (`labelSelector`); empty: all.
+    package var labelSelector = ""
+    /// Only those that it fits (`fieldSelector`); empty: all.
+    package var fieldSelector = ""
+
+    package init(name: String, path: String) {
+        self.name = name
+        self.path = path
+    }
+
+    var selectors: [(String, String)] {
+        [("labelSelector", labelSelector), ("fieldSelector", fieldSelector)].filter { !$0.1.isEmpty }
+    }
 
     package static let pods = WatchedKind(name: "pods", path: "/api/v1/pods")
     package static let nodes = WatchedKind(name: "nodes", path: "/api/v1/nodes")
@@ -24,47 +43,59 @@ package struct WatchedKind: Sendable, Equatable {
         name: "apiservices", path: "/apis/apiregistration.k8s.io/v1/apiservices")
 }
 
+/// What a watch sees.
+package enum ObjectEvent<Object: APIObject>: Sendable {
+    /// Objects as they are now: a page of a list, or one that was added or changed.
+    case present([Object])
+    /// As it was when it was deleted.
+    case deleted(Object)
+    /// The list was read to its end: what is known and not among these is gone.
+    case listed(Set<String>, version: UInt64?)
+    /// The watch failed; it is taken up again.
+    case failed(String)
+}
+
+/// What a watch has done so far.
+package struct WatchCounters: Sendable, Equatable {
+    package var lists = 0
+    package var watches = 0
+    package var events = 0
+    package var errors = 0
+    /// Objects that could not be read, or were too large.
+    package var unreadable = 0
+
+    package init() {}
+}
+
 /// Keeps a kind of objects in view: lists them in pages, then watches, and takes the watch up again where it ended.
 ///
 /// What client-go's reflector does (`k8s.io/client-go/tools/cache`): bookmarks move the version from which a watch is
 /// taken up; 410 Gone means a new list; faults are waited out with growing pauses, as long as the server asks where it
 /// asks. An object that can't be read is told and passed over.
-package struct ObjectWatch: Sendable {
-    /// What a watch has done so far.
-    package struct Counters: Sendable, Equatable {
-        package var lists = 0
-        package var watches = 0
-        package var events = 0
-        package var errors = 0
-        /// Objects that could not be read, or were too large.
-        package var unreadable = 0
-
-        package init() {}
-    }
-
+package struct ObjectWatch<Object: APIObject>: Sendable {
     private let api: KubernetesAPI
     private let kind: WatchedKind
     private let time: any TimeSource
     private let logger: Logger
-    private let observe: @Sendable (ObjectObservation) async -> Void
-    private let count: @Sendable (Counters) -> Void
+    private let observe: @Sendable (ObjectEvent<Object>) async -> Void
+    private let count: @Sendable (WatchCounters) -> Void
 
-    private static let pageSize = 500
+    private static var pageSize: Int { 500 }
     /// How long the server keeps one watch open.
-    private static let watchSeconds: Int64 = 300
-    private static let firstPauseMs: Int64 = 500
-    private static let longestPauseMs: Int64 = 30_000
-    private static let longestRelistPauseMs: Int64 = 300_000
+    private static var watchSeconds: Int64 { 300 }
+    private static var firstPauseMs: Int64 { 500 }
+    private static var longestPauseMs: Int64 { 30_000 }
+    private static var longestRelistPauseMs: Int64 { 300_000 }
     /// etcd refuses larger requests than 1.5 MB by default; some clusters allow more.
-    private static let maxObjectBytes = 32 << 20
+    private static var maxObjectBytes: Int { 32 << 20 }
 
     /// - Parameters:
     ///   - observe: gets what was seen, in order; the watch goes on when it returns.
     ///   - count: gets the counters when they change.
     package init(
         _ kind: WatchedKind, api: KubernetesAPI, time: any TimeSource, logger: Logger,
-        count: @escaping @Sendable (Counters) -> Void = { _ in },
-        observe: @escaping @Sendable (ObjectObservation) async -> Void
+        count: @escaping @Sendable (WatchCounters) -> Void = { _ in },
+        observe: @escaping @Sendable (ObjectEvent<Object>) async -> Void
     ) {
         self.kind = kind
         self.api = api
@@ -84,7 +115,7 @@ package struct ObjectWatch: Sendable {
 
     /// Lists and watches until the task is cancelled.
     package func run() async {
-        var counters = Counters()
+        var counters = WatchCounters()
         var version: String?
         var pauseMs = ObjectWatch.firstPauseMs
         var relistPauseMs = ObjectWatch.firstPauseMs
@@ -146,50 +177,53 @@ package struct ObjectWatch: Sendable {
     /// Lists all objects, page by page.
     ///
     /// - Returns: The version to watch from.
-    private func list(_ counters: inout Counters) async throws -> String {
+    private func list(_ counters: inout WatchCounters) async throws -> String {
         var names: Set<String> = []
         var isWhole = true
         var continuation: String?
         var version = ""
         repeat {
-            var query = [("limit", String(ObjectWatch.pageSize))]
+            var query = [("limit", String(ObjectWatch.pageSize))] + kind.selectors
             if let continuation { query.append(("continue", continuation)) }
             let body = try await api.get(kind.path, query: query)
-            let page = try ObjectPage.decode(body, kind: kind.name, path: kind.path)
-            names.formUnion(page.identities)
+            let page = try ObjectPage<Object>(body, path: kind.path)
+            names.formUnion(page.objects.map(\.identity))
             counters.unreadable += page.unreadable
             if page.unreadable > 0 { isWhole = false }
             version = page.version
             continuation = page.continuation
-            await observe(page.observation)
+            await observe(.present(page.objects))
         } while continuation != nil && !Task.isCancelled
         counters.lists += 1
         count(counters)
         // What could not be read is not gone.
-        if isWhole { await observe(.listed(kind: kind.name, identities: names, version: UInt64(version))) }
+        if isWhole { await observe(.listed(names, version: UInt64(version))) }
         return version
     }
 
     // MARK: Watch
 
-    private func watch(from known: String, _ version: inout String?, _ counters: inout Counters) async throws -> End {
+    private func watch(from known: String, _ version: inout String?, _ counters: inout WatchCounters) async throws
+        -> End
+    {
         let pipe = BytePipe()
         counters.watches += 1
         count(counters)
-        let query = [
-            ("watch", "1"), ("allowWatchBookmarks", "true"), ("resourceVersion", known),
-            ("timeoutSeconds", String(ObjectWatch.watchSeconds)),
-        ]
+        let query =
+            [
+                ("watch", "1"), ("allowWatchBookmarks", "true"), ("resourceVersion", known),
+                ("timeoutSeconds", String(ObjectWatch.watchSeconds)),
+            ] + kind.selectors
         async let transfer: Void = api.watch(
             kind.path, query: query, timeoutMs: (ObjectWatch.watchSeconds + 30) * 1000, into: pipe)
         var splitter = LineSplitter(maxLineBytes: ObjectWatch.maxObjectBytes)
         var end = End.over
         reading: while let bytes = await pipe.next() {
             for line in splitter.add(bytes) {
-                switch WatchLine.decode(line, kind: kind.name) {
-                case .object(let observation, let newVersion):
+                switch WatchLine<Object>(line) {
+                case .object(let event, let newVersion):
                     counters.events += 1
-                    await observe(observation)
+                    await observe(event)
                     if let newVersion { version = newVersion }
                 case .bookmark(let newVersion): if !newVersion.isEmpty { version = newVersion }
                 case .error(let status, let message):

@@ -89,7 +89,11 @@ private struct ConfigLoader {
             web(fields.take("web"), &config)
             global(fields.take("global"), &config)
             for value in fields.list("scrape_configs") {
-                config.targets += ScrapeConfigReader(global: global, folder: folder).read(value)
+                guard let job = ScrapeConfigReader(global: global, folder: folder).read(value) else { continue }
+                if config.jobs.contains(where: { $0.job.name == job.job.name }) {
+                    value.report("the job_name \(Labels.quoted(job.job.name)) stands twice")
+                }
+                config.jobs.append(job)
             }
             for value in fields.list("log_sources") { logSource(value, &config) }
             if let value = fields.take("kubernetes") { config.kubernetes = kubernetes(value) }
@@ -357,20 +361,7 @@ struct GlobalConfig {
     var intervalMs: Int64 = 15_000
     var timeoutMs: Int64 = 10_000
     var limits = ScrapeLimits()
-}
 
-/// File names with `*`, `?` and `[…]` in their last part.
-package enum Glob {
-    /// The files that a path means, sorted; the path itself where it has no special character and exists.
-    package static func expand(_ path: String) -> [String] {
-        let folder = (path as NSString).deletingLastPathComponent
-        let last = (path as NSString).lastPathComponent
-        guard last.contains(where: { "*?[".contains($0) }) else {
-            return FileManager.default.fileExists(atPath: path) ? [path] : []
-        }
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []
-        return names.filter { fnmatch(last, $0, FNM_PERIOD) == 0 }.sorted().map {
-            folder.isEmpty ? $0 : folder + "/" + $0
-        }
-    }
+    /// What makes a job another one when it changes.
+    var settings: String { "\(intervalMs) \(timeoutMs) \(limits)" }
 }

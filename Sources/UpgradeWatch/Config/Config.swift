@@ -1,6 +1,7 @@
 import Alerting
 import Cluster
 import Comparison
+import Discovery
 import Fetch
 import Foundation
 import LogWatch
@@ -24,7 +25,7 @@ package struct Config: Sendable {
     package var security = WebConfigFile()
     package var evaluationIntervalMs: Int64 = 15_000
     package var externalLabels = Labels()
-    package var targets: [ScrapeTarget] = []
+    package var jobs: [JobConfig] = []
     package var logSources: [LogSourceConfig] = []
     package var logRules: [LogRule] = []
     /// nil: no objects are watched.
@@ -41,6 +42,17 @@ package struct Config: Sendable {
     package var route: Route?
 
     package init(cluster: String) { self.cluster = cluster }
+
+    /// The targets that the configuration itself names.
+    package var staticTargets: [ScrapeTarget] {
+        jobs.flatMap { job in job.job.staticTargets.compactMap { job.job.target(of: $0) } }
+    }
+}
+
+/// One entry of `scrape_configs`.
+package struct JobConfig: Sendable {
+    package var job: ScrapeJob
+    package var discoveries: [Discovery] = []
 }
 
 /// `storage`.

@@ -45,18 +45,18 @@ package struct ClientConfigReader {
     private func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : folder + "/" + path }
 }
 
-/// Reads one entry of `scrape_configs`, with Prometheus' fields and meanings, into its targets.
+/// Reads one entry of `scrape_configs`, with Prometheus' fields and meanings.
 struct ScrapeConfigReader {
     let global: GlobalConfig
     let folder: String
 
-    func read(_ value: YAMLValue) -> [ScrapeTarget] {
-        value.fields { fields in targets(&fields) } ?? []
+    func read(_ value: YAMLValue) -> JobConfig? {
+        value.fields { fields in job(&fields) }
     }
 
-    private func targets(_ fields: inout YAMLFields) -> [ScrapeTarget] {
+    private func job(_ fields: inout YAMLFields) -> JobConfig {
         let value = fields.value
-        let job = fields.required("job_name")?.string ?? ""
+        let name = fields.required("job_name")?.string ?? ""
         var template = ScrapeTarget(labels: Labels(), url: "")
         template.limits = global.limits
         template.intervalMs = fields.durationMs("scrape_interval") ?? global.intervalMs
@@ -79,66 +79,40 @@ struct ScrapeConfigReader {
         if let number = fields.int("label_name_length_limit"), number > 0 { template.limits.labelNameLength = number }
         if let number = fields.int("label_value_length_limit"), number > 0 { template.limits.labelValueLength = number }
         (template.tls, template.authentication) = ClientConfigReader(folder: folder).read(&fields)
-        let relabelRules = rules(fields.take("relabel_configs"))
-        template.metricRelabelRules = rules(fields.take("metric_relabel_configs"))
-        for name in ["file", "http", "kubernetes", "dns", "consul", "ec2"] {
-            if let discovery = fields.take("\(name)_sd_configs") {
-                discovery.report(
-                    "\(discovery.path): this kind of discovery is not built yet; list the targets under static_configs")
-            }
-        }
-        var targets: [ScrapeTarget] = []
+        var job = ScrapeJob(name: name, template: template)
+        job.targetLimit = max(0, fields.int("target_limit") ?? 0)
+        if let number = fields.int("keep_dropped_targets"), number > 0 { job.keptDroppedTargets = number }
+        job.relabelRules = rules(fields.take("relabel_configs"))
+        job.template.metricRelabelRules = rules(fields.take("metric_relabel_configs"))
+        var defaults: Labels = [
+            "job": name, "__scheme__": scheme, "__metrics_path__": path,
+            "__scrape_interval__": TimeFormat.duration(ms: template.intervalMs),
+            "__scrape_timeout__": TimeFormat.duration(ms: template.timeoutMs),
+        ]
+        for parameter in parameters { defaults["__param_" + parameter.name] = parameter.value }
+        job.defaults = defaults
+        job.settings = value.text + global.settings
+        job.staticTargets = staticTargets(&fields)
+        return JobConfig(job: job, discoveries: DiscoveryConfigReader(folder: folder).read(&fields))
+    }
+
+    private func staticTargets(_ fields: inout YAMLFields) -> [Labels] {
+        var found: [Labels] = []
         for group in fields.list("static_configs") {
             group.fields { fields in
                 let addresses = fields.list("targets")
-                let labels = fields.strings("labels")
+                let labels = Labels(fields.strings("labels").map { Label($0.name, $0.value) })
                 for address in addresses {
                     guard let text = address.string else { continue }
                     if text.isEmpty || text.contains("/") {
                         address.report("\(address.path): \(Labels.quoted(text)) is not a host:port")
                         continue
                     }
-                    var discovered: Labels = [
-                        "__address__": text, "__scheme__": scheme, "__metrics_path__": path, "job": job,
-                        "__scrape_interval__": TimeFormat.duration(ms: template.intervalMs),
-                        "__scrape_timeout__": TimeFormat.duration(ms: template.timeoutMs),
-                    ]
-                    for parameter in parameters { discovered["__param_" + parameter.name] = parameter.value }
-                    for label in labels { discovered[label.name] = label.value }
-                    if let target = ScrapeConfigReader.target(discovered, relabelRules, template) {
-                        targets.append(target)
-                    }
+                    found.append(labels.merging(["__address__": text]))
                 }
             }
         }
-        return targets
-    }
-
-    /// The target of discovered labels, after relabelling; nil where a rule drops it.
-    static func target(_ discovered: Labels, _ rules: [RelabelRule], _ template: ScrapeTarget) -> ScrapeTarget? {
-        guard let relabelled = RelabelRule.apply(rules, to: discovered), let address = relabelled["__address__"] else {
-            return nil
-        }
-        var target = template
-        if let ms = relabelled["__scrape_interval__"].flatMap({ TimeFormat.durationMs($0) }), ms > 0 {
-            target.intervalMs = ms
-        }
-        if let ms = relabelled["__scrape_timeout__"].flatMap({ TimeFormat.durationMs($0) }), ms > 0 {
-            target.timeoutMs = ms
-        }
-        let path = relabelled["__metrics_path__"] ?? "/metrics"
-        let query = relabelled.pairs.filter { $0.name.hasPrefix("__param_") }.map { label in
-            let allowed = CharacterSet.urlQueryAllowed.subtracting(CharacterSet(charactersIn: "&=+?"))
-            let value = label.value.addingPercentEncoding(withAllowedCharacters: allowed) ?? label.value
-            return "\(label.name.dropFirst("__param_".count))=\(value)"
-        }
-        target.url =
-            "\(relabelled["__scheme__"] ?? "http")://\(address)\(path.hasPrefix("/") ? "" : "/")\(path)"
-            + (query.isEmpty ? "" : "?" + query.joined(separator: "&"))
-        var labels = Labels(sorted: relabelled.pairs.filter { !$0.name.hasPrefix("__") })
-        if labels["instance"] == nil { labels["instance"] = address }
-        target.labels = labels
-        return target
+        return found
     }
 
     private func parameters(_ value: YAMLValue?) -> [(name: String, value: String)] {
@@ -172,7 +146,7 @@ struct ScrapeConfigReader {
         rule.separator = fields.string("separator") ?? ";"
         rule.targetLabel = fields.string("target_label") ?? ""
         rule.replacement = fields.string("replacement") ?? "$1"
-        _ = fields.int("modulus")
+        rule.modulus = fields.int("modulus").map { UInt64(clamping: $0) } ?? 0
         if let action = fields.take("action"), let text = action.string {
             if let known = RelabelRule.Action(rawValue: text.lowercased()) {
                 rule.action = known
@@ -184,6 +158,9 @@ struct ScrapeConfigReader {
         let needsTarget: Set<RelabelRule.Action> = [.replace, .lowercase, .uppercase, .keepequal, .dropequal]
         if needsTarget.contains(rule.action), rule.targetLabel.isEmpty {
             value.report("\(value.path): the action \(rule.action.rawValue) needs a target_label")
+        }
+        if rule.action == .hashmod, rule.modulus == 0 || rule.targetLabel.isEmpty {
+            value.report("\(value.path): the action hashmod needs a target_label and a modulus")
         }
         return rule
     }
