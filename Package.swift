@@ -5,6 +5,7 @@ let algorithms = Target.Dependency.product(name: "Algorithms", package: "swift-a
 let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
 let hummingbirdTesting = Target.Dependency.product(name: "HummingbirdTesting", package: "hummingbird")
@@ -21,6 +22,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-algorithms", from: "1.2.1"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.2.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
@@ -42,7 +44,7 @@ let package = Package(
         .target(name: "Statistics"),
         // Level 2
         .target(name: "Exposition", dependencies: ["Series"]),
-        .target(name: "Fetch", dependencies: ["Series", "CCurl"]),
+        .target(name: "Fetch", dependencies: ["Series", "CCurl", heap]),
         .target(name: "PromQL", dependencies: ["Series"]),
         .target(name: "Storage", dependencies: ["Series", "CZlib", "CZstd", algorithms, grdb]),
         .target(name: "StrictYAML", dependencies: ["Series", yams]),

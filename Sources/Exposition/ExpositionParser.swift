@@ -28,10 +28,21 @@ package enum ExpositionFormat: Sendable {
             self = .prometheus
             return
         }
-        switch contentType.split(separator: ";").first?.trimmingCharacters(in: .whitespaces).lowercased() {
-        case "text/plain": self = .prometheus
-        case "application/openmetrics-text": self = .openMetrics
-        default: return nil
+        // By bytes: it is asked once a scrape.
+        let type = contentType.utf8.prefix { $0 != UInt8(ascii: ";") && $0 != UInt8(ascii: " ") }
+        func isType(_ known: StaticString) -> Bool {
+            let bytes = UnsafeBufferPointer(start: known.utf8Start, count: known.utf8CodeUnitCount)
+            return type.elementsEqual(bytes) { own, byte in
+                let isUpper: Bool = own >= 65 && own <= 90
+                return (isUpper ? own + 32 : own) == byte
+            }
+        }
+        if isType("text/plain") {
+            self = .prometheus
+        } else if isType("application/openmetrics-text") {
+            self = .openMetrics
+        } else {
+            return nil
         }
     }
 }

@@ -11,6 +11,8 @@ final class Transfer {
     /// Set where the transfer was ended from our side.
     var failure: FetchError?
 
+    private static let readBytes = 128 << 10
+
     private let request: FetchRequest
     private let pipe: BytePipe?
     private let resume: @Sendable () -> Void
@@ -24,8 +26,8 @@ final class Transfer {
         id: UInt64, request: FetchRequest, pipe: BytePipe?, resume: @escaping @Sendable () -> Void,
         completion: @escaping @Sendable (Result<FetchResponse, FetchError>) -> Void
     ) throws(FetchError) {
-        let url = FetchRequest.redacted(request.url)
         guard let easy = curl_easy_init() else {
+            let url = FetchRequest.redacted(request.url)
             throw FetchError(code: .broken, url: url, reason: "curl has no memory for another transfer")
         }
         self.id = id
@@ -66,6 +68,8 @@ final class Transfer {
         set(CURLOPT_FOLLOWLOCATION, request.followRedirects ? 1 : 0)
         set(CURLOPT_MAXREDIRS, FetchRequest.maxRedirects)
         set(CURLOPT_TCP_KEEPALIVE, 1)
+        // The largest that curl reads at once: an exposition is some hundred kilobytes.
+        set(CURLOPT_BUFFERSIZE, Transfer.readBytes)
         set(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS))
         set(CURLOPT_USERAGENT, "upgrade-watch")
         // The empty string asks for every encoding that curl was built with, gzip and zstd among them.

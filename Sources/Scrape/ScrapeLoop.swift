@@ -104,6 +104,11 @@ package struct ScrapeLoop: Sendable {
         return periods * target.intervalMs + offset
     }
 
+    /// Whether a body takes longer than a millisecond or so.
+    private static func isLong(_ body: [UInt8], _ session: ScrapeSession) -> Bool {
+        body.count > (session.isFresh ? 16 << 10 : 512 << 10)
+    }
+
     private func scrape(_ session: inout ScrapeSession, atMs: Int64) async {
         var error = ""
         var duration = 0.0
@@ -119,7 +124,14 @@ package struct ScrapeLoop: Sendable {
                     reason: "the answer is not an exposition but \(response.headers["content-type"] ?? ""): "
                         + "check the target's address and metrics_path")
             }
-            _ = try session.ingest(response.body, format: format, atMs: atMs, durationSeconds: duration)
+            if ScrapeLoop.isLong(response.body, session) {
+                // The thread that transfers goes on meanwhile.
+                _ = try await withTaskExecutorPreference(globalConcurrentExecutor) {
+                    try session.ingest(response.body, format: format, atMs: atMs, durationSeconds: duration)
+                }
+            } else {
+                _ = try session.ingest(response.body, format: format, atMs: atMs, durationSeconds: duration)
+            }
         } catch let failure as FetchError where failure.code == .cancelled {
             return
         } catch let failure {

@@ -183,7 +183,8 @@ package final class ScrapeManager: Sendable {
         let last = lastScrapes[target.labels]
         state.found += 1
         state.pools[index].running[key] = Running(
-            row: row, loop: Task { await loop.run(lastScrapeMs: last) }, count: 1, number: state.found)
+            row: row, loop: Task(executorPreference: client.executor) { await loop.run(lastScrapeMs: last) }, count: 1,
+            number: state.found)
     }
 
     private func release(_ key: TargetKey, inPool index: Int, _ state: inout State) {

@@ -76,6 +76,9 @@ package struct ScrapeSession {
         source = sink.source(target.labels)
     }
 
+    /// Whether no series is known yet.
+    var isFresh: Bool { order.isEmpty }
+
     /// Takes in a body.
     ///
     /// - Throws: ``ExpositionError`` or ``ScrapeError``; nothing of the body is stored then, and ``fail(atMs:durationSeconds:)``

@@ -67,7 +67,7 @@ package struct WatchService: Sendable {
         let state = try StateDatabase(directory: config.storage.path, readOnly: false)
         let client = HTTPClient()
         let scraping = ScrapeManager(
-            client: client, sink: store, time: time, logger: logger,
+            client: client, sink: store, time: client.clock(time), logger: logger,
             lastScrapes: try WatchService.lastScrapes(store, nowMs: time.nowMs))
         let control = Control(
             file: configFile, webFile: options.webFile, features: config.features, logger: logger)
