@@ -73,6 +73,13 @@ struct CountJudge {
         self.time = time
     }
 
+    /// The same judgement without a time.
+    private func without(_ skipped: Range<Int64>) -> CountJudge {
+        var time = time
+        time.skipped = skipped
+        return CountJudge(table: table, cohorts: cohorts, time: time, watched: counts.watched)
+    }
+
     // MARK: Judgement
 
     /// Judges one split of the table by its cells.
@@ -125,6 +132,15 @@ struct CountJudge {
             outcome.status = .ok
         } else {
             outcome.needs = needs(before, after, dispersion: noise.history)
+        }
+        if outcome.isStray, time.skipped == nil, let stray = outcome.stray,
+            time.nowMs - stray.upperBound >= Comparison.lastingMs
+        {
+            // It is over for as long as it would have had to last: what came beside it tells.
+            let rest = without(stray).judge(cells, level: level, seeksWorse: seeksWorse)
+            if rest.status == .worse { return rest }
+            (outcome.isStray, outcome.status, outcome.pValue) = (rest.isStray, rest.status, rest.pValue)
+            outcome.needs = rest.needs
         }
         if outcome.status != .worse, !outcome.isStray, test.worse.logMaximum >= -log(level), let onset {
             let then = sides.after(from: onset, to: test.peak)

@@ -51,7 +51,7 @@ struct CountSorter {
     private let batch: Int?
     private let skipped: Range<Int>
     /// Seconds by unit and bin, for events in time; empty for ratios, whose cells have their own exposure.
-    private let watched: [String: [Float]]
+    let watched: [String: [Float]]
     /// What all units have together before any is weighed by its own rate; nil for ratios.
     private var plain: CountSides?
 

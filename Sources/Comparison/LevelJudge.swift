@@ -146,18 +146,50 @@ struct LevelJudge {
 
     // MARK: Judgement
 
-    /// Judges one split of the table by its cells.
+    /// Judges one split of the table by its cells: all that went over together, and each batch by itself, whose trouble
+    /// the others would thin out.
     func judge(_ cells: [SignalTable.Cell]) -> Outcome {
-        var units = units(cells)
-        let outcome = judge(units)
+        let peers = Peers(units(cells), self)
+        let units = peers.all
+        var outcome = judgeWithoutIll(units, peers)
+        let batches = time.batch == nil && cohorts.isStaggered ? cohorts.batches : []
+        guard batches.count > 1, outcome.status != .worse, !outcome.isStray, units.count > 1 else { return outcome }
+        for batch in batches {
+            let own = units.filter { $0.change?.batch == batch }
+            guard !own.isEmpty else { continue }
+            let one = judgeWithoutIll(own, peers)
+            outcome.pValue = [outcome.pValue, one.pValue.map { min(1, $0 * Double(batches.count + 1)) }]
+                .compactMap { $0 }.min()
+            if one.status == .worse, !one.beganBefore { return one }
+        }
+        return outcome
+    }
+
+    /// All units of a split, and what those have in common that still wait.
+    private struct Peers {
+        var all: [Unit]
+        var waiting: [Unit]
+        /// The mean change of those that wait, by bin.
+        var change: [Double]
+
+        init(_ units: [Unit], _ judge: LevelJudge) {
+            all = units
+            waiting = units.filter { judge.cohorts.isStaggered && $0.controls.upperBound >= judge.count }
+            change = judge.mean(waiting).values
+        }
+    }
+
+    private func judgeWithoutIll(_ units: [Unit], _ peers: Peers) -> Outcome {
+        let outcome = judge(units, peers)
         guard cohorts.isStaggered, outcome.status == .worse || outcome.pValue ?? 1 < LevelJudge.smallP else {
             return outcome
         }
         // Nodes that were ill while they waited are so for a reason of their own: the others tell.
         let ill = units.indices.filter { isIll(units[$0]) }
         guard !ill.isEmpty else { return outcome }
-        for index in ill { units[index].treated = count..<count }
-        return judge(units)
+        var others = units
+        for index in ill { others[index].treated = count..<count }
+        return judge(others, peers)
     }
 
     /// Whether a unit's level had clearly changed in the last hour before it went over.
@@ -174,7 +206,7 @@ struct LevelJudge {
         return change >= floor(unit.level) / 2 && change >= LevelJudge.leastScore * spread
     }
 
-    private func judge(_ units: [Unit]) -> Outcome {
+    private func judge(_ units: [Unit], _ peers: Peers) -> Outcome {
         var outcome = Outcome()
         let treatedUnits = units.filter { !$0.treated.isEmpty }
         guard !treatedUnits.isEmpty else {
@@ -183,11 +215,11 @@ struct LevelJudge {
         }
         let level = treatedUnits.reduce(0) { $0 + $1.level } / Double(treatedUnits.count)
         outcome.before = .init(value: unscaled(level), n: Double(baseline))
-        let controls = units.filter { cohorts.isStaggered && $0.controls.upperBound >= count }
-        let isContrast = controls.count >= 3 && controls.count * 10 >= treatedUnits.count
+        let controls = peers.waiting
+        let isContrast = isEnough(controls.count, beside: treatedUnits.count)
         var (series, seen) = mean(treatedUnits)
         if isContrast {
-            for (index, value) in mean(controls).values.enumerated() { series[index] -= value }
+            for (index, value) in peers.change.enumerated() { series[index] -= value }
         }
         let from = treatedUnits.map(\.treated.lowerBound).min() ?? count
         // The mean of few units varies more than that of many: what few had is left out once many have it.
@@ -221,14 +253,18 @@ struct LevelJudge {
             let corner = signal.slopeFloor.flatMap { _ in ramp(before, after, afterBins, starts, unlessStep: true) }
             outcome.onsetMs = corner ?? onset(series, before, after, afterBins, starts)
             isStray =
-                !isContrast && corner == nil && !isOfUpgrade(sinceMs: outcome.onsetMs, before, after, floor: floor)
+                !isContrast && corner == nil
+                && !isOfUpgrade(sinceMs: outcome.onsetMs, before, after, afterBins, floor: floor)
         }
+        let isShared =
+            !isContrast && cohorts.isStaggered && shift.isWorse
+            && wasShared(treatedUnits, peers.all, sinceMs: outcome.onsetMs, floor: floor)
         // What is none of the upgrade's speaks for nothing.
-        outcome.pValue = isStray ? nil : shift.pValue
+        outcome.pValue = isStray || isShared ? nil : shift.pValue
         if let growth, growth.isWorse {
             outcome.status = .worse
             outcome.onsetMs = ramp(before, after, afterBins, starts(treatedUnits, afterBins))
-        } else if shift.isWorse, !isStray {
+        } else if shift.isWorse, isShared || !isStray {
             outcome.status = .worse
         } else if shift.isWorse {
             outcome.isStray = true
@@ -245,8 +281,38 @@ struct LevelJudge {
             outcome.status = .inconclusive
             outcome.needs = LevelJudge.beyondWords
         }
-        if outcome.status == .worse { localize(&outcome, treatedUnits, last: afterBins) }
+        if outcome.status == .worse {
+            localize(&outcome, treatedUnits, last: afterBins)
+            if isShared { outcome.beganBefore = true }
+        }
         return outcome
+    }
+
+    /// Whether so many units that wait tell what befalls all.
+    private func isEnough(_ waiting: Int, beside treated: Int) -> Bool { waiting >= 3 && waiting * 10 >= treated }
+
+    /// Whether nodes had it as well while they waited, as long as some did: what befell all alike is none of the
+    /// upgrade's, also when nobody waits any more.
+    private func wasShared(_ treated: [Unit], _ all: [Unit], sinceMs: Int64?, floor: Double) -> Bool {
+        let first = max(baseline, sinceMs.flatMap { bins.index(of: $0 + 1) } ?? count)
+        let end = all.lazy.map(\.controls.upperBound).max() ?? 0
+        guard first < end else { return false }
+        var (waited, went) = ([Double](), [Double]())
+        for index in first..<end {
+            let controls = all.filter {
+                $0.controls.contains(index) && index < $0.values.count && !$0.values[index].isNaN
+            }
+            let others = treated.filter {
+                $0.treated.contains(index) && index < $0.values.count && !$0.values[index].isNaN
+            }
+            guard !others.isEmpty, isEnough(controls.count, beside: others.count) else { continue }
+            waited.append(controls.reduce(0) { $0 + $1.values[index] - $1.level } / Double(controls.count))
+            went.append(others.reduce(0) { $0 + $1.values[index] - $1.level } / Double(others.count))
+        }
+        guard waited.count >= bins.count(ms: LevelJudge.stillMs) else { return false }
+        let length = bins.count(ms: LevelJudge.windowMs[1])
+        let mean = { (values: [Double]) in values.suffix(length).reduce(0, +) / Double(min(length, values.count)) }
+        return mean(waited) >= floor / 2 && mean(went) - mean(waited) < floor / 2
     }
 
     func unscaled(_ value: Double) -> Double { isLogarithmic ? exp(sign * value) : sign * value }
@@ -382,11 +448,16 @@ struct LevelJudge {
     }
 
     /// Whether a level of which all have the same can be the upgrade's: it rose with a step, or it lasts.
-    private func isOfUpgrade(sinceMs onsetMs: Int64?, _ before: [Double], _ after: [Double], floor: Double) -> Bool {
+    private func isOfUpgrade(
+        sinceMs onsetMs: Int64?, _ before: [Double], _ after: [Double], _ places: [Int], floor: Double
+    ) -> Bool {
         guard let onsetMs else { return true }
         if cohorts.isAtStep(onsetMs, bins, signal) { return true }
         guard time.nowMs - onsetMs >= Comparison.lastingMs else { return false }
-        let last = after.suffix(max(1, bins.count(ms: (time.nowMs - onsetMs) / 3)))
+        // Of the last third of the time, not of the values: where those are sparse they reach further back.
+        let from = count - bins.count(ms: (time.nowMs - onsetMs) / 3)
+        let last = zip(places, after).filter { $0.0 >= from }.map(\.1)
+        guard !last.isEmpty else { return false }
         return last.reduce(0, +) / Double(last.count) - RobustSlope.median(before) >= floor / 2
     }
 

@@ -51,7 +51,7 @@ enum ExitStatus: Int32 {
         case is InputError: self = .badData
         case is FetchError, is RemoteError: self = .unavailable
         case let error as PromQLError: self = error.kind == .badData ? .badData : .unavailable
-        case is UnknownUpgrade, is UnknownBatch: self = .usage
+        case is UnknownUpgrade, is UnknownBatch, is DirectoryInUse: self = .usage
         case is KubernetesConfigError: self = .configuration
         case is ServerError: self = .unavailable
         default: self = .fault

@@ -136,7 +136,7 @@ private struct Cost {
 }
 
 /// A directory that would be written over.
-private struct DirectoryInUse: Error, CustomStringConvertible {
+struct DirectoryInUse: Error, CustomStringConvertible {
     var path: String
 
     var description: String { "\(path): the directory is not empty; name another, or remove what is there" }

@@ -277,6 +277,66 @@ private let hour: Int64 = 3_600_000
         #expect((5 * hour...5 * hour + hour / 4).contains(since))
     }
 
+    /// A level that one batch alone has is not thinned out by those that went over since: the end is that of the batch.
+    @Test(arguments: [1, 2] as [UInt64]) func levelOfOneBatch_staysATrouble(seed: UInt64) throws {
+        let scenario = try Scenario.load(
+            text: """
+                pre: 24h
+                soak: 6h
+                topology: {nodes: 40, workloads: 4, control_planes: 1}
+                rollout: {batches: [0.1, 0.3, 0.6, 1], gap: 20m}
+                faults:
+                - {kind: kubelet_cpu, ratio: 2, where: {batches: [2]}}
+                """, file: "one.yaml")
+        let cluster = SimulatedCluster(scenario, seed: seed)
+        var tables = ComparisonTables()
+        let assessment = try assess(cluster, atMs: cluster.endMs, &tables)
+        #expect(assessment.verdict == .fail)
+        let finding = try #require(assessment.findings.first { $0.failsUpgrade })
+        #expect(finding.signal == "kubelet_cpu" && finding.scope.batch == 2)
+    }
+
+    /// Nodes that waited had it as well: it is none of the upgrade's, also when the last of them has gone over.
+    @Test(arguments: [1, 2] as [UInt64]) func troubleOfAllNodes_overTheLastBatch_isNoFault(seed: UInt64) throws {
+        let scenario = try Scenario.load(
+            text: """
+                pre: 24h
+                soak: 6h
+                topology: {nodes: 30, workloads: 4, control_planes: 1}
+                rollout: {control_plane: false, batches: [0.3, 0.7, 1], gap: 1h}
+                nuisances:
+                - {kind: effect, process: pleg_latency, ratio: 3, at: 75m, duration: 2h}
+                """, file: "all.yaml")
+        #expect(try pages(scenario, seed: seed) == [])
+        let cluster = SimulatedCluster(scenario, seed: seed)
+        var tables = ComparisonTables()
+        let assessment = try assess(cluster, atMs: cluster.upgradeMs + 3 * hour, &tables)
+        let finding = try #require(assessment.findings.first { $0.signal == "kubelet_pleg_relist" })
+        #expect(finding.cause.kind == .preexisting && !finding.failsUpgrade)
+    }
+
+    /// What was over for as long as it would have had to last holds nothing up: the rest of the soak tells.
+    @Test func blip_holdsNoPassUp() throws {
+        let blip = try Scenario.load(
+            text: """
+                pre: 24h
+                soak: 24h
+                topology: {nodes: 10, workloads: 4, control_planes: 1}
+                rollout: {batches: [0.3, 1], gap: 20m}
+                nuisances:
+                - {kind: effect, process: webhook_failures, add: 0.5, at: 5h, duration: 20m}
+                """, file: "blip.yaml")
+        let cluster = SimulatedCluster(blip, seed: 1)
+        var tables = ComparisonTables()
+        let name = "admission_webhook_failures"
+        let during = try assess(cluster, atMs: cluster.upgradeMs + 6 * hour, &tables)
+        #expect(during.signals.first { $0.signal.name == name }?.status == .inconclusive)
+        let end = try assess(cluster, atMs: cluster.endMs, &tables)
+        #expect(end.signals.first { $0.signal.name == name }?.status == .ok)
+        let finding = end.findings.first { $0.signal == name }
+        #expect(finding?.severity == .warning && finding?.summary.contains("; it was over at ") == true)
+    }
+
     /// What came with the step and is over fails no longer, and is not forgotten.
     @Test func whatPassed_isToldAsAWarning() throws {
         let burst = try scenario("faults:\n- {kind: apiserver_errors, ratio: 8, duration: 1h}")
