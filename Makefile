@@ -52,7 +52,7 @@ bench: deps
 	UPGRADE_WATCH_BENCHMARKS=1 $(SWIFT) run -c release --scratch-path .build-bench benchmarks
 
 # The table of results in docs/soakbench.md, with as many seeds as each scenario asks for; SEEDS=1..5 for a quick one.
-SEEDS ?= 601..
+SEEDS ?= 1001..
 soakbench: build
 	$(BIN)/upgrade-watch simulate Benchmarks/SoakBench/*.yaml --seeds $(SEEDS) --score --baselines
 

@@ -382,8 +382,9 @@ package struct ReferenceEvaluator {
         return change * factor
     }
 
-    /// Of the differences to the first value, so that equal values have none. Where the values differ by little
-    /// beside their size, an evaluator's order of adding decides: nobody can tell.
+    /// Of the differences to the first value, so that equal values have none.
+    ///
+    /// Where the values differ by little beside their size, an evaluator's order of adding decides: nobody can tell.
     private func variance(_ values: [Double]) throws -> Double {
         let differences = values.map { $0 - values[0] }
         let mean = differences.reduce(0, +) / Double(values.count)
