@@ -77,6 +77,11 @@ struct LevelJudge {
         var controls: Range<Int>
         var treated: Range<Int>
         var change: Cohorts.Change?
+
+        /// How far its level is from that before the upgrade; nil where it has none.
+        func change(at index: Int) -> Double? {
+            index < values.count && !values[index].isNaN ? values[index] - level : nil
+        }
     }
 
     private func units(_ cells: [SignalTable.Cell]) -> [Unit] {
@@ -299,15 +304,11 @@ struct LevelJudge {
         guard first < end else { return false }
         var (waited, went) = ([Double](), [Double]())
         for index in first..<end {
-            let controls = all.filter {
-                $0.controls.contains(index) && index < $0.values.count && !$0.values[index].isNaN
-            }
-            let others = treated.filter {
-                $0.treated.contains(index) && index < $0.values.count && !$0.values[index].isNaN
-            }
+            let controls = all.filter { $0.controls.contains(index) }.compactMap { $0.change(at: index) }
+            let others = treated.filter { $0.treated.contains(index) }.compactMap { $0.change(at: index) }
             guard !others.isEmpty, isEnough(controls.count, beside: others.count) else { continue }
-            waited.append(controls.reduce(0) { $0 + $1.values[index] - $1.level } / Double(controls.count))
-            went.append(others.reduce(0) { $0 + $1.values[index] - $1.level } / Double(others.count))
+            waited.append(controls.reduce(0, +) / Double(controls.count))
+            went.append(others.reduce(0, +) / Double(others.count))
         }
         guard waited.count >= bins.count(ms: LevelJudge.stillMs) else { return false }
         let length = bins.count(ms: LevelJudge.windowMs[1])

@@ -94,19 +94,21 @@ struct DiscoveredPod: DiscoveredObject {
     var status: Status?
 }
 
+/// A port of a service or of its endpoints.
+struct DiscoveredPort: Decodable, Hashable, Sendable {
+    var name: String?
+    var port: Int
+    var `protocol`: String?
+}
+
 /// `v1.Service`.
 struct DiscoveredService: DiscoveredObject {
-    struct Port: Decodable, Hashable, Sendable {
-        var name: String?
-        var port: Int
-        var `protocol`: String?
-    }
     struct Spec: Decodable, Hashable, Sendable {
         var type: String?
         var clusterIP: String?
         var externalName: String?
         var loadBalancerIP: String?
-        var ports: [Port]?
+        var ports: [DiscoveredPort]?
     }
     var metadata: DiscoveredMetadata
     var spec: Spec?
@@ -127,18 +129,16 @@ struct DiscoveredEndpoints: DiscoveredObject {
         var nodeName: String?
         var targetRef: DiscoveredReference?
     }
-    struct Port: Decodable, Hashable, Sendable {
-        var name: String?
-        var port: Int
-        var `protocol`: String?
-    }
     struct Subset: Decodable, Hashable, Sendable {
         var addresses: [Address]?
         var notReadyAddresses: [Address]?
-        var ports: [Port]?
+        var ports: [DiscoveredPort]?
     }
     var metadata: DiscoveredMetadata
     var subsets: [Subset]?
+
+    /// All of them, ready or not.
+    var addresses: [Address] { (subsets ?? []).flatMap { ($0.addresses ?? []) + ($0.notReadyAddresses ?? []) } }
 }
 
 /// `discovery.k8s.io/v1.EndpointSlice`.

@@ -26,12 +26,12 @@ package struct DiscoveryContext: Sendable {
     package var time: any TimeSource
     package var logger: Logger
     package var board: DiscoveryBoard
-    /// What the configuration says of the cluster's API, for discoveries that name none; called once a discovery.
-    package var cluster: @Sendable () throws -> KubernetesAPI
+    /// Where the configuration says that the cluster's API is, for discoveries that name none.
+    package var cluster: @Sendable () throws -> KubernetesEndpoint
 
     package init(
         client: HTTPClient, time: any TimeSource, logger: Logger, board: DiscoveryBoard,
-        cluster: @escaping @Sendable () throws -> KubernetesAPI
+        cluster: @escaping @Sendable () throws -> KubernetesEndpoint
     ) {
         self.client = client
         self.time = time

@@ -36,9 +36,9 @@ package struct FileDiscovery: Sendable, Equatable {
             let now = Dictionary(paths.compactMap { path in stamp(path).map { (path, $0) } }) { $1 }
             if readMs == .min || now != stamps || nowMs - readMs >= refreshMs {
                 for path in groups.keys where now[path] == nil { groups[path] = nil }
-                for path in now.keys {
+                for (path, stamp) in now {
                     do {
-                        groups[path] = try read(path)
+                        groups[path] = try read(path, size: stamp.size)
                         problems[path] = nil
                         context.board.countUpdate("file")
                     } catch {
@@ -66,18 +66,13 @@ package struct FileDiscovery: Sendable, Equatable {
             modified: attributes[.modificationDate] as? Date ?? .distantPast)
     }
 
-    private func read(_ path: String) throws -> [TargetGroup] {
-        let size = stamp(path)?.size ?? 0
+    private func read(_ path: String, size: UInt64) throws -> [TargetGroup] {
         guard size <= FileDiscovery.maxBytes, let data = FileManager.default.contents(atPath: path) else {
             let reason =
                 size > FileDiscovery.maxBytes ? "the file is larger than 64 MB" : "the file can't be read"
             throw YAMLProblems([YAMLProblem(file: path, line: 1, column: 1, reason: reason)])
         }
         let list = try TargetList(text: String(decoding: data, as: UTF8.self), file: path)
-        return list.groups.enumerated().map { number, targets in
-            TargetGroup(
-                source: "\(path):\(number)",
-                targets: targets.map { $0.merging(["__meta_filepath": path]) })
-        }
+        return list.targetGroups(source: "\(path):", from: Label("__meta_filepath", path))
     }
 }

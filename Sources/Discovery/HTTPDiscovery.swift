@@ -71,8 +71,6 @@ package struct HTTPDiscovery: Sendable, Equatable {
         } catch {
             throw Refused(description: "the answer is no list of target groups: \(error)")
         }
-        return list.groups.enumerated().map { number, targets in
-            TargetGroup(source: "\(number)", targets: targets.map { $0.merging(["__meta_url": shown]) })
-        }
+        return list.targetGroups(from: Label("__meta_url", shown))
     }
 }

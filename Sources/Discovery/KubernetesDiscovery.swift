@@ -116,16 +116,14 @@ package struct KubernetesDiscovery: Sendable {
     }
 
     func run(_ context: DiscoveryContext, found: @escaping DiscoveryContext.Found) async {
-        let api: KubernetesAPI
+        let endpoint: KubernetesEndpoint
         do {
-            switch connection {
-            case .configured: api = try context.cluster()
-            case .kubeconfig(let path):
-                api = KubernetesAPI(
-                    endpoint: try Kubeconfig.endpoint(path: path), client: context.client, time: context.time)
-            case .server(let endpoint):
-                api = KubernetesAPI(endpoint: endpoint, client: context.client, time: context.time)
-            }
+            endpoint =
+                switch connection {
+                case .configured: try context.cluster()
+                case .kubeconfig(let path): try Kubeconfig.endpoint(path: path)
+                case .server(let endpoint): endpoint
+                }
         } catch {
             context.board.countFailure("kubernetes")
             context.logger.error(
@@ -133,6 +131,7 @@ package struct KubernetesDiscovery: Sendable {
                 metadata: ["role": "\(role.rawValue)", "error": "\(error)"])
             return
         }
+        let api = KubernetesAPI(endpoint: endpoint, client: context.client, time: context.time)
         let all = kinds.map { ($0, watched($0)) }
         let objects = KubernetesTargets(self, watched: all.flatMap(\.1), board: context.board, found: found)
         await withTaskGroup(of: Void.self) { group in

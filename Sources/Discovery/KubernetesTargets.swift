@@ -37,6 +37,25 @@ struct ObjectCache<Object: DiscoveredObject>: Sendable {
     }
 }
 
+/// Which objects name which others, both ways.
+struct NamedObjects: Sendable {
+    private var named: [String: Set<String>] = [:]
+    private var naming: [String: Set<String>] = [:]
+
+    /// Those that name one.
+    func naming(_ key: String) -> Set<String> { naming[key] ?? [] }
+
+    /// Takes in whom an object names now.
+    mutating func set(_ keys: Set<String>, namedBy key: String) {
+        for one in named[key] ?? [] {
+            naming[one]?.remove(key)
+            if naming[one]?.isEmpty == true { naming[one] = nil }
+        }
+        named[key] = keys.isEmpty ? nil : keys
+        for one in keys { naming[one, default: []].insert(key) }
+    }
+}
+
 /// The target groups of a cluster's objects, kept up to date while they change: one group an object of the role.
 ///
 /// Nothing is told before every kind was listed once: endpoints whose pods are not known yet would lack their labels.
@@ -54,13 +73,10 @@ actor KubernetesTargets {
     private var endpoints = ObjectCache<DiscoveredEndpoints>()
     private var slices = ObjectCache<DiscoveredEndpointSlice>()
     private var ingresses = ObjectCache<DiscoveredIngress>()
-    /// The endpoints or slices that name a pod.
-    private var users: [String: Set<String>] = [:]
-    /// The pods that endpoints or a slice name.
-    private var used: [String: Set<String>] = [:]
-    /// The slices of a service.
-    private var slicesOfService: [String: Set<String>] = [:]
-    private var serviceOfSlice: [String: String] = [:]
+    /// The pods that endpoints or slices name.
+    private var podsNamed = NamedObjects()
+    /// The services that slices name.
+    private var servicesNamed = NamedObjects()
 
     init(
         _ discovery: KubernetesDiscovery, watched: [WatchedKind], board: DiscoveryBoard,
@@ -94,22 +110,19 @@ actor KubernetesTargets {
 
     func takePod(_ event: ObjectEvent<DiscoveredPod>, _ watched: WatchedKind) {
         let changed = pods.take(event, of: watched)
-        tell(discovery.role == .pod ? changed : changed.flatMap { users[$0] ?? [] }, after: event, of: watched)
+        tell(discovery.role == .pod ? changed : changed.flatMap { podsNamed.naming($0) }, after: event, of: watched)
     }
 
     func takeService(_ event: ObjectEvent<DiscoveredService>, _ watched: WatchedKind) {
         let changed = services.take(event, of: watched)
-        let keys = discovery.role == .endpointslice ? changed.flatMap { slicesOfService[$0] ?? [] } : changed
+        let keys = discovery.role == .endpointslice ? changed.flatMap { servicesNamed.naming($0) } : changed
         tell(keys, after: event, of: watched)
     }
 
     func takeEndpoints(_ event: ObjectEvent<DiscoveredEndpoints>, _ watched: WatchedKind) {
         let changed = endpoints.take(event, of: watched)
         for key in changed {
-            let references = (endpoints[key]?.subsets ?? []).flatMap {
-                (($0.addresses ?? []) + ($0.notReadyAddresses ?? [])).compactMap(\.targetRef)
-            }
-            note(references, of: key)
+            note((endpoints[key]?.addresses ?? []).compactMap(\.targetRef), of: key)
         }
         tell(changed, after: event, of: watched)
     }
@@ -118,11 +131,7 @@ actor KubernetesTargets {
         let changed = slices.take(event, of: watched)
         for key in changed {
             note((slices[key]?.endpoints ?? []).compactMap(\.targetRef), of: key)
-            if let service = serviceOfSlice.removeValue(forKey: key) { slicesOfService[service]?.remove(key) }
-            if let service = slices[key]?.serviceKey {
-                serviceOfSlice[key] = service
-                slicesOfService[service, default: []].insert(key)
-            }
+            servicesNamed.set(Set([slices[key]?.serviceKey].compactMap { $0 }), namedBy: key)
         }
         tell(changed, after: event, of: watched)
     }
@@ -132,13 +141,7 @@ actor KubernetesTargets {
     }
 
     private func note(_ references: [DiscoveredReference], of key: String) {
-        for pod in used[key] ?? [] {
-            users[pod]?.remove(key)
-            if users[pod]?.isEmpty == true { users[pod] = nil }
-        }
-        let pods = Set(references.compactMap(KubernetesTargets.podKey))
-        used[key] = pods.isEmpty ? nil : pods
-        for pod in pods { users[pod, default: []].insert(key) }
+        podsNamed.set(Set(references.compactMap(KubernetesTargets.podKey)), namedBy: key)
     }
 
     private static func podKey(_ reference: DiscoveredReference) -> String? {
@@ -174,11 +177,7 @@ actor KubernetesTargets {
         case .endpoints:
             endpoints.objects.filter { key, value in
                 isWanted(key, nil)
-                    || (value.subsets ?? []).contains { subset in
-                        ((subset.addresses ?? []) + (subset.notReadyAddresses ?? [])).contains { address in
-                            isWanted(key, nodeName(address.targetRef, address.nodeName))
-                        }
-                    }
+                    || value.addresses.contains { isWanted(key, nodeName($0.targetRef, $0.nodeName)) }
             }.map(\.key)
         case .endpointslice:
             slices.objects.filter { key, value in
@@ -219,12 +218,12 @@ actor KubernetesTargets {
             guard let object = endpoints[key] else { return [] }
             var common = attached
             if let service = services[key] { common.merge(service.meta) }
-            return object.targets(common, pod: pod, node: node)
+            return object.targets(common, EndpointTargets(pod: pod, node: node))
         case .endpointslice:
             guard let object = slices[key] else { return [] }
             var common = attached
             if let service = object.serviceKey.flatMap({ services[$0] }) { common.merge(service.meta) }
-            return object.targets(common, pod: pod, node: node)
+            return object.targets(common, EndpointTargets(pod: pod, node: node))
         case .ingress: return ingresses[key]?.targets(attached) ?? []
         }
     }

@@ -132,19 +132,18 @@ extension DiscoveredPod {
         ] {
             for container in containers ?? [] {
                 var target = common
-                target["pod_container_name"] = container.name
                 target["pod_container_id"] = statuses?.first { $0.name == container.name }?.containerID
-                target["pod_container_image"] = container.image
                 target["pod_container_init"] = isInit ? "true" : "false"
                 guard let ports = container.ports, !ports.isEmpty else {
                     target.setAddress(ip)
+                    target.add(container, port: nil)
                     targets.append(target.labels)
                     continue
                 }
                 for port in ports {
                     var target = target
                     target.setAddress(ip, port: port.containerPort)
-                    target.addPort(port)
+                    target.add(container, port: port)
                     targets.append(target.labels)
                 }
             }
@@ -154,7 +153,11 @@ extension DiscoveredPod {
 }
 
 extension MetaLabels {
-    mutating func addPort(_ port: DiscoveredPod.Port) {
+    /// Adds a container, and the port of it that the target is at.
+    mutating func add(_ container: DiscoveredPod.Container, port: DiscoveredPod.Port?) {
+        self["pod_container_name"] = container.name
+        self["pod_container_image"] = container.image
+        guard let port else { return }
         self["pod_container_port_number"] = String(port.containerPort)
         self["pod_container_port_name"] = port.name
         self["pod_container_port_protocol"] = port.protocol ?? "TCP"
@@ -195,13 +198,31 @@ extension DiscoveredService {
 
 // MARK: Endpoints
 
-/// The pods that endpoints stand for, with the ports that are targets already.
-struct PodsBehindEndpoints {
+/// The targets at the addresses of endpoints, and at the further ports of the pods behind them.
+struct EndpointTargets {
+    /// The pod that a reference names.
+    let pod: (DiscoveredReference) -> DiscoveredPod?
+    /// What a target on a node gets of it.
+    let node: (String?) -> MetaLabels
+    private var targets: [Labels] = []
     private var seen: [String: (pod: DiscoveredPod, ports: Set<Int>)] = [:]
     private var order: [String] = []
 
-    /// Adds what a target at an endpoint's port gets of its pod.
-    mutating func add(_ pod: DiscoveredPod, port: Int?, to target: inout MetaLabels) {
+    init(pod: @escaping (DiscoveredReference) -> DiscoveredPod?, node: @escaping (String?) -> MetaLabels) {
+        self.pod = pod
+        self.node = node
+    }
+
+    /// Adds the target at an address and a port, with what it gets of its node and its pod.
+    mutating func append(_ target: MetaLabels, port: Int?, of reference: DiscoveredReference?, on nodeName: String?) {
+        var target = target
+        let behind = reference.flatMap(pod)
+        target.merge(node(behind?.spec?.nodeName ?? nodeName))
+        if let behind { add(behind, port: port, to: &target) }
+        targets.append(target.labels)
+    }
+
+    private mutating func add(_ pod: DiscoveredPod, port: Int?, to target: inout MetaLabels) {
         let key = pod.metadata.key
         if seen[key] == nil {
             seen[key] = (pod, [])
@@ -212,30 +233,28 @@ struct PodsBehindEndpoints {
         seen[key]?.ports.insert(port)
         for container in pod.spec?.containers ?? [] {
             guard let own = container.ports?.first(where: { $0.containerPort == port }) else { continue }
-            target["pod_container_name"] = container.name
-            target["pod_container_image"] = container.image
-            target.addPort(own)
+            target.add(container, port: own)
             return
         }
     }
 
-    /// Targets for the containers' ports that no endpoint has.
-    func others(_ common: MetaLabels, _ attached: (DiscoveredPod) -> MetaLabels) -> [Labels] {
-        order.flatMap { key -> [Labels] in
-            guard let (pod, ports) = seen[key], let ip = pod.status?.podIP, !ip.isEmpty else { return [] }
-            return (pod.spec?.containers ?? []).flatMap { container in
-                (container.ports ?? []).filter { !ports.contains($0.containerPort) }.map { port in
-                    var target = common
-                    target.merge(pod.meta)
-                    target.merge(attached(pod))
-                    target.setAddress(ip, port: port.containerPort)
-                    target["pod_container_name"] = container.name
-                    target["pod_container_image"] = container.image
-                    target.addPort(port)
-                    return target.labels
+    /// All targets, with those of the containers' ports that no endpoint has.
+    func all(_ common: MetaLabels) -> [Labels] {
+        targets
+            + order.flatMap { key -> [Labels] in
+                guard let (pod, ports) = seen[key], let ip = pod.status?.podIP, !ip.isEmpty else { return [] }
+                var onPod = common
+                onPod.merge(pod.meta)
+                onPod.merge(node(pod.spec?.nodeName))
+                return (pod.spec?.containers ?? []).flatMap { container in
+                    (container.ports ?? []).filter { !ports.contains($0.containerPort) }.map { port in
+                        var target = onPod
+                        target.setAddress(ip, port: port.containerPort)
+                        target.add(container, port: port)
+                        return target.labels
+                    }
                 }
             }
-        }
     }
 }
 
@@ -244,15 +263,10 @@ extension DiscoveredEndpoints {
     ///
     /// - Parameters:
     ///   - common: what all get: of the service, and of the namespace where it is asked for.
-    ///   - pod: the pod that a reference names.
-    ///   - node: what a target on a node gets of it.
-    func targets(
-        _ common: MetaLabels, pod: (DiscoveredReference) -> DiscoveredPod?, node: (String?) -> MetaLabels
-    ) -> [Labels] {
-        var common = common
+    ///   - targets: none yet.
+    func targets(_ common: MetaLabels, _ targets: EndpointTargets) -> [Labels] {
+        var (common, targets) = (common, targets)
         common.add(metadata, as: "endpoints")
-        var pods = PodsBehindEndpoints()
-        var targets: [Labels] = []
         for subset in subsets ?? [] {
             for port in subset.ports ?? [] {
                 for (addresses, ready) in [(subset.addresses, "true"), (subset.notReadyAddresses, "false")] {
@@ -266,15 +280,12 @@ extension DiscoveredEndpoints {
                         target["endpoint_address_target_name"] = address.targetRef?.name
                         target["endpoint_node_name"] = address.nodeName
                         target["endpoint_hostname"] = address.hostname
-                        let behind = address.targetRef.flatMap(pod)
-                        target.merge(node(behind?.spec?.nodeName ?? address.nodeName))
-                        if let behind { pods.add(behind, port: port.port, to: &target) }
-                        targets.append(target.labels)
+                        targets.append(target, port: port.port, of: address.targetRef, on: address.nodeName)
                     }
                 }
             }
         }
-        return targets + pods.others(common) { node($0.spec?.nodeName) }
+        return targets.all(common)
     }
 }
 
@@ -284,15 +295,11 @@ extension DiscoveredEndpointSlice {
         metadata.labels?["kubernetes.io/service-name"].map { "\(metadata.namespace ?? "")/\($0)" }
     }
 
-    /// As ``DiscoveredEndpoints/targets(_:pod:node:)``.
-    func targets(
-        _ common: MetaLabels, pod: (DiscoveredReference) -> DiscoveredPod?, node: (String?) -> MetaLabels
-    ) -> [Labels] {
-        var common = common
+    /// As ``DiscoveredEndpoints/targets(_:_:)``.
+    func targets(_ common: MetaLabels, _ targets: EndpointTargets) -> [Labels] {
+        var (common, targets) = (common, targets)
         common.add(metadata, as: "endpointslice")
         common["endpointslice_address_type"] = addressType
-        var pods = PodsBehindEndpoints()
-        var targets: [Labels] = []
         for port in ports ?? [] {
             for endpoint in endpoints ?? [] {
                 for address in endpoint.addresses ?? [] {
@@ -303,14 +310,11 @@ extension DiscoveredEndpointSlice {
                     target["endpointslice_port"] = port.port.map(String.init)
                     target["endpointslice_port_app_protocol"] = port.appProtocol
                     target.addEndpoint(endpoint)
-                    let behind = endpoint.targetRef.flatMap(pod)
-                    target.merge(node(behind?.spec?.nodeName ?? endpoint.nodeName))
-                    if let behind { pods.add(behind, port: port.port, to: &target) }
-                    targets.append(target.labels)
+                    targets.append(target, port: port.port, of: endpoint.targetRef, on: endpoint.nodeName)
                 }
             }
         }
-        return targets + pods.others(common) { node($0.spec?.nodeName) }
+        return targets.all(common)
     }
 }
 

@@ -1,4 +1,5 @@
 import Foundation
+import Scrape
 import Series
 import StrictYAML
 
@@ -38,6 +39,13 @@ struct TargetList {
         }
         groups = try JSONDecoder().decode([Group].self, from: Data(json)).map { group in
             group.targets.map { TargetList.discovered($0, (group.labels ?? [:]).map { ($0.key, $0.value) }) }
+        }
+    }
+
+    /// The groups, each named by its number, with a label that says where they are from.
+    func targetGroups(source: String = "", from meta: Label) -> [TargetGroup] {
+        groups.enumerated().map { number, targets in
+            TargetGroup(source: "\(source)\(number)", targets: targets.map { $0.merging(Labels([meta])) })
         }
     }
 

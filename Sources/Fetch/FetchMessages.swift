@@ -112,5 +112,10 @@ package struct FetchError: Error, Equatable, CustomStringConvertible {
     package var url: String
     package var reason: String
 
+    /// Of a request that was ended from our side.
+    static func cancelled(_ request: FetchRequest, _ reason: String) -> FetchError {
+        FetchError(code: .cancelled, url: FetchRequest.redacted(request.url), reason: reason)
+    }
+
     package var description: String { "\(url): \(reason)" }
 }

@@ -83,6 +83,6 @@ private final class AnswerBox: Sendable {
 
     func take(_ request: FetchRequest) -> Result<FetchResponse, FetchError> {
         answer.withLock { $0 }
-            ?? .failure(FetchError(code: .cancelled, url: FetchRequest.redacted(request.url), reason: "no answer"))
+            ?? .failure(.cancelled(request, "no answer"))
     }
 }

@@ -63,7 +63,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
         }
         if stopped {
             refuse(command)
-        } else if threadID.load(ordering: .relaxed) != TransferLoop.currentThread {
+        } else if threadID.load(ordering: .relaxed) != pthread_self() {
             // The thread itself looks into its inbox before it waits.
             curl_multi_wakeup(multi)
         }
@@ -71,14 +71,11 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
 
     func enqueue(_ job: consuming ExecutorJob) { submit(.run(UnownedJob(job))) }
 
-    private static var currentThread: UInt { pthread_self() }
-
     /// Answers what comes when the thread has ended.
     private func refuse(_ command: Command) {
         switch command {
         case .start(_, let request, _, let completion):
-            let url = FetchRequest.redacted(request.url)
-            completion(.failure(FetchError(code: .cancelled, url: url, reason: "the client was stopped")))
+            completion(.failure(.cancelled(request, "the client was stopped")))
         case .run(let job):
             // A task goes on somewhere, or never ends.
             DispatchQueue.global().async { [self] in job.runSynchronously(on: asUnownedTaskExecutor()) }
@@ -90,7 +87,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
     func stop() { submit(.stop) }
 
     private func run() {
-        threadID.store(TransferLoop.currentThread, ordering: .relaxed)
+        threadID.store(pthread_self(), ordering: .relaxed)
         let executor = asUnownedTaskExecutor()
         var sleepers = Heap<Sleeper>()
         var transfers: [UnsafeMutableRawPointer: Transfer] = [:]
@@ -106,8 +103,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
             for command in commands {
                 switch command {
                 case .start(let id, let request, _, let completion) where cancelled.remove(id) != nil:
-                    let url = FetchRequest.redacted(request.url)
-                    completion(.failure(FetchError(code: .cancelled, url: url, reason: "cancelled")))
+                    completion(.failure(.cancelled(request, "cancelled")))
                 case .start(let id, let request, let pipe, let completion):
                     lastStarted = max(lastStarted, id)
                     start(id, request, pipe, completion, &transfers)
@@ -128,7 +124,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
                     running = false
                 }
             }
-            let now = DispatchTime.now().uptimeNanoseconds
+            let now = Sleeper.now
             while let first = sleepers.min, first.deadline <= now { sleepers.removeMin().wake(isCancelled: false) }
             var active: Int32 = 0
             curl_multi_perform(multi, &active)
@@ -161,7 +157,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
     /// How long to wait for the next sleeper, in whole milliseconds, and a second at most.
     private static func waitMs(_ next: Sleeper?) -> Int32 {
         guard let next else { return 1000 }
-        let now = DispatchTime.now().uptimeNanoseconds
+        let now = Sleeper.now
         return next.deadline <= now ? 0 : Int32(min(1000, (next.deadline - now + 999_999) / 1_000_000))
     }
 
@@ -198,6 +194,9 @@ final class Sleeper: Comparable, Sendable {
     /// Of the monotonic clock, in nanoseconds.
     let deadline: UInt64
     private let state = Mutex(State.new)
+
+    /// The time of that clock: curl's thread waits by it, whatever the world's is set to.
+    static var now: UInt64 { DispatchTime.now().uptimeNanoseconds }
 
     init(deadline: UInt64) { self.deadline = deadline }
 
@@ -250,7 +249,7 @@ struct TransferClock: TimeSource {
             let ms = untilMs - nowMs
             if ms <= 0 { return try Task.checkCancellation() }
             let wait = UInt64(min(ms, 86_400_000)) * 1_000_000
-            try await Sleeper(deadline: DispatchTime.now().uptimeNanoseconds + wait).wait(in: loop)
+            try await Sleeper(deadline: Sleeper.now + wait).wait(in: loop)
         }
     }
 }

@@ -138,53 +138,50 @@ package final class ScrapeManager: Sendable {
 
     private func replace(_ groups: [TargetGroup], discovery: Int, inPool index: Int, _ state: inout State) {
         guard !state.isStopped else { return }
+        let job = state.pools[index].job
         for group in groups {
             let key = GroupKey(discovery: discovery, source: group.source)
-            let job = state.pools[index].job
+            let old = state.pools[index].groups[key]?.targets ?? []
             var new = Group()
-            var fresh: [(key: TargetKey, target: ScrapeTarget, discovered: Labels)] = []
+            // The new ones first: a target that stays is not ended in between.
             for discovered in group.targets {
-                guard let target = job.target(of: discovered) else {
+                if let target = job.target(of: discovered) {
+                    new.targets.append(begin(target, discovered, inPool: index, &state))
+                } else {
                     new.droppedCount += 1
                     if new.dropped.count < job.keptDroppedTargets { new.dropped.append(job.completed(discovered)) }
-                    continue
                 }
-                let targetKey = TargetKey(
-                    labels: target.labels, url: target.url, intervalMs: target.intervalMs, timeoutMs: target.timeoutMs)
-                new.targets.append(targetKey)
-                fresh.append((targetKey, target, discovered))
             }
-            let old = state.pools[index].groups[key]?.targets ?? []
-            // The new ones first: a target that stays is not ended in between.
-            for one in fresh { begin(one.key, one.target, one.discovered, inPool: index, &state) }
             for one in old { release(one, inPool: index, &state) }
             state.pools[index].groups[key] = new.targets.isEmpty && new.droppedCount == 0 ? nil : new
         }
-        let pool = state.pools[index]
-        let limit = pool.job.targetLimit
-        pool.gate.set(
-            limit > 0 && pool.running.count > limit
-                ? "the job has \(pool.running.count) targets, more than the target_limit of \(limit)" : nil)
+        let (count, limit) = (state.pools[index].running.count, job.targetLimit)
+        state.pools[index].gate.set(
+            limit > 0 && count > limit
+                ? "the job has \(count) targets, more than the target_limit of \(limit)" : nil)
     }
 
+    /// Begins to scrape a target, where it is not scraped already.
     private func begin(
-        _ key: TargetKey, _ target: ScrapeTarget, _ discovered: Labels, inPool index: Int, _ state: inout State
-    ) {
+        _ target: ScrapeTarget, _ discovered: Labels, inPool index: Int, _ state: inout State
+    ) -> TargetKey {
+        let key = TargetKey(
+            labels: target.labels, url: target.url, intervalMs: target.intervalMs, timeoutMs: target.timeoutMs)
         if state.pools[index].running[key] != nil {
             state.pools[index].running[key]?.count += 1
-            return
+            return key
         }
-        let pool = state.pools[index]
-        let row = TargetRow(
-            TargetStatus(job: pool.job.name, target: target, discovered: pool.job.completed(discovered)))
+        // Of the pool only what is needed: while a copy of it is held, the change below copies its targets.
+        let (job, gate) = (state.pools[index].job, state.pools[index].gate)
+        let row = TargetRow(TargetStatus(job: job.name, target: target, discovered: job.completed(discovered)))
         let loop = ScrapeLoop(
-            row, client: client, sink: sink, time: time, logger: logger, refusal: { [gate = pool.gate] in gate.refusal }
-        )
+            row, client: client, sink: sink, time: time, logger: logger, refusal: { gate.refusal })
         let last = lastScrapes[target.labels]
         state.found += 1
         state.pools[index].running[key] = Running(
             row: row, loop: Task(executorPreference: client.executor) { await loop.run(lastScrapeMs: last) }, count: 1,
             number: state.found)
+        return key
     }
 
     private func release(_ key: TargetKey, inPool index: Int, _ state: inout State) {

@@ -78,9 +78,7 @@ struct SelfMetrics: Sendable {
         add("upgrade_watch_notifications_queue_length", "gauge", "Messages that wait.", (try? alerts.queued()) ?? 0)
         let kinds = objects.all
         func addKinds(_ name: String, _ help: String, _ value: KeyPath<WatchCounters, Int>) {
-            guard !kinds.isEmpty else { return }
-            out += "# HELP \(name) \(help)\n# TYPE \(name) counter\n"
-            for kind in kinds { out += "\(name){kind=\"\(kind.kind)\"} \(kind.counters[keyPath: value])\n" }
+            out += family(name, "counter", help, kinds) { ("kind=\"\($0.kind)\"", "\($0.counters[keyPath: value])") }
         }
         addKinds("upgrade_watch_object_lists_total", "Lists of Kubernetes objects read to their end.", \.lists)
         addKinds("upgrade_watch_object_watches_total", "Watches of Kubernetes objects opened.", \.watches)
@@ -90,15 +88,26 @@ struct SelfMetrics: Sendable {
         return out
     }
 
+    /// The samples of a metric, one a row; nothing where there are no rows.
+    private func family<Row>(
+        _ name: String, _ type: String, _ help: String, _ rows: [Row],
+        _ sample: (Row) -> (labels: String, value: String)
+    ) -> String {
+        guard !rows.isEmpty else { return "" }
+        let lines = rows.map(sample).map { "\(name){\($0.labels)} \($0.value)\n" }
+        return "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n" + lines.joined()
+    }
+
     /// Of jobs and of what they find, as Prometheus has them (`prometheus_target_scrape_pool_…`, `prometheus_sd_…`).
     private func pools(_ pools: [ScrapeManager.PoolStatus]) -> String {
         var out = ""
         func add<Row>(
-            _ name: String, _ type: String, _ help: String, _ rows: [Row], _ text: (Row) -> (label: String, value: Int)
+            _ name: String, _ type: String, _ help: String, _ rows: [Row], _ text: (Row) -> (labels: String, value: Int)
         ) {
-            guard !rows.isEmpty else { return }
-            out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
-            for row in rows.map(text) { out += "\(name){\(row.label)} \(row.value)\n" }
+            out += family(name, type, help, rows) { row in
+                let (labels, value) = text(row)
+                return (labels, "\(value)")
+            }
         }
         func job(_ pool: ScrapeManager.PoolStatus) -> String { "scrape_job=\(Labels.quoted(pool.job))" }
         add("upgrade_watch_scrape_pool_targets", "gauge", "Targets of a job.", pools) { (job($0), $0.active) }
@@ -126,10 +135,8 @@ struct SelfMetrics: Sendable {
     private func rules(_ runs: [RuleGroupRun]) -> String {
         var out = ""
         func add(_ name: String, _ type: String, _ help: String, _ value: (RuleGroupRun) -> String) {
-            guard !runs.isEmpty else { return }
-            out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
-            for run in runs {
-                out += "\(name){rule_group=\(Labels.quoted("\(run.group.file);\(run.group.name)"))} \(value(run))\n"
+            out += family(name, type, help, runs) { run in
+                ("rule_group=\(Labels.quoted("\(run.group.file);\(run.group.name)"))", value(run))
             }
         }
         add("upgrade_watch_rule_group_iterations_total", "counter", "Evaluations of rule groups.") {

@@ -132,10 +132,8 @@ package struct WatchService: Sendable {
             jobs: config.jobs, manager: scraping,
             context: DiscoveryContext(
                 client: client, time: time, logger: logger, board: discoveryBoard,
-                cluster: { [environment, time] in
-                    let kubernetes = config.kubernetes ?? KubernetesConfig()
-                    return KubernetesAPI(
-                        endpoint: try kubernetes.endpoint(environment: environment), client: client, time: time)
+                cluster: { [environment] in
+                    try (config.kubernetes ?? KubernetesConfig()).endpoint(environment: environment)
                 }))
         let watch = WatchLoop(watcher: watcher, config: config, time: time, logger: logger)
         let deliver = DeliveryLoop(

@@ -51,15 +51,17 @@ final class StepClock: TimeSource {
     }
 }
 
-func context(_ clock: any TimeSource = StepClock(), api: KubernetesAPI? = nil, board: DiscoveryBoard = DiscoveryBoard())
+func context(
+    _ clock: any TimeSource = StepClock(), endpoint: KubernetesEndpoint? = nil, board: DiscoveryBoard = DiscoveryBoard()
+)
     -> DiscoveryContext
 {
     DiscoveryContext(
         client: HTTPClient(), time: clock, logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
         board: board,
         cluster: {
-            guard let api else { throw KubernetesConfigError(file: "test", reason: "no cluster") }
-            return api
+            guard let endpoint else { throw KubernetesConfigError(file: "test", reason: "no cluster") }
+            return endpoint
         })
 }
 
@@ -115,9 +117,7 @@ final class FakeCluster: Sendable {
     deinit { box.end() }
 
     func discover(_ discovery: KubernetesDiscovery, _ told: Told) -> Task<Void, Never> {
-        let clock = StepClock()
-        let api = KubernetesAPI(endpoint: KubernetesEndpoint(server: server.url), client: HTTPClient(), time: clock)
-        let context = context(clock, api: api)
+        let context = context(endpoint: KubernetesEndpoint(server: server.url))
         return Task { await Discovery.kubernetes(discovery).run(context, found: told.take) }
     }
 }

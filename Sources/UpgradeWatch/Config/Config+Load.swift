@@ -110,7 +110,7 @@ private struct ConfigLoader {
         return config
     }
 
-    private func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : folder + "/" + path }
+    private func resolve(_ path: String) -> String { ClientConfigReader(folder: folder).resolve(path) }
 
     private func storage(_ value: YAMLValue?, _ config: inout Config) {
         value?.fields { fields in

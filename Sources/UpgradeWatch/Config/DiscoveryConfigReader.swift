@@ -7,8 +7,7 @@ import StrictYAML
 
 /// Reads the `*_sd_configs` of an entry of `scrape_configs`.
 struct DiscoveryConfigReader {
-    /// What relative paths are relative to.
-    let folder: String
+    let client: ClientConfigReader
 
     /// Those that Prometheus has and this program has not.
     private static let others = [
@@ -38,8 +37,6 @@ struct DiscoveryConfigReader {
         return found
     }
 
-    private func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : folder + "/" + path }
-
     private func file(_ fields: inout YAMLFields) -> FileDiscovery {
         let files = fields.list("files")
         if files.isEmpty { fields.value.report("\(fields.value.path): files must name at least one file") }
@@ -52,7 +49,7 @@ struct DiscoveryConfigReader {
                 )
             }
         }
-        var discovery = FileDiscovery(files: files.compactMap(\.string).map(resolve))
+        var discovery = FileDiscovery(files: files.compactMap(\.string).map(client.resolve))
         if let ms = fields.durationMs("refresh_interval"), ms > 0 { discovery.refreshMs = ms }
         return discovery
     }
@@ -60,13 +57,11 @@ struct DiscoveryConfigReader {
     private func http(_ fields: inout YAMLFields) -> HTTPDiscovery {
         let url = fields.required("url")
         let text = url?.string ?? ""
-        if let url, !text.hasPrefix("http://"), !text.hasPrefix("https://") {
-            url.report("\(url.path): \(Labels.quoted(FetchRequest.redacted(text))) is not a URL of http or https")
-        }
+        if let url { checkURL(text, url) }
         var discovery = HTTPDiscovery(url: text)
         if let ms = fields.durationMs("refresh_interval"), ms > 0 { discovery.refreshMs = ms }
         discovery.followRedirects = fields.bool("follow_redirects") ?? true
-        (discovery.tls, discovery.authentication) = ClientConfigReader(folder: folder).read(&fields)
+        (discovery.tls, discovery.authentication) = client.read(&fields)
         return discovery
     }
 
@@ -75,15 +70,13 @@ struct DiscoveryConfigReader {
         var discovery = KubernetesDiscovery(role: role ?? .node)
         let server = fields.take("api_server")
         let kubeconfig = fields.take("kubeconfig_file")
-        let (tls, authentication) = ClientConfigReader(folder: folder).read(&fields)
+        let (tls, authentication) = client.read(&fields)
         if let server, let url = server.string {
-            if !url.hasPrefix("http://"), !url.hasPrefix("https://") {
-                server.report("\(server.path): \(Labels.quoted(url)) is not a URL of http or https")
-            }
+            checkURL(url, server)
             if kubeconfig != nil { server.report("\(server.path): api_server and kubeconfig_file exclude each other") }
             discovery.connection = .server(KubernetesEndpoint(server: url, tls: tls, authentication: authentication))
         } else if let path = kubeconfig?.string {
-            discovery.connection = .kubeconfig(path: resolve(path))
+            discovery.connection = .kubeconfig(path: client.resolve(path))
         } else if tls != TLSOptions() || authentication != .none {
             fields.value.report(
                 "\(fields.value.path): TLS and credentials are for an api_server, which is not named here")
@@ -112,6 +105,11 @@ struct DiscoveryConfigReader {
         }
         _ = fields.bool("follow_redirects")
         return role == nil ? nil : discovery
+    }
+
+    private func checkURL(_ text: String, _ value: YAMLValue) {
+        guard !text.hasPrefix("http://"), !text.hasPrefix("https://") else { return }
+        value.report("\(value.path): \(Labels.quoted(FetchRequest.redacted(text))) is not a URL of http or https")
     }
 
     private func role(_ value: YAMLValue) -> KubernetesDiscovery.Role? {

@@ -42,7 +42,8 @@ package struct ClientConfigReader {
         return (tls, authentication)
     }
 
-    private func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : folder + "/" + path }
+    /// A path, relative to the folder unless it begins with a slash.
+    func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : folder + "/" + path }
 }
 
 /// Reads one entry of `scrape_configs`, with Prometheus' fields and meanings.
@@ -93,7 +94,8 @@ struct ScrapeConfigReader {
         job.defaults = defaults
         job.settings = value.text + global.settings
         job.staticTargets = staticTargets(&fields)
-        return JobConfig(job: job, discoveries: DiscoveryConfigReader(folder: folder).read(&fields))
+        return JobConfig(
+            job: job, discoveries: DiscoveryConfigReader(client: ClientConfigReader(folder: folder)).read(&fields))
     }
 
     private func staticTargets(_ fields: inout YAMLFields) -> [Labels] {
