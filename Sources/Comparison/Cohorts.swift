@@ -113,10 +113,11 @@ extension Cohorts {
 }
 
 extension Cohorts {
-    /// Whether a time is that of a step: what a step does shows from its begin to shortly after it can be seen.
-    func isAtStep(_ atMs: Int64, _ bins: Bins, _ signal: Signal) -> Bool {
+    /// The steps of batches, or of all, whose doing may have begun at a time: it shows from the begin of a step to
+    /// shortly after it can be seen.
+    func steps(at atMs: Int64, _ bins: Bins, _ signal: Signal) -> [Change] {
         let slackMs = 2 * bins.widthMs
-        return spans.contains { change in
+        return spans.filter { change in
             atMs >= change.firstMs - slackMs && atMs <= signal.treatedFromMs(change) + Comparison.promptMs + slackMs
         }
     }

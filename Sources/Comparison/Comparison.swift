@@ -60,9 +60,18 @@ package enum Comparison {
     /// What the control plane's step does to all nodes alike shows within this time.
     static let aftermathMs: Int64 = 3_600_000
     /// What a step does begins to show within this time after it.
-    static let promptMs: Int64 = 600_000
+    static let promptMs: Int64 = 300_000
     /// What begins with no step, and with nothing to compare with beside it, is told when it has lasted so long.
-    static let lastingMs: Int64 = 10_800_000
+    static let lastingMs: Int64 = 14_400_000
+
+    /// The parts of a time in each of which trouble must be there for it to have lasted: thirds, and the last minutes,
+    /// in which it may have passed.
+    static func lastingParts(_ bins: Bins, from first: Int, to end: Int) -> [Range<Int>] {
+        let length = max(0, end - first)
+        let ends = [0, length / 3, 2 * length / 3, length].map { end - length + $0 }
+        let last = max(first, end - bins.count(ms: 2 * promptMs))..<max(first, end)
+        return zip(ends, ends.dropFirst()).map { $0..<$1 } + [last]
+    }
     /// The least part of the data that must be there since the upgrade.
     static let leastCoverage = 0.9
     /// The confidence of all intervals, before it is divided among signals and their splits.

@@ -108,7 +108,10 @@ struct CountComparison {
         let judge = self.judge(cohorts, comparer.time)
         let events = cells.mapValues { judge.counts.events($0) }
         let hours = max(1, comparer.windows.baseline.seconds / 3600)
-        let old = signal.preexistingEvents.map { least in Set(events.filter { $1.before / hours >= least }.keys) } ?? []
+        let old =
+            signal.preexistingEvents.map { least in
+                Set(cells.filter { isOld($1, judge, least: least * hours) }.keys)
+            } ?? []
         let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
         let together = CountComparison.merged(old.isEmpty ? table.cells : quiet)
         let total = judge.judge(together, level: level)
@@ -136,6 +139,15 @@ struct CountComparison {
             if outcome.status == .worse { try tell(Labels(), outcome) }
         }
         return result(of: total)
+    }
+
+    /// Whether a split was in trouble before the upgrade: most of its events were of units that had so many each.
+    ///
+    /// The few that each of many units has are no trouble, however many they are together.
+    private func isOld(_ cells: [SignalTable.Cell], _ judge: CountJudge, least: Double) -> Bool {
+        let events = cells.map { judge.counts.events([$0]).before }
+        let troubled = events.filter { $0 >= least }.reduce(0, +)
+        return troubled > 0 && 2 * troubled >= events.reduce(0, +)
     }
 
     /// - Parameters:

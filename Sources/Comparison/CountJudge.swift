@@ -54,10 +54,10 @@ struct CountJudge {
     let counts: CountSorter
     let time: JudgedTime
 
-    private var table: SignalTable { counts.table }
-    private var cohorts: Cohorts { counts.cohorts }
-    private var signal: Signal { table.signal }
-    private var bins: Bins { table.bins }
+    var table: SignalTable { counts.table }
+    var cohorts: Cohorts { counts.cohorts }
+    var signal: Signal { table.signal }
+    var bins: Bins { table.bins }
 
     /// The least part of the exposure that makes controls.
     private static let leastShare = 0.1
@@ -114,7 +114,8 @@ struct CountJudge {
         outcome.onsetMs = onset.map { cohorts.onsetMs(ofBin: $0, bins, signal) }
         outcome.timeline = timeline(sides)
         // What is none of the upgrade's speaks for nothing.
-        let isStray = test.worse.pValue <= CountJudge.smallP && !isOfUpgrade(sides, since: onset)
+        let isStray =
+            test.worse.pValue <= CountJudge.smallP && !isOfUpgrade(sides, cells, since: onset, peak: test.peak)
         if isStray {
             outcome.pValue = nil
             let fromMs = bins.startMs(onset ?? 0)
@@ -264,7 +265,7 @@ struct CountJudge {
     }
 
     /// The part of a bin's exposure that is of what went over; nil where too few wait to compare with.
-    private func share(_ sides: CountSides, _ index: Int) -> Double? {
+    func share(_ sides: CountSides, _ index: Int) -> Double? {
         let share = sides.treatedExposure[index] / (sides.treatedExposure[index] + sides.controlExposure[index])
         return share <= 1 - CountJudge.leastShare ? share : nil
     }
@@ -304,7 +305,7 @@ struct CountJudge {
         return isLarge(before, signal.direction == .up ? max(sides.after(from: onset).rate, after) : after)
     }
 
-    private func isLarge(_ before: Double, _ after: Double) -> Bool {
+    func isLarge(_ before: Double, _ after: Double) -> Bool {
         switch signal.direction {
         case .up: after >= before * signal.relativeFloor && after - before >= signal.absoluteFloor
         case .down: after <= before / signal.relativeFloor && before - after >= signal.absoluteFloor
@@ -380,18 +381,6 @@ struct CountJudge {
     }
 
     // MARK: When and where
-
-    /// Whether what began in a bin can be the upgrade's: it began with a step, or beside nodes that wait; else it has to
-    /// last, since what befalls all alike at another time passes more often than not.
-    private func isOfUpgrade(_ sides: CountSides, since onset: Int?) -> Bool {
-        guard let onset else { return true }
-        if onset < counts.count, sides.treatedExposure[onset] > 0, share(sides, onset) != nil { return true }
-        if cohorts.isAtStep(bins.startMs(onset), bins, signal) { return true }
-        // What is judged may end before now: what came up to then tells how long it lasted.
-        let end = (sides.treatedExposure.lastIndex { $0 > 0 } ?? 0) + 1
-        guard bins.startMs(end) - bins.startMs(onset) >= Comparison.lastingMs else { return false }
-        return isLarge(sides.before.rate, sides.after(from: end - max(1, (end - onset) / 3)).rate)
-    }
 
     /// The bin in which the rate stepped, by what came up to the peak of the evidence: what passed since hides nothing.
     private func onset(_ sides: CountSides, through peak: Int, dispersion: Double) -> Int? {

@@ -37,7 +37,7 @@ struct LevelJudge {
     /// For how long a change must have been there where there are no placebos.
     private static let lastingMs: Int64 = 1_200_000
     /// A level that was high and came down within so long is warm by now.
-    private static let stillMs: Int64 = 600_000
+    static let stillMs: Int64 = 600_000
     /// How far beyond that of the baseline the load may be.
     private static let loadRange = 1.25
     static let dayMs: Int64 = 86_400_000
@@ -81,6 +81,13 @@ struct LevelJudge {
         /// How far its level is from that before the upgrade; nil where it has none.
         func change(at index: Int) -> Double? {
             index < values.count && !values[index].isNaN ? values[index] - level : nil
+        }
+
+        /// Its mean change in some bins; nil where it has no value in any.
+        func mean(in range: Range<Int>) -> Double? {
+            let changes = range.lazy.compactMap { change(at: $0) }
+            let (sum, seen) = changes.reduce((0.0, 0.0)) { ($0.0 + $1, $0.1 + 1) }
+            return seen > 0 ? sum / seen : nil
         }
     }
 
@@ -151,15 +158,17 @@ struct LevelJudge {
 
     // MARK: Judgement
 
-    /// Judges one split of the table by its cells: all that went over together, and each batch by itself, whose trouble
-    /// the others would thin out.
+    /// Judges one split of the table by its cells: all that went over together, then each batch by itself and those that
+    /// have it, whose trouble the others would thin out.
     func judge(_ cells: [SignalTable.Cell]) -> Outcome {
         let peers = Peers(units(cells), self)
         let units = peers.all
         var outcome = judgeWithoutIll(units, peers)
-        let batches = time.batch == nil && cohorts.isStaggered ? cohorts.batches : []
-        guard batches.count > 1, outcome.status != .worse, !outcome.isStray, units.count > 1 else { return outcome }
-        for batch in batches {
+        let batches = cohorts.batches
+        guard time.batch == nil, cohorts.isStaggered, outcome.status != .worse, !outcome.isStray, units.count > 1 else {
+            return outcome
+        }
+        for batch in batches where batches.count > 1 {
             let own = units.filter { $0.change?.batch == batch }
             guard !own.isEmpty else { continue }
             let one = judgeWithoutIll(own, peers)
@@ -167,7 +176,11 @@ struct LevelJudge {
                 .compactMap { $0 }.min()
             if one.status == .worse, !one.beganBefore { return one }
         }
-        return outcome
+        // Then those that have it, whatever they share: a zone, an instance type, or nothing that is known.
+        let some = affected(units)
+        guard !some.isEmpty else { return outcome }
+        let one = judgeWithoutIll(some, peers)
+        return one.status == .worse && !one.beganBefore ? one : outcome
     }
 
     /// All units of a split, and what those have in common that still wait.
@@ -195,20 +208,6 @@ struct LevelJudge {
         var others = units
         for index in ill { others[index].treated = count..<count }
         return judge(others, peers)
-    }
-
-    /// Whether a unit's level had clearly changed in the last hour before it went over.
-    private func isIll(_ unit: Unit) -> Bool {
-        let length = bins.count(ms: LevelJudge.windowMs[1])
-        guard !unit.treated.isEmpty, unit.controls.upperBound > baseline else { return false }
-        let window = max(baseline, unit.controls.upperBound - length)..<unit.controls.upperBound
-        let last = unit.values[window.clamped(to: unit.values.indices)].filter { !$0.isNaN }
-        let before = unit.values.prefix(baseline).filter { !$0.isNaN }
-        guard last.count >= 3, before.count >= LevelJudge.leastPlacebos * last.count else { return false }
-        let placebos = Placebo.windowMeans(before, length: last.count, step: max(1, last.count / 4))
-        let change = last.reduce(0, +) / Double(last.count) - RobustSlope.median(placebos)
-        let spread = Placebo.spread(placebos, windows: Double(before.count) / Double(last.count))
-        return change >= floor(unit.level) / 2 && change >= LevelJudge.leastScore * spread
     }
 
     private func judge(_ units: [Unit], _ peers: Peers) -> Outcome {
@@ -244,7 +243,7 @@ struct LevelJudge {
         }
         let floor = floor(level)
         let beside = isContrast ? contrast(treatedUnits, controls, in: afterBins) : nil
-        let shift = shift(before, after, floor: floor, contrast: beside)
+        let shift = shift(before, after, afterBins, isBeyond: isBeyond, floor: floor, contrast: beside)
         outcome.after = .init(value: unscaled(level + (shift?.estimate ?? 0)), n: Double(after.count))
         guard let shift else {
             outcome.needs = "too few values on one side: \(before.count) before, \(after.count) after"
@@ -259,7 +258,7 @@ struct LevelJudge {
             outcome.onsetMs = corner ?? onset(series, before, after, afterBins, starts)
             isStray =
                 !isContrast && corner == nil
-                && !isOfUpgrade(sinceMs: outcome.onsetMs, before, after, afterBins, floor: floor)
+                && !isOfUpgrade(sinceMs: outcome.onsetMs, before, after, afterBins, peers.all, floor: floor)
         }
         let isShared =
             !isContrast && cohorts.isStaggered && shift.isWorse
@@ -294,27 +293,7 @@ struct LevelJudge {
     }
 
     /// Whether so many units that wait tell what befalls all.
-    private func isEnough(_ waiting: Int, beside treated: Int) -> Bool { waiting >= 3 && waiting * 10 >= treated }
-
-    /// Whether nodes had it as well while they waited, as long as some did: what befell all alike is none of the
-    /// upgrade's, also when nobody waits any more.
-    private func wasShared(_ treated: [Unit], _ all: [Unit], sinceMs: Int64?, floor: Double) -> Bool {
-        let first = max(baseline, sinceMs.flatMap { bins.index(of: $0 + 1) } ?? count)
-        let end = all.lazy.map(\.controls.upperBound).max() ?? 0
-        guard first < end else { return false }
-        var (waited, went) = ([Double](), [Double]())
-        for index in first..<end {
-            let controls = all.filter { $0.controls.contains(index) }.compactMap { $0.change(at: index) }
-            let others = treated.filter { $0.treated.contains(index) }.compactMap { $0.change(at: index) }
-            guard !others.isEmpty, isEnough(controls.count, beside: others.count) else { continue }
-            waited.append(controls.reduce(0, +) / Double(controls.count))
-            went.append(others.reduce(0, +) / Double(others.count))
-        }
-        guard waited.count >= bins.count(ms: LevelJudge.stillMs) else { return false }
-        let length = bins.count(ms: LevelJudge.windowMs[1])
-        let mean = { (values: [Double]) in values.suffix(length).reduce(0, +) / Double(min(length, values.count)) }
-        return mean(waited) >= floor / 2 && mean(went) - mean(waited) < floor / 2
-    }
+    func isEnough(_ waiting: Int, beside treated: Int) -> Bool { waiting >= 3 && waiting * 10 >= treated }
 
     func unscaled(_ value: Double) -> Double { isLogarithmic ? exp(sign * value) : sign * value }
 
@@ -323,13 +302,18 @@ struct LevelJudge {
         var sums = [Double](repeating: 0, count: count)
         var seen = sums
         for unit in units {
-            // A unit on its way over counts on neither side.
-            let gap = unit.controls.upperBound..<max(unit.controls.upperBound, unit.treated.lowerBound)
-            for index in 0..<min(count, unit.values.count) where index < baseline || !gap.contains(index) {
-                let isOther = index >= baseline && unit.controls.contains(index) && !unit.treated.isEmpty
-                guard !unit.values[index].isNaN, !isOther else { continue }
-                sums[index] += unit.values[index] - unit.level
-                seen[index] += 1
+            // Before the upgrade; then while it waits, where it goes over in none of these bins, else from then on.
+            let waits = unit.treated.isEmpty ? unit.controls : baseline..<baseline
+            let went = max(baseline, unit.controls.upperBound, unit.treated.lowerBound)
+            for range in [
+                0..<baseline, max(baseline, waits.lowerBound)..<max(baseline, waits.upperBound), went..<count,
+            ] {
+                for index in range.clamped(to: unit.values.indices) {
+                    let change = unit.values[index] - unit.level
+                    let isSeen = !change.isNaN
+                    sums[index] += isSeen ? change : 0
+                    seen[index] += isSeen ? 1 : 0
+                }
             }
         }
         return ((0..<count).map { seen[$0] > 0 ? sums[$0] / seen[$0] : .nan }, seen)
@@ -376,7 +360,7 @@ struct LevelJudge {
     }
 
     /// The least change that counts, in the scale of the series.
-    private func floor(_ level: Double) -> Double {
+    func floor(_ level: Double) -> Double {
         let value = abs(unscaled(level))
         guard isLogarithmic else { return max(value * (signal.relativeFloor - 1), signal.absoluteFloor) }
         return max(log(signal.relativeFloor), value > 0 ? log1p(signal.absoluteFloor / value) : 0, 1e-6)
@@ -393,8 +377,13 @@ struct LevelJudge {
 
     /// The change of the last windows' means against the same windows before the upgrade.
     ///
-    /// - Parameter contrast: the change of nodes beside that of others, for want of placebos; nil where none wait.
-    private func shift(_ before: [Double], _ after: [Double], floor: Double, contrast: Interval?) -> Shift? {
+    /// - Parameters:
+    ///   - places: the bins of the values after.
+    ///   - isBeyond: bins were left out for their load: what there is may be old.
+    ///   - contrast: the change of nodes beside that of others, for want of placebos; nil where none wait.
+    private func shift(
+        _ before: [Double], _ after: [Double], _ places: [Int], isBeyond: Bool, floor: Double, contrast: Interval?
+    ) -> Shift? {
         var best: Shift?
         var pValue: Double?
         for windowMs in LevelJudge.windowMs {
@@ -407,7 +396,8 @@ struct LevelJudge {
             let estimate = observed - middle
             let spread = Placebo.spread(placebos, windows: windows)
             let half = LevelJudge.width * spread
-            let isStill = isStill(after.suffix(length), over: middle + floor / 2)
+            let isRecent = !isBeyond || places[places.count - length] >= count - 2 * length
+            let isStill = isRecent && isStill(after.suffix(length), over: middle + floor / 2)
             let isWorse =
                 estimate >= floor && estimate >= LevelJudge.leastScore * spread && estimate - half >= floor / 2
                 && estimate > 0 && isStill
@@ -448,20 +438,6 @@ struct LevelJudge {
             changes(treated, true) + changes(controls, false), confidence: Comparison.confidence)
     }
 
-    /// Whether a level of which all have the same can be the upgrade's: it rose with a step, or it lasts.
-    private func isOfUpgrade(
-        sinceMs onsetMs: Int64?, _ before: [Double], _ after: [Double], _ places: [Int], floor: Double
-    ) -> Bool {
-        guard let onsetMs else { return true }
-        if cohorts.isAtStep(onsetMs, bins, signal) { return true }
-        guard time.nowMs - onsetMs >= Comparison.lastingMs else { return false }
-        // Of the last third of the time, not of the values: where those are sparse they reach further back.
-        let from = count - bins.count(ms: (time.nowMs - onsetMs) / 3)
-        let last = zip(places, after).filter { $0.0 >= from }.map(\.1)
-        guard !last.isEmpty else { return false }
-        return last.reduce(0, +) / Double(last.count) - RobustSlope.median(before) >= floor / 2
-    }
-
     /// The tail of Student's t with as many degrees of freedom as windows tell the spread, times how many windows of this
     /// and the other lengths the soak has (Bonferroni).
     ///
@@ -473,11 +449,13 @@ struct LevelJudge {
         return min(1, tail * looks)
     }
 
-    /// Whether the last third of a window is still over a level, ten minutes at least: caches that were cold are warm by
-    /// then, and what passed is no change.
+    /// Whether the last third of a window is still over a level, and its half, ten minutes at least: caches that were cold
+    /// are warm by then, and what passed is no change.
     private func isStill(_ window: some BidirectionalCollection<Double>, over level: Double) -> Bool {
-        let last = window.suffix(max(bins.count(ms: LevelJudge.stillMs), window.count / 3))
-        return last.reduce(0, +) / Double(max(1, last.count)) >= level
+        [3, 6].allSatisfy { part in
+            let last = window.suffix(max(bins.count(ms: LevelJudge.stillMs), window.count / part))
+            return last.reduce(0, +) / Double(max(1, last.count)) >= level
+        }
     }
 
     private func effect(_ shift: Shift) -> Effect {

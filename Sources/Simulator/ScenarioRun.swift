@@ -35,6 +35,8 @@ package struct JudgedRun: Sendable, Equatable {
     package var intervalsHoldNone: [String: Bool] = [:]
     /// Why the last verdict was not another.
     package var reasons: [String] = []
+    /// What was found at the last look, in words.
+    package var findings: [String] = []
 
     package init() {}
 
@@ -137,6 +139,9 @@ package struct ScenarioRun: Sendable {
             }
             last = assessment.verdict
             run.reasons = assessment.reasons
+            run.findings = assessment.findings.map { finding in
+                "\(finding.severity.rawValue) \(finding.signal): \(finding.summary) (\(finding.cause.explanation))"
+            }
             for result in assessment.signals {
                 if let p = result.pValue {
                     run.pValues[result.signal.name] = min(p, run.pValues[result.signal.name] ?? 1)

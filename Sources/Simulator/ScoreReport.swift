@@ -84,6 +84,7 @@ package struct ScoreReport: Sendable {
         var rejected: [String]
         var changed: [String]
         var reasons: [String]
+        var findings: [String]
 
         init?(_ run: ScenarioRun) {
             guard let judged = run.judged[ScenarioRun.ours] else { return nil }
@@ -100,6 +101,7 @@ package struct ScoreReport: Sendable {
             rejected = judged.rejected
             changed = judged.changed
             reasons = judged.reasons
+            findings = judged.findings
         }
     }
 

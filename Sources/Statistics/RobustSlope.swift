@@ -22,11 +22,46 @@ package enum RobustSlope {
 
     /// The middle value, or the mean of the two in the middle.
     ///
-    /// - Precondition: there is a value.
+    /// - Precondition: there is a value, and each is a number.
+    /// - Complexity: O(n) on average: it partitions as Hoare's "Algorithm 65: Find" (1961), and sorts nothing.
     package static func median(_ values: [Double]) -> Double {
         precondition(!values.isEmpty, "a median is of at least one value")
-        let sorted = values.sorted()
-        let middle = sorted.count / 2
-        return sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+        var values = values
+        let middle = values.count / 2
+        return values.withUnsafeMutableBufferPointer { values in
+            let upper = select(middle, of: values)
+            guard values.count % 2 == 0 else { return upper }
+            // All before the middle are at most as great.
+            var lower = values[0]
+            for index in 1..<max(1, middle) { lower = max(lower, values[index]) }
+            return (lower + upper) / 2
+        }
+    }
+
+    /// Brings the value that is the `place`th in order to its place, no greater ones before it, and no less ones after.
+    private static func select(_ place: Int, of values: UnsafeMutableBufferPointer<Double>) -> Double {
+        var (first, last) = (0, values.count - 1)
+        while first < last {
+            // The middle one of three: sorted values, of which there are many, are halved.
+            let (a, b, c) = (values[first], values[(first + last) / 2], values[last])
+            let pivot = max(min(a, b), min(max(a, b), c))
+            var (left, right) = (first, last)
+            while left <= right {
+                while values[left] < pivot { left += 1 }
+                while values[right] > pivot { right -= 1 }
+                guard left <= right else { break }
+                values.swapAt(left, right)
+                left += 1
+                right -= 1
+            }
+            if place <= right {
+                last = right
+            } else if place >= left {
+                first = left
+            } else {
+                break
+            }
+        }
+        return values[place]
     }
 }

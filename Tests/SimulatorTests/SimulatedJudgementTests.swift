@@ -3,6 +3,7 @@ import Comparison
 import Foundation
 import Series
 import Simulator
+import Synchronization
 import TestSupport
 import Testing
 
@@ -70,6 +71,43 @@ private let hour: Int64 = 3_600_000
         #expect(atOnce.verdict == .fail)
     }
 
+    /// How many samples another source gave out.
+    private final class CountedSource: SeriesSource {
+        let base: any SeriesSource
+        let samples = Mutex(0)
+
+        init(_ base: any SeriesSource) { self.base = base }
+
+        func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
+            let found = try base.select(matchers, fromMs: fromMs, throughMs: throughMs)
+            samples.withLock { $0 += found.reduce(0) { $0 + $1.values.count } }
+            return found
+        }
+        func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
+            try base.labels(matchers, fromMs: fromMs, throughMs: throughMs)
+        }
+        func metadata() throws -> [MetricMetadata] { [] }
+        func timeRange() throws -> ClosedRange<Int64>? { try base.timeRange() }
+    }
+
+    /// A look reads what came since the last one, and the last minute again for what came late.
+    @Test func eachSample_isReadOnce() throws {
+        let cluster = SimulatedCluster(try scenario(), seed: 4)
+        let (once, often) = (CountedSource(cluster.source), CountedSource(cluster.source))
+        var tables = ComparisonTables()
+        _ = try assess(cluster, source: once, atMs: cluster.endMs, &tables)
+        var streamed = ComparisonTables()
+        let looks = stride(from: cluster.upgradeMs + 900_000, through: cluster.endMs, by: 900_000)
+        for atMs in looks { _ = try assess(cluster, source: often, atMs: atMs, &streamed) }
+        // A minute of each quarter of an hour since the upgrade, of the whole time there is.
+        let whole = Double(once.samples.withLock { $0 })
+        let minutes = Double(cluster.endMs - cluster.upgradeMs + 24 * hour) / 60_000
+        let again = 2 * Double(Array(looks).count) / minutes
+        let read = Double(often.samples.withLock { $0 })
+        #expect(whole > 100_000)
+        #expect(read >= whole && read <= whole * (1 + again), "\(read) of \(whole)")
+    }
+
     /// The samples of another source, some left out or changed.
     private struct ChangedSource: SeriesSource {
         var base: any SeriesSource
@@ -107,7 +145,12 @@ private let hour: Int64 = 3_600_000
             let cluster = SimulatedCluster(try scenario(more), seed: 5)
             let changed = ChangedSource(base: cluster.source) { series in
                 guard Self.counters.contains(series.labels.name) else { return [series] }
-                var random = SeededRandom(seed: seed ^ UInt64(series.timestampsMs.count))
+                // Each series has a time of its own.
+                let text = "\(series.labels)"
+                let own = text.utf8.reduce(UInt64(14_695_981_039_346_656_037)) {
+                    ($0 ^ UInt64($1)) &* 1_099_511_628_211
+                }
+                var random = SeededRandom(seed: seed ^ own)
                 let reset = Int.random(in: 0..<max(1, series.values.count), using: &random)
                 let lost = reset > 0 ? series.values[reset - 1] : 0
                 var result = series
@@ -274,7 +317,51 @@ private let hour: Int64 = 3_600_000
         let lasting = try scenario(effect + "}")
         let first = try #require(try pages(lasting, seed: seed).first)
         let since = first - SimulatedCluster(lasting, seed: seed).upgradeMs
-        #expect((5 * hour...5 * hour + hour / 4).contains(since))
+        #expect((6 * hour...6 * hour + hour / 4).contains(since))
+    }
+
+    /// What has been over for some minutes did not last, though most of its time was trouble.
+    @Test(arguments: [1, 2] as [UInt64], ["apiserver_errors, ratio: 40", "apiserver_cpu, ratio: 2"])
+    func whatIsJustOver_didNotLast(seed: UInt64, effect: String) throws {
+        let passing = try scenario("nuisances:\n- {kind: effect, process: \(effect), at: 1h, duration: 225m}")
+        #expect(try pages(passing, seed: seed) == [])
+    }
+
+    /// Nodes that share neither a batch nor anything else that is known have it since the step of each.
+    @Test(arguments: [1, 2] as [UInt64]) func levelOfSomeNodes_isNoMeanOfAll(seed: UInt64) throws {
+        func some(_ more: String) throws -> Scenario {
+            try Scenario.load(
+                text: """
+                    pre: 24h
+                    soak: 6h
+                    topology: {nodes: 40, workloads: 4, control_planes: 1}
+                    rollout: {batches: [0.2, 0.5, 1], gap: 30m}
+                    \(more)
+                    """, file: "some.yaml")
+        }
+        let fault = try some("faults:\n- {kind: kubelet_cpu, ratio: 2.2, where: {share: 0.25}}")
+        let cluster = SimulatedCluster(fault, seed: seed)
+        var tables = ComparisonTables()
+        let assessment = try assess(cluster, atMs: cluster.endMs, &tables)
+        let finding = try #require(assessment.findings.first { $0.failsUpgrade })
+        #expect(finding.signal == "kubelet_cpu")
+        // Of the nodes that are ill as well, no more changed at their own step than by chance.
+        let nuisance = "nuisances:\n- {kind: effect, process: kubelet_cpu, ratio: 2.2, where: {share: 0.25}, at: "
+        #expect(try pages(some(nuisance + "85m, duration: 3h}"), seed: seed) == [])
+    }
+
+    /// Many nodes have some ends of a workload's containers each: it is in no trouble, and may get into it.
+    @Test func workloadOnManyNodes_isNoOldTrouble() throws {
+        let scenario = try Scenario.load(
+            text: """
+                pre: 24h
+                soak: 6h
+                topology: {nodes: 40, workloads: 2, control_planes: 1}
+                rollout: {batches: [0.3, 1], gap: 20m}
+                faults:
+                - {kind: container_exits, ratio: 5}
+                """, file: "many.yaml")
+        #expect(try !pages(scenario, seed: 1).isEmpty)
     }
 
     /// A level that one batch alone has is not thinned out by those that went over since: the end is that of the batch.

@@ -159,6 +159,21 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
     static let treated = [1.253, 0.735, 1.185, 1.548, 0.528, 0.971, 0.249]
     static let controls = [-0.732, -1.173, 0.112, -0.714, 0.517, 0.425, 0.15, -1.713, -0.131, 0.261, 0.391]
 
+    @Test func median_isTheMiddleOfTheSortedValues() {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        for _ in 0..<500 {
+            let count = Int.random(in: 1...40, using: &random)
+            // Few different values, and many.
+            let most = Int.random(in: 1...50, using: &random)
+            var values = (0..<count).map { _ in Double(Int.random(in: -most...most, using: &random)) }
+            if Bool.random(using: &random) { values.sort() }
+            let sorted = values.sorted()
+            let wanted = count % 2 == 1 ? sorted[count / 2] : (sorted[count / 2 - 1] + sorted[count / 2]) / 2
+            #expect(RobustSlope.median(values) == wanted, "seed \(seed): \(values)")
+        }
+    }
+
     @Test func slope_isTheilAndSens_throughAWildPoint() throws {
         let y = [3.0, 3.59, 3.918, 4.233, 40.0, 5.203, 6.018, 6.902, 6.852, 7.314, 8.147, 8.607]
         let line = try #require(RobustSlope.theilSen(x: (0..<12).map(Double.init), y: y))

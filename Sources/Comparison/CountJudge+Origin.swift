@@ -1,0 +1,77 @@
+/// Whether what is worse can be the upgrade's doing.
+extension CountJudge {
+    /// So many events must be due in a part of the time for their lack to tell, and for their rate.
+    private static let (leastDue, leastRated) = (3.0, 10.0)
+
+    /// Whether what began in a bin can be the upgrade's: it began with a step, or beside nodes that wait; else it has to
+    /// last, since what befalls all alike at another time passes more often than not.
+    func isOfUpgrade(
+        _ sides: CountSides, _ cells: [SignalTable.Cell], since onset: Int?, peak: Int
+    ) -> Bool {
+        guard let onset else { return true }
+        if onset < counts.count, sides.treatedExposure[onset] > 0, share(sides, onset) != nil {
+            if let isShared = wasShared(sides, since: onset, peak: peak) { return !isShared }
+        }
+        let steps = cohorts.steps(at: bins.startMs(onset), bins, signal)
+        if !steps.isEmpty, !befellOthers(steps, cells, sides.before, since: onset, peak: peak) { return true }
+        // What is judged may end before now: what came up to then tells how long it lasted.
+        let end = (sides.treatedExposure.lastIndex { $0 > 0 } ?? 0) + 1
+        guard bins.startMs(end) - bins.startMs(onset) >= Comparison.lastingMs else { return false }
+        let rate = sides.after(from: onset, to: end).rate
+        return Comparison.lastingParts(bins, from: onset, to: end).allSatisfy { part in
+            let part = sides.after(from: part.lowerBound, to: part.upperBound)
+            if isLack(part, rate: rate) { return false }
+            return part.seen * rate < CountJudge.leastRated || isLarge(sides.before.rate, part.rate)
+        }
+    }
+
+    /// Whether clearly fewer events came than are due to a rate.
+    private func isLack(_ tally: Tally, rate: Double) -> Bool {
+        let due = tally.seen * rate
+        return due >= CountJudge.leastDue && 3 * tally.events < due
+    }
+
+    /// Whether those that waited got ill as well, for as long as some did; nil where they waited too short to tell.
+    private func wasShared(_ sides: CountSides, since onset: Int, peak: Int) -> Bool? {
+        var (waited, went) = (Tally(), Tally())
+        for index in onset..<max(onset, peak) where share(sides, index) != nil {
+            waited.events += sides.controls[index]
+            waited.seen += sides.controlExposure[index]
+            went.events += sides.treated[index]
+            went.seen += sides.treatedExposure[index]
+        }
+        guard waited.seen * went.rate >= CountJudge.leastDue else { return nil }
+        return isLarge(sides.before.rate, waited.rate) && 2 * waited.rate >= went.rate
+    }
+
+    /// Whether units that had gone over before a step, and were well, got ill with it: it can do nothing to them.
+    ///
+    /// - Parameter peak: when the evidence was largest: it may be over since.
+    private func befellOthers(
+        _ steps: [Cohorts.Change], _ cells: [SignalTable.Cell], _ before: Tally, since onset: Int, peak: Int
+    ) -> Bool {
+        guard cohorts.isStaggered else { return false }
+        let batches = Set(steps.map(\.batch))
+        func firstBin(_ unit: String) -> Int? {
+            guard let change = cohorts.change(of: unit), !batches.contains(change.batch) else { return nil }
+            let first = bins.firstIndex(from: signal.treatedFromMs(change))
+            return first < onset ? first : nil
+        }
+        let since = onset..<max(onset, peak)
+        var (well, ill) = (Tally(), Tally())
+        for cell in cells {
+            guard let first = firstBin(table.units[cell.unit]) else { continue }
+            well.events += cell.sums.total(in: first..<onset)
+            ill.events += cell.sums.total(in: since)
+            guard !counts.isInTime else { continue }
+            well.seen += cell.weights.total(in: first..<onset)
+            ill.seen += cell.weights.total(in: since)
+        }
+        for (unit, column) in counts.watched {
+            guard let first = firstBin(unit) else { continue }
+            well.seen += column.total(in: first..<onset)
+            ill.seen += column.total(in: since)
+        }
+        return ill.events >= CountJudge.leastDue && isLarge(before.rate, ill.rate) && isLack(well, rate: ill.rate)
+    }
+}
