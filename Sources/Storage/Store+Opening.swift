@@ -63,7 +63,7 @@ extension Store {
         }
     }
 
-    private static func unpacked(_ packed: Data?, size: Int?) throws(BlockCodec.CorruptBlock) -> [UInt8] {
+    static func unpacked(_ packed: Data?, size: Int?) throws(BlockCodec.CorruptBlock) -> [UInt8] {
         guard let packed, let size, let plain = ShellText.unpack([UInt8](packed), size: size) else {
             throw BlockCodec.CorruptBlock()
         }
@@ -92,7 +92,7 @@ extension Store.State {
     ///
     /// - Parameter newestOfSlots: the newest sample by slot; slots beyond its end have none.
     /// - Returns: false where it is damaged.
-    fileprivate mutating func load(
+    mutating func load(
         _ bucket: Int, _ name: String, _ series: [Labels], _ newestOfSlots: [Int64], _ lastMs: Int64?
     ) -> Bool {
         guard series.count <= SeriesIndex.bucketSize, index.load(bucket: bucket, name: name, lastMs: lastMs ?? .min)
@@ -109,7 +109,7 @@ extension Store.State {
     }
 
     /// Takes in a row of the journal; rows come by generation.
-    fileprivate mutating func replay(_ row: [UInt8], of generation: Int64) throws {
+    mutating func replay(_ row: [UInt8], of generation: Int64) throws {
         if replaying?.generation != generation {
             freezeReplayed()
             replaying = (generation, JournalReader())
@@ -124,7 +124,7 @@ extension Store.State {
         self.generation = max(self.generation, generation + 1)
     }
 
-    fileprivate mutating func endReplay() {
+    mutating func endReplay() {
         freezeReplayed()
         newest.grow(to: index.numbers)
     }

@@ -22,7 +22,10 @@ struct CheckCommand: AsyncParsableCommand {
               upgrade-watch check config config/upgrade-watch.yaml
               upgrade-watch check rules alerts/*.yaml
             """,
-        subcommands: [CheckConfig.self, CheckRules.self, CheckSignals.self, CheckDashboards.self, CheckWebConfig.self])
+        subcommands: [
+            CheckConfig.self, CheckRules.self, CheckSignals.self, CheckDashboards.self, CheckWebConfig.self,
+            CheckStore.self,
+        ])
 }
 
 struct CheckConfig: AsyncParsableCommand {

@@ -48,7 +48,7 @@ enum ExitStatus: Int32 {
             }
         case is RecordingError: self = .badData
         case is YAMLProblems: self = .badData
-        case is InputError: self = .badData
+        case is InputError, is SeriesImport.BadLine: self = .badData
         case is FetchError, is RemoteError: self = .unavailable
         case let error as PromQLError: self = error.kind == .badData ? .badData : .unavailable
         case is UnknownUpgrade, is UnknownBatch, is DirectoryInUse: self = .usage

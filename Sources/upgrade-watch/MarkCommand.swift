@@ -32,7 +32,7 @@ struct MarkCommand: AsyncParsableCommand {
 
     @OptionGroup var server: ServerOptions
 
-    @Option(help: "When: RFC 3339, Unix seconds, or -5m. Default: now.")
+    @Option(parsing: .unconditional, help: "When: RFC 3339, Unix seconds, or -5m. Default: now.")
     var time: String?
 
     @Option(help: "The component that went to another version.")

@@ -29,15 +29,16 @@ struct QueryCommand: AsyncParsableCommand {
     @OptionGroup var server: ServerOptions
 
     @Option(
+        parsing: .unconditional,
         help:
             "Evaluate at this time: RFC 3339, Unix seconds, or relative to the newest data as in -5m. Default: the newest data."
     )
     var time: String?
 
-    @Option(help: "The start of a range, as --time.")
+    @Option(parsing: .unconditional, help: "The start of a range, as --time.")
     var start: String?
 
-    @Option(help: "The end of a range, as --time. Default: the newest data.")
+    @Option(parsing: .unconditional, help: "The end of a range, as --time. Default: the newest data.")
     var end: String?
 
     @Option(help: "The step of a range, as in 1m.")

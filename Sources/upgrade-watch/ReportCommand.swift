@@ -29,7 +29,7 @@ struct ReportCommand: AsyncParsableCommand {
     @Option(help: "The id of the upgrade. Default: the last one.")
     var upgrade: String?
 
-    @Option(help: "Judge only what went over with this batch, while others may still wait.")
+    @Option(parsing: .unconditional, help: "Judge only what went over with this batch, while others may still wait.")
     var batch: Int?
 
     @Option(help: "The form of the report.")

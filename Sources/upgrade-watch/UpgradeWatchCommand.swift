@@ -16,7 +16,8 @@ struct UpgradeWatchCommand: AsyncParsableCommand {
         version: Version.text,
         subcommands: [
             RunCommand.self, ReplayCommand.self, MarkCommand.self, ReportCommand.self, QueryCommand.self,
-            CheckCommand.self, TestCommand.self, PlanCommand.self, SimulateCommand.self,
+            CheckCommand.self, TestCommand.self, PlanCommand.self, SimulateCommand.self, ImportCommand.self,
+            ExportCommand.self, BackupCommand.self,
         ])
 }
 

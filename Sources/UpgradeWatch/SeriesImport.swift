@@ -1,0 +1,147 @@
+import Exposition
+import Foundation
+import Series
+import Storage
+
+/// Brings samples with times of their own into a store: another system's history, as the baseline.
+///
+/// Memory follows the number of series and the size of a piece, not that of the history.
+package struct SeriesImport {
+    /// What a text is written in; each sample has a time in both.
+    package enum Format: Sendable {
+        /// OpenMetrics 1.0, with times in seconds.
+        case openMetrics
+        /// What `promtool tsdb dump` prints, with times in milliseconds.
+        case dump
+    }
+
+    /// What became of samples.
+    package private(set) var result = AppendResult()
+    private let store: Store
+    private var ids: [String: SeriesID] = [:]
+
+    /// Text is read in pieces of so many bytes.
+    package static let pieceBytes = 8 << 20
+    /// Samples in memory at which they are moved into blocks.
+    private static let mostInMemory = 4_000_000
+
+    package init(into store: Store) { self.store = store }
+
+    /// A line that can't be imported.
+    package struct BadLine: Error, CustomStringConvertible {
+        package var description: String
+    }
+
+    /// Takes in a text.
+    ///
+    /// - Parameters:
+    ///   - file: what errors call it.
+    ///   - next: the next bytes; empty at the end.
+    /// - Throws: ``BadLine``, `StoreError`, and what `next` throws. What came before the bad line is in the store.
+    package mutating func read(
+        _ file: String, format: Format, next: () throws -> [UInt8]
+    ) throws {
+        var piece: [UInt8] = []
+        var lines = 0
+        var isAtEnd = false
+        var hasEnded = format != .openMetrics
+        while !isAtEnd {
+            let more = try next()
+            isAtEnd = more.isEmpty
+            piece += more
+            // A line that is cut off stays for the next piece.
+            let end = isAtEnd ? piece.count : piece.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
+            guard end > 0 else {
+                guard piece.count < 2 * SeriesImport.pieceBytes else {
+                    throw BadLine(
+                        description: "\(file):\(lines + 1): a line of more than \(piece.count) bytes is no sample")
+                }
+                continue
+            }
+            var text = Array(piece[..<end])
+            piece.removeFirst(end)
+            let own = text.count { $0 == UInt8(ascii: "\n") }
+            if format == .openMetrics {
+                // Each piece is read as if it were whole.
+                hasEnded = SeriesImport.endsWithMark(text)
+                if !hasEnded { text += Array("# EOF\n".utf8) }
+            }
+            try take(text, format, file, lines)
+            lines += own
+            try makeRoom()
+        }
+        guard hasEnded else {
+            throw BadLine(description: "\(file): does not end with # EOF: it is cut off, or no OpenMetrics text")
+        }
+    }
+
+    private static func endsWithMark(_ text: [UInt8]) -> Bool {
+        let trimmed = text.suffix(64).reversed().drop { $0 <= 32 }
+        return trimmed.starts(with: "# EOF".utf8.reversed())
+    }
+
+    private mutating func take(_ text: [UInt8], _ format: Format, _ file: String, _ lines: Int) throws {
+        try text.withUnsafeBufferPointer { bytes in
+            let exposition: Exposition
+            do throws(ExpositionError) {
+                exposition = try ExpositionParser.parse(
+                    bytes, format: format == .openMetrics ? .openMetrics : .prometheus)
+            } catch {
+                throw BadLine(
+                    description: "\(file):\(lines + error.line):\(error.column): \(error.reason): "
+                        + Labels.quoted(error.text))
+            }
+            store.setMetadata(exposition.metadata)
+            var batch = SampleBatch()
+            for index in 0..<exposition.count {
+                let span = Int(exposition.starts[index])..<Int(exposition.ends[index])
+                let series = String(decoding: UnsafeBufferPointer(rebasing: bytes[span]), as: UTF8.self)
+                guard exposition.timestampsMs[index] != Exposition.noTimestamp else {
+                    let line = lines + 1 + bytes[..<span.lowerBound].count { $0 == UInt8(ascii: "\n") }
+                    throw BadLine(description: "\(file):\(line): the sample of \(Labels.quoted(series)) has no time")
+                }
+                batch.append(
+                    try id(series, UnsafeBufferPointer(rebasing: bytes[span])),
+                    timestampMs: exposition.timestampsMs[index], value: exposition.values[index])
+            }
+            add(store.append(batch))
+        }
+    }
+
+    private mutating func id(_ series: String, _ bytes: UnsafeBufferPointer<UInt8>) throws -> SeriesID {
+        if let known = ids[series] { return known }
+        let id = store.ids(for: [try ExpositionParser.labels(of: bytes)])[0]
+        ids[series] = id
+        return id
+    }
+
+    /// Takes in series as another source has them.
+    ///
+    /// - Throws: `StoreError`.
+    package mutating func add(_ series: [SeriesSamples]) throws {
+        let ids = store.ids(for: series.map(\.labels))
+        for (id, one) in zip(ids, series) {
+            var batch = SampleBatch()
+            for (atMs, value) in zip(one.timestampsMs, one.values) {
+                batch.append(id, timestampMs: atMs, value: value)
+            }
+            add(store.append(batch))
+        }
+        try makeRoom()
+    }
+
+    package func setMetadata(_ metadata: [MetricMetadata]) { store.setMetadata(metadata) }
+
+    private mutating func add(_ other: AppendResult) {
+        result.accepted += other.accepted
+        result.outOfOrder += other.outOfOrder
+        result.duplicates += other.duplicates
+        result.dropped += other.dropped
+        result.unknown += other.unknown
+    }
+
+    private func makeRoom() throws {
+        try store.flush()
+        if store.samplesOutsideBlocks > SeriesImport.mostInMemory { try store.checkpoint() }
+    }
+}
