@@ -20,6 +20,10 @@ extension WebAPI {
             let names = Set(try select(parameters, context).flatMap { $0.pairs.map(\.name) })
             return listed(names.sorted().map(QueryJSON.string), limit: try parameters.limit())
         }
+        both(router, "/api/v1/format_query", context) { parameters in
+            let expression = try Parser.parse(parameters["query"] ?? "", features: context.engine.features)
+            return json(QueryJSON.success(QueryJSON.string(expression.lines)))
+        }
         router.get("/api/v1/label/:name/values") { request, routed in
             await answering {
                 let name = try routed.parameters.require("name")

@@ -51,6 +51,40 @@ import Testing
         #expect(try Parser.parse(source).description == text)
     }
 
+    /// Prometheus 2.42 gave these lines.
+    @Test(arguments: [
+        (
+            "sum(a)by(x)",
+            "sum by (x) (a)"
+        ),
+        (
+            "histogram_quantile(0.99,sum by(le,verb,resource)(rate(apiserver_request_duration_seconds_bucket{verb!~'WATCH'}[5m])))",
+            "histogram_quantile(\n  0.99,\n  sum by (le, verb, resource) (rate(apiserver_request_duration_seconds_bucket{verb!~\"WATCH\"}[5m]))\n)"
+        ),
+        (
+            "sum by(code)(rate(apiserver_request_total{code=~'5..',verb!='WATCH'}[5m]))/on(code)group_left(job) sum by (code,job)(rate(apiserver_request_total{verb!='WATCH'}[5m]))>bool 0.01",
+            "    sum by (code) (rate(apiserver_request_total{code=~\"5..\",verb!=\"WATCH\"}[5m]))\n  / on (code) group_left (job)\n    sum by (code, job) (rate(apiserver_request_total{verb!=\"WATCH\"}[5m]))\n> bool\n  0.01"
+        ),
+        (
+            "topk(5,sum without(instance,pod)(increase(container_cpu_usage_seconds_total{namespace='kube-system',container!=''}[1h] offset 1d)))",
+            "topk(\n  5,\n  sum without (instance, pod) (\n    increase(container_cpu_usage_seconds_total{container!=\"\",namespace=\"kube-system\"}[1h] offset 1d)\n  )\n)"
+        ),
+        (
+            "max_over_time((sum by(node)(rate(kubelet_runtime_operations_errors_total{operation_type!='x'}[5m])) + 1)[1h:5m] @ end() offset 5m) or vector(0)",
+            "  max_over_time(\n    (sum by (node) (rate(kubelet_runtime_operations_errors_total{operation_type!=\"x\"}[5m])) + 1)[1h:5m] @ end() offset 5m\n  )\nor\n  vector(0)"
+        ),
+        (
+            "-(sum(rate(kubelet_runtime_operations_errors_total{operation_type='create_container'}[5m])) - sum(rate(kubelet_runtime_operations_total[5m])))",
+            "-(\n    sum(rate(kubelet_runtime_operations_errors_total{operation_type=\"create_container\"}[5m]))\n  -\n    sum(rate(kubelet_runtime_operations_total[5m]))\n)"
+        ),
+        (
+            "label_replace(kube_node_status_condition{condition='Ready',status='true',node=~'very-long-name-of-a-node.*'}, 'a', '$1', 'node', '(.*)')",
+            "label_replace(\n  kube_node_status_condition{condition=\"Ready\",node=~\"very-long-name-of-a-node.*\",status=\"true\"},\n  \"a\",\n  \"$1\",\n  \"node\",\n  \"(.*)\"\n)"
+        ),
+    ]) func longExpressions_areBroken(source: String, lines: String) throws {
+        #expect(try Parser.parse(source).lines == lines)
+    }
+
     /// Counts how often it is asked.
     private final class CountingSource: SeriesSource {
         let base = MemorySeries()

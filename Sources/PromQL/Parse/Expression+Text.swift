@@ -15,13 +15,11 @@ extension ExpressionKind: CustomStringConvertible {
         case .rangeSelector(let selector, let rangeMs):
             "\(selector)[\(TimeFormat.duration(ms: rangeMs))]\(selector.edges.suffix)\(selector.shift)"
         case .subquery(let subquery):
-            "\(subquery.inner)[\(TimeFormat.duration(ms: subquery.rangeMs)):"
-                + "\(subquery.stepMs.map { TimeFormat.duration(ms: $0) } ?? "")]\(subquery.shift)"
+            "\(subquery.inner)\(subquery.times)"
         case .call(let function, let arguments):
             "\(function.name)(\(arguments.map(\.description).joined(separator: ", ")))"
         case .binary(let binary):
-            "\(binary.left) \(binary.operator.rawValue)\(binary.returnsBool ? " bool" : "")"
-                + "\(binary.matching) \(binary.right)"
+            "\(binary.left) \(binary.operation) \(binary.right)"
         case .aggregate(let aggregate): aggregate.description
         case .negate(let inner): "-\(inner)"
         case .parentheses(let inner): "(\(inner))"
@@ -37,7 +35,7 @@ extension Selector: CustomStringConvertible {
             !named.isEmpty && named.utf8.allSatisfy { Labels.isNameByte($0) }
             && !(48...57).contains(named.utf8.first ?? 48)
         let rest = matchers.filter { !isPlain || $0.name != Labels.metricName || $0.operator != .equal }
-        let conditions = rest.map(\.description).joined(separator: ",")
+        let conditions = rest.map(\.description).sorted().joined(separator: ",")
         return (isPlain ? named : "") + (conditions.isEmpty && isPlain ? "" : "{\(conditions)}")
     }
 }
@@ -83,11 +81,28 @@ extension VectorMatching: CustomStringConvertible {
     }
 }
 
+extension Binary {
+    /// The operator with its modifiers.
+    var operation: String { "\(`operator`.rawValue)\(returnsBool ? " bool" : "")\(matching)" }
+}
+
+extension Subquery {
+    /// What stands behind the inner expression.
+    var times: String {
+        "[\(TimeFormat.duration(ms: rangeMs)):\(stepMs.map { TimeFormat.duration(ms: $0) } ?? "")]\(shift)"
+    }
+}
+
 extension Aggregate: CustomStringConvertible {
     package var description: String {
+        "\(operation)(\(parameter.map { "\($0), " } ?? "")\(inner))"
+    }
+
+    /// The operator with its grouping.
+    var operation: String {
         let names = grouping.map(Labels.shown).joined(separator: ", ")
         let by = isWithout ? " without (\(names)) " : grouping.isEmpty ? "" : " by (\(names)) "
-        return "\(`operator`.rawValue)\(by)(\(parameter.map { "\($0), " } ?? "")\(inner))"
+        return "\(`operator`.rawValue)\(by)"
     }
 }
 
