@@ -154,20 +154,30 @@ extension Store {
 
     // MARK: Retention
 
-    func deleteWhileWriting(beforeMs: Int64) throws {
-        let old = try database.read {
-            try Int64.fetchAll(
-                $0, sql: "SELECT id FROM generations WHERE end_ms < ? ORDER BY id", arguments: [beforeMs])
-        }
-        // One after another: a writer that waits does so for one generation at most.
-        for generation in old {
-            try database.write { db in
-                try Store.deleteBlocks(of: generation...generation, db)
-                try db.execute(sql: "DELETE FROM generations WHERE id = ?", arguments: [generation])
+    func deleteWhileWriting(beforeMs: Int64, sparing spared: ClosedRange<Int64>?, mostBytes: Int?) throws {
+        let generations = try database.read {
+            try Row.fetchAll($0, sql: "SELECT id, start_ms, end_ms FROM generations ORDER BY id").map {
+                (id: $0[0] as Int64, startMs: $0[1] as Int64, endMs: $0[2] as Int64)
             }
         }
-        let buckets = state.withLock { $0.emptyBuckets(beforeMs: beforeMs) }
-        guard !old.isEmpty || !buckets.isEmpty else { return }
+        var goneMs = beforeMs
+        var isChanged = false
+        // One after another: a writer that waits does so for one generation at most.
+        for (index, generation) in generations.enumerated() {
+            if let spared, generation.startMs <= spared.upperBound, generation.endMs >= spared.lowerBound { continue }
+            if generation.endMs >= beforeMs {
+                guard let mostBytes, index < generations.count - 1, try usedBytes() > mostBytes else { continue }
+                goneMs = max(goneMs, generation.endMs + 1)
+            }
+            isChanged = true
+            try database.write { db in
+                try Store.deleteBlocks(of: generation.id...generation.id, db)
+                try db.execute(sql: "DELETE FROM generations WHERE id = ?", arguments: [generation.id])
+            }
+        }
+        // Series that ended in what is spared have their samples there.
+        let buckets = state.withLock { $0.emptyBuckets(beforeMs: min(goneMs, spared?.lowerBound ?? .max)) }
+        guard isChanged || !buckets.isEmpty else { return }
         try database.write { db in
             for bucket in buckets {
                 try db.cachedStatement(sql: "DELETE FROM blocks WHERE bucket = ?").execute(arguments: [bucket])
@@ -176,6 +186,14 @@ extension Store {
             }
         }
         try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA incremental_vacuum") }
+    }
+
+    /// The bytes of the file's pages that hold something.
+    private func usedBytes() throws -> Int {
+        try database.read { db in
+            let number = { (name: String) in try Int.fetchOne(db, sql: "PRAGMA \(name)") ?? 0 }
+            return try (number("page_count") - number("freelist_count")) * number("page_size")
+        }
     }
 
     /// The numbers of sources in a generation's rows of the table `times`.

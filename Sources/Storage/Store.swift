@@ -213,13 +213,20 @@ package final class Store: SampleSink, SeriesSource {
         }
     }
 
-    /// Deletes samples older than a time, and series that have none left.
+    /// Deletes samples older than a time, and the oldest of the others while the file holds too much; and series that have
+    /// none left.
     ///
-    /// Whole generations go: samples up to one checkpoint older than that may stay.
-    package func deleteSamples(beforeMs: Int64) throws {
+    /// Whole generations go: samples up to one checkpoint older than that may stay, and the newest generation always does.
+    /// - Parameters:
+    ///   - spared: generations with samples of this time stay.
+    ///   - mostBytes: what the file may hold, but for the journal and its log; nil: any.
+    /// - Throws: ``StoreError``.
+    package func deleteSamples(
+        beforeMs: Int64, sparing spared: ClosedRange<Int64>? = nil, mostBytes: Int? = nil
+    ) throws {
         try writing.withLock { _ in
             do {
-                try deleteWhileWriting(beforeMs: beforeMs)
+                try deleteWhileWriting(beforeMs: beforeMs, sparing: spared, mostBytes: mostBytes)
             } catch {
                 throw Store.error(error, path: path)
             }

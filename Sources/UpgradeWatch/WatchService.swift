@@ -126,7 +126,7 @@ package struct WatchService: Sendable {
         let watcher = try Watcher(
             config: config, store: store, source: source, state: state, logger: logger,
             seconds: { (clock.now - began) / .seconds(1) })
-        let flusher = FlushLoop(store: store, config: config.storage, time: time, logger: logger)
+        let flusher = FlushLoop(store: store, config: config.storage, time: time, logger: logger, watcher: watcher)
         let discoveryBoard = DiscoveryBoard()
         let discovery = DiscoveryService(
             jobs: config.jobs, manager: scraping,
@@ -306,6 +306,7 @@ struct FlushLoop: Service {
     let config: StorageConfig
     let time: any TimeSource
     let logger: Logger
+    let watcher: Watcher
 
     private static let intervalMs: Int64 = 250
     /// The journal is emptied when it holds as many samples: what a start reads back in about a second.
@@ -331,7 +332,9 @@ struct FlushLoop: Service {
                 }
                 if nowMs - max(lastRetentionMs, 0) > FlushLoop.retentionMs {
                     lastRetentionMs = nowMs
-                    try store.deleteSamples(beforeMs: nowMs - config.retentionMs)
+                    try store.deleteSamples(
+                        beforeMs: nowMs - config.retentionMs,
+                        sparing: await watcher.baseline(atMs: nowMs), mostBytes: config.retentionBytes)
                 }
                 if !problem.isEmpty { logger.notice("the store can be written again") }
                 problem = ""

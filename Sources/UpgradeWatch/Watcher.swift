@@ -317,6 +317,15 @@ package actor Watcher {
         return try assessor.assess(upgrade, atMs: atMs, batch: batch, tables: &tables)
     }
 
+    /// The time that the last upgrade is compared with, while it goes on and until its soak is as old as samples get:
+    /// retention spares it.
+    package func baseline(atMs: Int64) -> ClosedRange<Int64>? {
+        guard let upgrade = tracker.upgrades.last else { return nil }
+        let soakedMs = upgrade.finishedMs.map { $0 + config.upgrade.soakMs + config.storage.retentionMs }
+        guard soakedMs ?? .max > atMs else { return nil }
+        return upgrade.startedMs - config.upgrade.baselineMs...upgrade.startedMs
+    }
+
     /// The rules with the state of their alerts.
     package var ruleStatus: RuleEvaluator { rules }
 

@@ -161,6 +161,39 @@ import Testing
         #expect(try reader.select([.equal("instance", "host-1")], fromMs: .min, throughMs: .max).map(\.values) == [[5]])
     }
 
+    /// The oldest generations go first, but for what is spared and the newest.
+    @Test func retentionBySize_sparesTheBaseline() throws {
+        let store = try Store(directory: directory.path)
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        let source = store.source(["job": "all"])
+        let early = store.ids(for: [labels(99)])
+        _ = store.append([1], of: early, from: source, atMs: 150_000)
+        for generation in 1...10 {
+            let ids = store.ids(for: (0..<50).map(labels))
+            for row in 0..<50 {
+                let values = ids.map { _ in random.anyDouble() }
+                _ = store.append(values, of: ids, from: source, atMs: Int64(generation * 100_000 + row * 1000))
+            }
+            try store.checkpoint()
+        }
+        let all = [try LabelMatcher("job", .matches, ".+")]
+        try store.deleteSamples(beforeMs: 0, sparing: 120_000...130_000, mostBytes: 160_000)
+        let left = try store.select(all, fromMs: .min, throughMs: .max)
+        let generations = Set(left.flatMap(\.timestampsMs).map { $0 / 100_000 })
+        #expect(generations.contains(1) && !generations.contains(2) && generations.contains(10), "\(generations)")
+        #expect(generations.count > 2 && generations.count < 10, "seed \(seed): \(generations)")
+        // A series that ended in what is spared is there.
+        #expect(left.contains { $0.labels == labels(99) })
+        // However little may stay, the newest generation does.
+        try store.deleteSamples(beforeMs: 0, mostBytes: 1)
+        #expect(
+            Set(try store.select(all, fromMs: .min, throughMs: .max).flatMap(\.timestampsMs).map { $0 / 100_000 }) == [
+                10
+            ])
+        try store.close()
+    }
+
     @Test func seriesThatIsGone_isUnknown_andItsNumberIsNotMistakenForThatOfANewOne() throws {
         let store = try Store(directory: directory.path)
         let source = store.source(["job": "odd"])

@@ -116,6 +116,7 @@ private struct ConfigLoader {
         value?.fields { fields in
             if let path = fields.string("path") { config.storage.path = resolve(path) }
             if let ms = fields.durationMs("retention") { config.storage.retentionMs = ms }
+            if let bytes = fields.bytes("retention_size"), bytes > 0 { config.storage.retentionBytes = bytes }
             if let remote = fields.take("remote") { config.storage.remote = self.remote(remote) }
         }
     }

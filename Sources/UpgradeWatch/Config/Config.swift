@@ -59,6 +59,8 @@ package struct JobConfig: Sendable {
 package struct StorageConfig: Sendable, Equatable {
     package var path = "./data"
     package var retentionMs: Int64 = 30 * 86_400_000
+    /// What the store's file may hold before the oldest samples are deleted early; nil: any size.
+    package var retentionBytes: Int?
     /// A server whose history is read beside the store's.
     package var remote: RemoteReadConfig?
 
