@@ -106,7 +106,13 @@ let package = Package(
             dependencies: ["Simulator", "Comparison", "Cluster", "Series", "StrictYAML", "TestSupport"]),
         .testTarget(name: "StatisticsTests", dependencies: ["Statistics", "TestSupport"]),
         .testTarget(name: "ExpositionTests", dependencies: ["Exposition", "Recording", "Series", "TestSupport"]),
-        .testTarget(name: "StorageTests", dependencies: ["Storage", "Series", "TestSupport", grdb]),
+        .target(
+            name: "CFaultVFS", path: "Tests/CFaultVFS", linkerSettings: [.linkedLibrary("sqlite3")]),
+        .executableTarget(
+            name: "store-writer", dependencies: ["Storage", "Series", "TestSupport"], path: "Tests/StoreWriter"),
+        .testTarget(
+            name: "StorageTests",
+            dependencies: ["CFaultVFS", "store-writer", "Storage", "Series", "TestSupport", grdb]),
         .target(name: "PromQLReference", dependencies: ["PromQL", "Series"], path: "Tests/PromQLReference"),
         .testTarget(
             name: "PromQLTests", dependencies: ["PromQL", "PromQLReference", "Series", "TestSupport"],
