@@ -64,14 +64,17 @@ package enum Comparison {
     /// What begins with no step, and with nothing to compare with beside it, is told when it has lasted so long.
     static let lastingMs: Int64 = 14_400_000
 
-    /// The parts of a time in each of which trouble must be there for it to have lasted: thirds, and the last minutes,
-    /// in which it may have passed.
-    static func lastingParts(_ bins: Bins, from first: Int, to end: Int) -> [Range<Int>] {
+    /// Trouble that was not there in so many last minutes may have passed.
+    private static let lastMs: Int64 = 600_000
+
+    /// The parts of a time in each of which trouble must be there for it to have lasted: its thirds, and the last minutes.
+    static func lastingParts(_ bins: Bins, from first: Int, to end: Int) -> (thirds: [Range<Int>], last: Range<Int>) {
         let length = max(0, end - first)
         let ends = [0, length / 3, 2 * length / 3, length].map { end - length + $0 }
-        let last = max(first, end - bins.count(ms: 2 * promptMs))..<max(first, end)
-        return zip(ends, ends.dropFirst()).map { $0..<$1 } + [last]
+        let last = max(first, end - bins.count(ms: lastMs))
+        return (zip(ends, ends.dropFirst()).map { $0..<$1 }, last..<max(last, end))
     }
+
     /// The least part of the data that must be there since the upgrade.
     static let leastCoverage = 0.9
     /// The confidence of all intervals, before it is divided among signals and their splits.

@@ -1,34 +1,47 @@
+import Statistics
+
 /// Whether what is worse can be the upgrade's doing.
 extension CountJudge {
-    /// So many events must be due in a part of the time for their lack to tell, and for their rate.
-    private static let (leastDue, leastRated) = (3.0, 10.0)
+    /// So many events must be due in a time for their rate to tell.
+    private static let leastDue = 3.0
+    /// What is as improbable is no chance.
+    private static let lackP = 0.001
 
     /// Whether what began in a bin can be the upgrade's: it began with a step, or beside nodes that wait; else it has to
     /// last, since what befalls all alike at another time passes more often than not.
     func isOfUpgrade(
-        _ sides: CountSides, _ cells: [SignalTable.Cell], since onset: Int?, peak: Int
+        _ sides: CountSides, _ cells: [SignalTable.Cell], since onset: Int?, peak: Int, dispersion: Double
     ) -> Bool {
         guard let onset else { return true }
         if onset < counts.count, sides.treatedExposure[onset] > 0, share(sides, onset) != nil {
-            if let isShared = wasShared(sides, since: onset, peak: peak) { return !isShared }
+            if wasShared(sides, since: onset, peak: peak) == false { return true }
         }
         let steps = cohorts.steps(at: bins.startMs(onset), bins, signal)
-        if !steps.isEmpty, !befellOthers(steps, cells, sides.before, since: onset, peak: peak) { return true }
+        if !steps.isEmpty,
+            !befellOthers(
+                steps, cells, sides.before, since: onset, peak: peak, dispersion: dispersion)
+        {
+            return true
+        }
         // What is judged may end before now: what came up to then tells how long it lasted.
         let end = (sides.treatedExposure.lastIndex { $0 > 0 } ?? 0) + 1
         guard bins.startMs(end) - bins.startMs(onset) >= Comparison.lastingMs else { return false }
         let rate = sides.after(from: onset, to: end).rate
-        return Comparison.lastingParts(bins, from: onset, to: end).allSatisfy { part in
-            let part = sides.after(from: part.lowerBound, to: part.upperBound)
-            if isLack(part, rate: rate) { return false }
-            return part.seen * rate < CountJudge.leastRated || isLarge(sides.before.rate, part.rate)
-        }
+        let parts = Comparison.lastingParts(bins, from: onset, to: end)
+        let (thirds, last) = (parts.thirds.map { sides.after(in: $0) }, sides.after(in: parts.last))
+        return isLarge(sides.before.rate, thirds[2].rate)
+            && (thirds + [last]).allSatisfy { !isLack($0, rate: rate, dispersion: dispersion) }
     }
 
-    /// Whether clearly fewer events came than are due to a rate.
-    private func isLack(_ tally: Tally, rate: Double) -> Bool {
-        let due = tally.seen * rate
-        return due >= CountJudge.leastDue && 3 * tally.events < due
+    /// Whether fewer events came than a rate has by chance: the tail of Poisson's distribution, of events that come in
+    /// bursts of `dispersion`.
+    ///
+    /// Where fewer events are worse, their lack tells nothing.
+    private func isLack(_ tally: Tally, rate: Double, dispersion: Double) -> Bool {
+        guard signal.direction == .up, tally.seen > 0, rate > 0 else { return false }
+        let most = RateRatio.upperLimit(
+            count: tally.events / dispersion, exposure: tally.seen, confidence: 1 - CountJudge.lackP)
+        return most * dispersion < rate
     }
 
     /// Whether those that waited got ill as well, for as long as some did; nil where they waited too short to tell.
@@ -48,7 +61,8 @@ extension CountJudge {
     ///
     /// - Parameter peak: when the evidence was largest: it may be over since.
     private func befellOthers(
-        _ steps: [Cohorts.Change], _ cells: [SignalTable.Cell], _ before: Tally, since onset: Int, peak: Int
+        _ steps: [Cohorts.Change], _ cells: [SignalTable.Cell], _ before: Tally, since onset: Int, peak: Int,
+        dispersion: Double
     ) -> Bool {
         guard cohorts.isStaggered else { return false }
         let batches = Set(steps.map(\.batch))
@@ -72,6 +86,7 @@ extension CountJudge {
             well.seen += column.total(in: first..<onset)
             ill.seen += column.total(in: since)
         }
-        return ill.events >= CountJudge.leastDue && isLarge(before.rate, ill.rate) && isLack(well, rate: ill.rate)
+        return ill.events >= CountJudge.leastDue && isLarge(before.rate, ill.rate)
+            && isLack(well, rate: ill.rate, dispersion: dispersion)
     }
 }

@@ -43,6 +43,12 @@ struct Outcome {
     /// The units that have most of what is too much, if they are few among many.
     var units: [String] = []
     var timeline: [(atMs: Int64, value: Double)] = []
+
+    /// Is no PASS while a part of it may be worse yet.
+    mutating func holdUp(for part: Outcome) {
+        guard part.isStray, status != .worse else { return }
+        (isStray, status, needs) = (true, .inconclusive, part.needs)
+    }
 }
 
 /// Judges counts of events: those that went over against those that did not yet, else against history.
@@ -115,7 +121,8 @@ struct CountJudge {
         outcome.timeline = timeline(sides)
         // What is none of the upgrade's speaks for nothing.
         let isStray =
-            test.worse.pValue <= CountJudge.smallP && !isOfUpgrade(sides, cells, since: onset, peak: test.peak)
+            test.worse.pValue <= CountJudge.smallP
+            && !isOfUpgrade(sides, cells, since: onset, peak: test.peak, dispersion: noise.history)
         if isStray {
             outcome.pValue = nil
             let fromMs = bins.startMs(onset ?? 0)

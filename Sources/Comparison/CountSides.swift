@@ -34,6 +34,8 @@ struct CountSides {
         return Tally(events: treated[range].reduce(0, +), seen: treatedExposure[range].reduce(0, +))
     }
 
+    func after(in range: Range<Int>) -> Tally { after(from: range.lowerBound, to: range.upperBound) }
+
     /// Of the units that wait, since the baseline and from a bin on.
     func waiting(from first: Int) -> Tally {
         let range = min(max(history.count, first), controls.count)...

@@ -12,15 +12,18 @@ extension LevelJudge {
         if !steps.isEmpty, !befellOthers(steps, sinceMs: onsetMs, all, floor: floor) { return true }
         guard time.nowMs - onsetMs >= Comparison.lastingMs else { return false }
         let middle = RobustSlope.median(before)
-        let parts = Comparison.lastingParts(bins, from: bins.firstIndex(from: onsetMs), to: count)
+        let parts = Comparison.lastingParts(bins, from: min(count, bins.firstIndex(from: onsetMs)), to: count)
         // Of the time, not of the values: where those are sparse, there may be none in a part.
-        let means = parts.compactMap { part in
+        func mean(_ part: Range<Int>) -> Double? {
             let values = zip(places, after).filter { part.contains($0.0) }.map(\.1)
             return values.isEmpty ? nil : values.reduce(0, +) / Double(values.count)
         }
+        let thirds = parts.thirds.map(mean)
+        guard thirds[2] != nil, let first = thirds.compactMap({ $0 }).first else { return false }
         // What came down to less than half is passing.
-        guard let first = means.first else { return false }
-        return means.allSatisfy { $0 - middle >= max(floor, first - middle) / 2 }
+        return (thirds + [mean(parts.last)]).allSatisfy {
+            $0.map { $0 - middle >= max(floor, first - middle) / 2 } ?? true
+        }
     }
 
     /// Whether units that had gone over before a step, and were well, rose with it: it can do nothing to them.

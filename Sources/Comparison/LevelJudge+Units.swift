@@ -21,11 +21,12 @@ extension LevelJudge {
             let window = max(from, count - length)..<count
             let floor = floor(unit.level)
             // The mean is asked first: the noise is dear.
-            guard let change = unit.mean(in: window), change >= floor,
-                let clear = clearChange(of: unit, in: window, score: LevelJudge.ownScore), clear >= floor
+            guard let change = unit.mean(in: window), abs(change) >= floor,
+                let clear = clearChange(of: unit, in: window, score: LevelJudge.ownScore), abs(clear) >= floor
             else { continue }
+            // What some have more and others less was moved from these to those, as pods by a drain.
             changed += 1
-            guard !unit.treated.isEmpty else { continue }
+            guard !unit.treated.isEmpty, clear > 0 else { continue }
             let before = unit.mean(in: max(0, unit.controls.upperBound - half)..<unit.controls.upperBound)
             let after = unit.mean(in: unit.treated.lowerBound..<min(count, unit.treated.lowerBound + half))
             if let before, let after, 2 * (after - before) >= clear { found.append(unit) }
@@ -43,7 +44,7 @@ extension LevelJudge {
             ?? false
     }
 
-    /// How much higher a unit's level is in a window than before the upgrade, where its own noise leaves no doubt.
+    /// How far a unit's level in a window is from that before the upgrade, where its own noise leaves no doubt.
     ///
     /// - Parameter score: so many standard deviations.
     private func clearChange(of unit: Unit, in window: Range<Int>, score: Double) -> Double? {
@@ -53,6 +54,6 @@ extension LevelJudge {
         let placebos = Placebo.windowMeans(before, length: last.count, step: max(1, last.count / 4))
         let change = last.reduce(0, +) / Double(last.count) - RobustSlope.median(placebos)
         let spread = Placebo.spread(placebos, windows: Double(before.count) / Double(last.count))
-        return change >= score * spread ? change : nil
+        return abs(change) >= score * spread ? change : nil
     }
 }

@@ -175,12 +175,15 @@ struct LevelJudge {
             outcome.pValue = [outcome.pValue, one.pValue.map { min(1, $0 * Double(batches.count + 1)) }]
                 .compactMap { $0 }.min()
             if one.status == .worse, !one.beganBefore { return one }
+            outcome.holdUp(for: one)
         }
         // Then those that have it, whatever they share: a zone, an instance type, or nothing that is known.
         let some = affected(units)
         guard !some.isEmpty else { return outcome }
         let one = judgeWithoutIll(some, peers)
-        return one.status == .worse && !one.beganBefore ? one : outcome
+        if one.status == .worse, !one.beganBefore { return one }
+        outcome.holdUp(for: one)
+        return outcome
     }
 
     /// All units of a split, and what those have in common that still wait.

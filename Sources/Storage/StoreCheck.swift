@@ -79,7 +79,7 @@ package struct StoreCheck: Sendable {
             let lastMs: Int64? = row[4]
             var newest: [Int64]?
             if let lastMs { newest = try? NewestCodec.decode(Store.unpacked(row[5], size: row[6]), lastMs: lastMs) }
-            if newest == nil, try hasBlocks(bucket, db) {
+            if newest == nil, try lastMs != nil || hasBlocks(bucket, db) {
                 withoutNewest.append(bucket)
                 problems.append(
                     Problem(
@@ -110,7 +110,14 @@ package struct StoreCheck: Sendable {
             let generation = id >> 32
             // What a checkpoint left that was cut off: the next start deletes it, the journal has the samples.
             if inJournal.contains(generation), !generations.contains(generation) { continue }
-            guard let slots = slots[row[1]] else { continue }
+            let bucket: Int64 = row[1]
+            guard let slots = slots[Int(bucket)] else {
+                // Of a bucket that is damaged it is told with that.
+                guard !problems.contains(where: { $0.table == "buckets" && $0.row == bucket }) else { continue }
+                problems.append(
+                    Problem(table: "blocks", row: id, reason: "there is no bucket \(bucket)", samples: row[4]))
+                continue
+            }
             if times.generation != generation { times = (generation, try StoreCheck.times(of: generation, db)) }
             do {
                 guard generations.contains(generation) else { throw BlockCodec.CorruptBlock() }
@@ -243,7 +250,9 @@ package struct StoreCheck: Sendable {
     private func renewNewest(of bucket: Int, _ db: GRDB.Database) throws {
         let endMs = try Int64.fetchOne(
             db, sql: "SELECT max(end_ms) FROM blocks WHERE bucket = ?", arguments: [bucket])
-        guard let endMs, let count = slots[bucket] else { return }
+        guard let endMs, let count = slots[bucket] else {
+            return try db.execute(sql: "DELETE FROM newest WHERE bucket = ?", arguments: [bucket])
+        }
         let ages = NewestCodec.encode([Int64](repeating: endMs, count: count), lastMs: endMs)
         try db.execute(
             sql: "INSERT OR REPLACE INTO newest (bucket, last_ms, ages, ages_size) VALUES (?, ?, ?, ?)",

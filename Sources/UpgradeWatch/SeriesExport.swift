@@ -23,7 +23,7 @@ package struct SeriesExport {
     /// - Parameter selectors: what any of them accepts is written; each has a matcher at least.
     /// - Returns: how many samples there are.
     /// - Throws: the source's error, and that of `write`.
-    /// - Complexity: memory for the samples of one metric.
+    /// - Complexity: memory for the samples of one series.
     package func write(
         _ selectors: [[LabelMatcher]], fromMs: Int64, throughMs: Int64, to write: (String) throws -> Void
     ) throws -> Int {
@@ -39,9 +39,11 @@ package struct SeriesExport {
             var seen: Set<Labels> = []
             for selector in selectors {
                 let own = [LabelMatcher.equal(Labels.metricName, name)] + selector
-                for series in try source.select(own, fromMs: fromMs, throughMs: throughMs)
-                where seen.insert(series.labels).inserted {
-                    let (text, count) = SeriesExport.lines(series)
+                let selection = try source.selection(own, fromMs: fromMs, throughMs: throughMs)
+                // One series at a time.
+                try selection.read(Array(selection.labels.indices)[...]) { place, times, values in
+                    guard seen.insert(selection.labels[place]).inserted else { return }
+                    let (text, count) = SeriesExport.lines(selection.labels[place], times, values)
                     samples += count
                     if count > 0 { try write(text) }
                 }
@@ -82,11 +84,13 @@ package struct SeriesExport {
         return (isPlain ? name : "") + (parts.isEmpty ? "" : "{\(parts.joined(separator: ","))}")
     }
 
-    private static func lines(_ series: SeriesSamples) -> (text: String, samples: Int) {
-        let name = text(of: series.labels)
+    private static func lines(
+        _ labels: Labels, _ times: UnsafeBufferPointer<Int64>, _ values: UnsafeBufferPointer<Double>
+    ) -> (text: String, samples: Int) {
+        let name = self.text(of: labels)
         var text = ""
         var samples = 0
-        for (atMs, value) in zip(series.timestampsMs, series.values)
+        for (atMs, value) in zip(times, values)
         where value.bitPattern != staleMarker.bitPattern {
             let rest = abs(atMs % 1000)
             let fraction = rest == 0 ? "" : "." + String(1000 + rest).dropFirst()

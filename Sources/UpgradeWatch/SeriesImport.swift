@@ -5,7 +5,8 @@ import Storage
 
 /// Brings samples with times of their own into a store: another system's history, as the baseline.
 ///
-/// Memory follows the number of series and the size of a piece, not that of the history.
+/// Memory follows the number of series and the size of a piece of text, or of what is given at a time, not that of the
+/// history.
 package struct SeriesImport {
     /// What a text is written in; each sample has a time in both.
     package enum Format: Sendable {
@@ -18,14 +19,22 @@ package struct SeriesImport {
     /// What became of samples.
     package private(set) var result = AppendResult()
     private let store: Store
+    /// Samples from later than this are refused: they would hold up those that come, and are in the wrong unit mostly.
+    private let latestMs: Int64
     private var ids: [String: SeriesID] = [:]
 
     /// Text is read in pieces of so many bytes.
     package static let pieceBytes = 8 << 20
     /// Samples in memory at which they are moved into blocks.
     private static let mostInMemory = 4_000_000
+    /// Samples that wait for a flush at most: the store takes 256 MB of them.
+    private static let mostWaiting = 1_000_000
+    private var waiting = 0
 
-    package init(into store: Store) { self.store = store }
+    package init(into store: Store, nowMs: Int64) {
+        self.store = store
+        latestMs = nowMs + 3_600_000
+    }
 
     /// A line that can't be imported.
     package struct BadLine: Error, CustomStringConvertible {
@@ -37,7 +46,7 @@ package struct SeriesImport {
     /// - Parameters:
     ///   - file: what errors call it.
     ///   - next: the next bytes; empty at the end.
-    /// - Throws: ``BadLine``, `StoreError`, and what `next` throws. What came before the bad line is in the store.
+    /// - Throws: ``BadLine``, `StoreError`, and what `next` throws. Pieces before that of the bad line are in the store.
     package mutating func read(
         _ file: String, format: Format, next: () throws -> [UInt8]
     ) throws {
@@ -96,19 +105,36 @@ package struct SeriesImport {
             for index in 0..<exposition.count {
                 let span = Int(exposition.starts[index])..<Int(exposition.ends[index])
                 let series = String(decoding: UnsafeBufferPointer(rebasing: bytes[span]), as: UTF8.self)
-                guard exposition.timestampsMs[index] != Exposition.noTimestamp else {
+                let atMs = exposition.timestampsMs[index]
+                func bad(_ reason: String) -> BadLine {
                     let line = lines + 1 + bytes[..<span.lowerBound].count { $0 == UInt8(ascii: "\n") }
-                    throw BadLine(description: "\(file):\(line): the sample of \(Labels.quoted(series)) has no time")
+                    return BadLine(description: "\(file):\(line): \(reason)")
                 }
-                batch.append(
-                    try id(series, UnsafeBufferPointer(rebasing: bytes[span])),
-                    timestampMs: exposition.timestampsMs[index], value: exposition.values[index])
+                guard atMs != Exposition.noTimestamp else {
+                    throw bad("the sample of \(Labels.quoted(series)) has no time")
+                }
+                guard atMs <= latestMs else {
+                    let unit = format == .openMetrics ? "seconds, as OpenMetrics has them" : "milliseconds"
+                    throw bad(
+                        "the sample of \(Labels.quoted(series)) is of \(TimeFormat.rfc3339(ms: atMs)), which is yet to "
+                            + "come: times are in \(unit)")
+                }
+                let id: SeriesID
+                do throws(ExpositionError) {
+                    id = try self.id(series, UnsafeBufferPointer(rebasing: bytes[span]))
+                } catch {
+                    throw bad("\(error.reason): \(Labels.quoted(series))")
+                }
+                let value = exposition.values[index]
+                // promtool prints the markers of ends of series as plain NaN.
+                batch.append(id, timestampMs: atMs, value: format == .dump && value.isNaN ? staleMarker : value)
             }
             add(store.append(batch))
         }
     }
 
-    private mutating func id(_ series: String, _ bytes: UnsafeBufferPointer<UInt8>) throws -> SeriesID {
+    private mutating func id(_ series: String, _ bytes: UnsafeBufferPointer<UInt8>) throws(ExpositionError) -> SeriesID
+    {
         if let known = ids[series] { return known }
         let id = store.ids(for: [try ExpositionParser.labels(of: bytes)])[0]
         ids[series] = id
@@ -126,6 +152,8 @@ package struct SeriesImport {
                 batch.append(id, timestampMs: atMs, value: value)
             }
             add(store.append(batch))
+            waiting += batch.count
+            if waiting >= SeriesImport.mostWaiting { try makeRoom() }
         }
         try makeRoom()
     }
@@ -140,7 +168,8 @@ package struct SeriesImport {
         result.unknown += other.unknown
     }
 
-    private func makeRoom() throws {
+    private mutating func makeRoom() throws {
+        waiting = 0
         try store.flush()
         if store.samplesOutsideBlocks > SeriesImport.mostInMemory { try store.checkpoint() }
     }

@@ -9,7 +9,7 @@ struct BackupCommand: AsyncParsableCommand {
         commandName: "backup",
         abstract: "Copy a store, also while a service writes to it.",
         discussion: """
-            The copy is a store as it was at one moment: all that was flushed by then. To restore it, stop the service and
+            The copy is a store with all that was flushed when it began. To restore it, stop the service and
             put the directory in the place of the store's, or name it with --store.
 
             Example:
@@ -32,12 +32,17 @@ struct BackupCommand: AsyncParsableCommand {
             if let there = try? files.contentsOfDirectory(atPath: directory), !there.isEmpty {
                 throw DirectoryInUse(path: directory)
             }
-            try files.createDirectory(atPath: directory, withIntermediateDirectories: true)
-            // Positions in logs first: lines that come in between are read again, and none is missed.
-            for file in [StateDatabase.fileName, Store.fileName]
+            // Under another name until it is whole.
+            let partial = directory + ".partial"
+            try? files.removeItem(atPath: partial)
+            try files.createDirectory(atPath: partial, withIntermediateDirectories: true)
+            // The counters in the state are never older than their samples, in a service as in its copy.
+            for file in [Store.fileName, StateDatabase.fileName]
             where files.fileExists(atPath: store + "/" + file) {
-                try DatabaseFile.copy(store + "/" + file, to: directory + "/" + file)
+                try DatabaseFile.copy(store + "/" + file, to: partial + "/" + file)
             }
+            try? files.removeItem(atPath: directory)
+            try files.moveItem(atPath: partial, toPath: directory)
         }
     }
 }

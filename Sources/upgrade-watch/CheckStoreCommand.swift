@@ -9,7 +9,7 @@ struct CheckStore: AsyncParsableCommand {
         commandName: "store", abstract: "Read all of a store, and tell what of it is damaged.",
         discussion: """
             A service may go on meanwhile, but for --repair: that takes rows out that can't be read, so that the store can
-            be opened again, and tells how many samples go with them.
+            be opened again, and tells how many samples go with blocks.
 
             Example:
               upgrade-watch check store ./data
@@ -34,7 +34,7 @@ struct CheckStore: AsyncParsableCommand {
                     throw InputError(
                         description: findings.map { "\(path): \($0)" }.joined(separator: "\n")
                             + "\n\(path): SQLite's own pages are damaged: put a backup in its place, or save what can be "
-                            + "read with: sqlite3 \(file) .recover | sqlite3 new.db")
+                            + "read with: sqlite3 \(path) .recover | sqlite3 new.db")
                 }
             }
             var found = try StoreCheck(directory: directory)

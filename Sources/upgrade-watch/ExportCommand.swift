@@ -60,7 +60,7 @@ struct ExportCommand: AsyncParsableCommand {
             let whole = try source.timeRange() ?? 0...0
             let (fromMs, throughMs) = series.range(nowMs: whole.upperBound, else: whole)
             _ = try SeriesExport(source).write(series.selectors(), fromMs: fromMs, throughMs: throughMs) {
-                Output.text($0)
+                try FileHandle.standardOutput.write(contentsOf: Data($0.utf8))
             }
         }
     }

@@ -26,13 +26,13 @@ struct ImportCommand: AsyncParsableCommand {
     static func run(_ directory: String, _ body: (inout SeriesImport) throws -> Void) async throws {
         try await reporting {
             let store = try Store(directory: directory)
-            var work = SeriesImport(into: store)
+            var work = SeriesImport(into: store, nowMs: WallClock().nowMs)
             var failure: (any Error)?
             do { try body(&work) } catch { failure = error }
-            // What came before a fault stays.
             try store.close()
             let result = work.result
             Output.text("\(directory): \(result.accepted) samples imported\n")
+            let isWhole = result.dropped + result.unknown == 0
             let left = [
                 (result.outOfOrder, "older than the newest of their series: import before the service runs"),
                 (result.duplicates, "of a time that their series has already"),
@@ -40,6 +40,7 @@ struct ImportCommand: AsyncParsableCommand {
             ]
             for (count, reason) in left where count > 0 { Output.error("\(count) samples left out, \(reason)") }
             if let failure { throw failure }
+            if !isWhole { throw ExitStatus.unavailable.code }
         }
     }
 
@@ -56,7 +57,11 @@ struct ImportCommand: AsyncParsableCommand {
                     throw InputError(description: "\(file): can't be read: \(String(cString: strerror(errno)))")
                 }
                 try work.read(file == "-" ? "standard input" : file, format: format) {
-                    [UInt8](try handle.read(upToCount: SeriesImport.pieceBytes) ?? Data())
+                    do {
+                        return [UInt8](try handle.read(upToCount: SeriesImport.pieceBytes) ?? Data())
+                    } catch {
+                        throw InputError(description: "\(file): can't be read: \(error.localizedDescription)")
+                    }
                 }
             }
         }

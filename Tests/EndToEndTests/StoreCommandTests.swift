@@ -64,15 +64,19 @@ import Testing
             exported.output == """
                 {"go info",version="x"} -0.5 1700000000
                 up{instance="a",job="j"} 1 1700000000
-                up{instance="a",job="j"} NaN 1700000015.001
                 # EOF
 
                 """)
     }
 
-    @Test func badLines_areTold_andWhatCameBeforeStays() throws {
+    @Test func badLines_areTold() throws {
         let directory = TemporaryDirectory()
         for (text, words) in [
+            ("up 1 1700000000\nup{job=x} 2 1700000015\n# EOF\n", "bad.om:2: expected a label value in double quotes"),
+            (
+                "up 1 1700000000000\n# EOF\n",
+                "bad.om:1: the sample of \"up\" is of 55840-11-08T22:13:20Z, which is yet to come: times are in seconds"
+            ),
             ("up 1 1700000000\nup{ 2 1700000015\n# EOF\n", "bad.om:2:"),
             ("up 1 1700000000\nup 2\n# EOF\n", "bad.om:2: the sample of \"up\" has no time"),
             ("up 1 1700000000\n", "bad.om: does not end with # EOF"),
