@@ -110,7 +110,11 @@ struct CountComparison {
         let hours = max(1, comparer.windows.baseline.seconds / 3600)
         let old =
             signal.preexistingEvents.map { least in
-                Set(cells.filter { isOld($1, judge, least: least * hours) }.keys)
+                // The sum of all is known: where that is less, no unit has as many.
+                Set(
+                    cells.filter { split, cells in
+                        events[split]?.before ?? 0 >= least * hours && isOld(cells, judge, least: least * hours)
+                    }.keys)
             } ?? []
         let quiet = cells.filter { !old.contains($0.key) }.flatMap(\.value)
         let together = CountComparison.merged(old.isEmpty ? table.cells : quiet)

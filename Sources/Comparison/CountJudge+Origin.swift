@@ -13,13 +13,14 @@ extension CountJudge {
         _ sides: CountSides, _ cells: [SignalTable.Cell], since onset: Int?, peak: Int, dispersion: Double
     ) -> Bool {
         guard let onset else { return true }
-        if onset < counts.count, sides.treatedExposure[onset] > 0, share(sides, onset) != nil {
-            if wasShared(sides, since: onset, peak: peak) == false { return true }
+        if onset < counts.count, sides.treatedExposure[onset] > 0, share(sides, onset) != nil,
+            wasShared(sides, since: onset, peak: peak) == false
+        {
+            return true
         }
         let steps = cohorts.steps(at: bins.startMs(onset), bins, signal)
         if !steps.isEmpty,
-            !befellOthers(
-                steps, cells, sides.before, since: onset, peak: peak, dispersion: dispersion)
+            !befellOthers(steps, cells, sides.before, since: onset, peak: peak, dispersion: dispersion)
         {
             return true
         }

@@ -305,12 +305,10 @@ struct LevelJudge {
         var sums = [Double](repeating: 0, count: count)
         var seen = sums
         for unit in units {
-            // Before the upgrade; then while it waits, where it goes over in none of these bins, else from then on.
-            let waits = unit.treated.isEmpty ? unit.controls : baseline..<baseline
+            // Before the upgrade, and on while it waits, where it goes over in none of these bins; then from when it went.
+            let waited = unit.treated.isEmpty ? max(baseline, unit.controls.upperBound) : baseline
             let went = max(baseline, unit.controls.upperBound, unit.treated.lowerBound)
-            for range in [
-                0..<baseline, max(baseline, waits.lowerBound)..<max(baseline, waits.upperBound), went..<count,
-            ] {
+            for range in [0..<waited, went..<count] {
                 for index in range.clamped(to: unit.values.indices) {
                     let change = unit.values[index] - unit.level
                     let isSeen = !change.isNaN

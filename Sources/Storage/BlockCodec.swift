@@ -117,6 +117,16 @@ package struct BlockFrame {
         }
     }
 
+    /// A frame of a block; nil where the block has no series of it.
+    static func read(_ number: Int, of block: [UInt8]) throws(BlockCodec.CorruptBlock) -> BlockFrame? {
+        let range = try BlockCodec.frame(number, of: block)
+        guard !range.isEmpty else { return nil }
+        let plain = try block.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
+            try ZstdFrame.decompress(UnsafeRawBufferPointer(rebasing: bytes[range]), most: BlockCodec.maxFrameBytes)
+        }
+        return try BlockFrame(plain: plain, frame: number)
+    }
+
     private static func entries(
         _ bytes: UnsafeRawBufferPointer, _ frame: Int
     ) throws(BlockCodec.CorruptBlock) -> [Entry] {

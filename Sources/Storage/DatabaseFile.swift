@@ -42,7 +42,7 @@ package enum DatabaseFile {
         }
     }
 
-    private static var readOnly: Configuration {
+    static var readOnly: Configuration {
         var configuration = Configuration()
         configuration.readonly = true
         configuration.busyMode = .timeout(10)

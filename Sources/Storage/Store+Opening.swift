@@ -31,22 +31,15 @@ extension Store {
     }
 
     private func loadIndex(_ db: GRDB.Database) throws {
-        let rows = try Row.fetchCursor(
-            db,
-            sql: """
-                SELECT id, name, labels, labels_size, last_ms, ages, ages_size
-                FROM buckets LEFT JOIN newest ON bucket = id ORDER BY id
-                """)
+        let rows = try Store.bucketRows(db)
         while let row = try rows.next() {
             let bucket: Int = row[0]
             let name: String = row[1]
             do {
-                let series = BucketLabels.decode(try Store.unpacked(row[2], size: row[3]))
+                let series = try Store.labels(ofBucket: row)
+                let newest = try Store.newest(ofBucket: row)
                 let lastMs: Int64? = row[4]
-                let newest = try lastMs.map {
-                    try NewestCodec.decode(try Store.unpacked(row[5], size: row[6]), lastMs: $0)
-                }
-                guard let series, state.withLock({ $0.load(bucket, name, series, newest ?? [], lastMs) }) else {
+                guard state.withLock({ $0.load(bucket, name, series, newest ?? [], lastMs) }) else {
                     throw BlockCodec.CorruptBlock()
                 }
             } catch {
@@ -63,6 +56,33 @@ extension Store {
         }
     }
 
+    /// The rows of the buckets, each with that of its newest samples.
+    static func bucketRows(_ db: GRDB.Database) throws -> RowCursor {
+        try Row.fetchCursor(
+            db,
+            sql: """
+                SELECT id, name, labels, labels_size, last_ms, ages, ages_size
+                FROM buckets LEFT JOIN newest ON bucket = id ORDER BY id
+                """)
+    }
+
+    static func labels(ofBucket row: Row) throws(BlockCodec.CorruptBlock) -> [Labels] {
+        guard let labels = BucketLabels.decode(try unpacked(row[2], size: row[3])) else {
+            throw BlockCodec.CorruptBlock()
+        }
+        return labels
+    }
+
+    /// The time of each slot's newest sample; nil where the bucket has no sample in a block.
+    static func newest(ofBucket row: Row) throws(BlockCodec.CorruptBlock) -> [Int64]? {
+        guard let lastMs: Int64 = row[4] else { return nil }
+        return try NewestCodec.decode(try unpacked(row[5], size: row[6]), lastMs: lastMs)
+    }
+
+    static func journalRows(_ db: GRDB.Database) throws -> RowCursor {
+        try Row.fetchCursor(db, sql: "SELECT id, generation, data FROM journal ORDER BY generation, id")
+    }
+
     static func unpacked(_ packed: Data?, size: Int?) throws(BlockCodec.CorruptBlock) -> [UInt8] {
         guard let packed, let size, let plain = ShellText.unpack([UInt8](packed), size: size) else {
             throw BlockCodec.CorruptBlock()
@@ -71,14 +91,13 @@ extension Store {
     }
 
     private func loadJournal(_ db: GRDB.Database) throws {
-        let rows = try Row.fetchCursor(db, sql: "SELECT id, generation, data FROM journal ORDER BY generation, id")
+        let rows = try Store.journalRows(db)
         while let row = try rows.next() {
             let id: Int64 = row[0]
             let generation: Int64 = row[1]
             let data: Data? = row[2]
             do {
-                guard let data else { throw BlockCodec.CorruptBlock() }
-                try state.withLock { try $0.replay([UInt8](data), of: generation) }
+                try state.withLock { try $0.replay(data, of: generation) }
             } catch {
                 throw StoreError(code: .unreadable, path: path, reason: "row \(id) of the table journal is damaged")
             }
@@ -109,12 +128,13 @@ extension Store.State {
     }
 
     /// Takes in a row of the journal; rows come by generation.
-    mutating func replay(_ row: [UInt8], of generation: Int64) throws {
+    mutating func replay(_ row: Data?, of generation: Int64) throws {
+        guard let row else { throw BlockCodec.CorruptBlock() }
         if replaying?.generation != generation {
             freezeReplayed()
             replaying = (generation, JournalReader())
         }
-        try replaying?.reader.read(row: row, &index, newest)
+        try replaying?.reader.read(row: [UInt8](row), &index, newest)
     }
 
     private mutating func freezeReplayed() {

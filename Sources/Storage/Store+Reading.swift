@@ -128,15 +128,8 @@ extension Store {
             let id: Int64 = row[0]
             let data = try row.withUnsafeData(atIndex: 1) { [UInt8]($0 ?? Data()) }
             for number in wanted {
-                let range = try BlockCodec.frame(number, of: data)
-                guard !range.isEmpty else { continue }
-                let plain = try data.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
-                    try ZstdFrame.decompress(
-                        UnsafeRawBufferPointer(rebasing: bytes[range]), most: BlockCodec.maxFrameBytes)
-                }
-                out.append(
-                    FrameOfBlock(
-                        generation: id >> 32, frame: number, content: try BlockFrame(plain: plain, frame: number)))
+                guard let content = try BlockFrame.read(number, of: data) else { continue }
+                out.append(FrameOfBlock(generation: id >> 32, frame: number, content: content))
             }
         }
         return out

@@ -38,11 +38,8 @@ package struct StoreCheck: Sendable {
     /// - Complexity: each sample is decoded; memory for the index, the journal and the times of one generation.
     package init(directory: String) throws {
         let path = directory + "/" + Store.fileName
-        var configuration = Configuration()
-        configuration.readonly = true
-        configuration.busyMode = .timeout(10)
         do {
-            let database = try DatabaseQueue(path: path, configuration: configuration)
+            let database = try DatabaseQueue(path: path, configuration: DatabaseFile.readOnly)
             try Schema.migrate(database, path: path, readOnly: true)
             // In one transaction: a checkpoint moves samples from the journal into blocks.
             try database.read { db in
@@ -59,15 +56,10 @@ package struct StoreCheck: Sendable {
     // MARK: Rows
 
     private mutating func checkBuckets(_ db: GRDB.Database, _ state: inout Store.State) throws {
-        let rows = try Row.fetchCursor(
-            db,
-            sql: """
-                SELECT id, name, labels, labels_size, last_ms, ages, ages_size
-                FROM buckets LEFT JOIN newest ON bucket = id ORDER BY id
-                """)
+        let rows = try Store.bucketRows(db)
         while let row = try rows.next() {
             let bucket: Int = row[0]
-            guard let labels = try? BucketLabels.decode(Store.unpacked(row[2], size: row[3])) else {
+            guard let labels = try? Store.labels(ofBucket: row) else {
                 let lost = try Int.fetchOne(
                     db, sql: "SELECT sum(samples) FROM blocks WHERE bucket = ?", arguments: [bucket])
                 problems.append(
@@ -77,8 +69,7 @@ package struct StoreCheck: Sendable {
             }
             slots[bucket] = labels.count
             let lastMs: Int64? = row[4]
-            var newest: [Int64]?
-            if let lastMs { newest = try? NewestCodec.decode(Store.unpacked(row[5], size: row[6]), lastMs: lastMs) }
+            let newest = try? Store.newest(ofBucket: row)
             if newest == nil, try lastMs != nil || hasBlocks(bucket, db) {
                 withoutNewest.append(bucket)
                 problems.append(
@@ -157,13 +148,7 @@ package struct StoreCheck: Sendable {
         let span: ClosedRange<Int64> = (row[2] as Int64)...max(row[2], row[3] as Int64)
         var seen = [Int](repeating: 0, count: counts.count)
         for frame in 0...(max(1, counts.count) - 1) >> BlockCodec.frameBits {
-            let range = try BlockCodec.frame(frame, of: bytes)
-            guard !range.isEmpty else { continue }
-            let plain = try bytes.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
-                try ZstdFrame.decompress(
-                    UnsafeRawBufferPointer(rebasing: bytes[range]), most: BlockCodec.maxFrameBytes)
-            }
-            let content = try BlockFrame(plain: plain, frame: frame)
+            guard let content = try BlockFrame.read(frame, of: bytes) else { continue }
             for entry in content.entries {
                 var columns = SampleColumns()
                 let rows = try entry.times.map { number throws(BlockCodec.CorruptBlock) in
@@ -183,12 +168,10 @@ package struct StoreCheck: Sendable {
     }
 
     private mutating func checkJournal(_ db: GRDB.Database, _ state: inout Store.State) throws {
-        let rows = try Row.fetchCursor(db, sql: "SELECT id, generation, data FROM journal ORDER BY generation, id")
+        let rows = try Store.journalRows(db)
         while let row = try rows.next() {
-            let data: Data? = row[2]
             do {
-                guard let data else { throw BlockCodec.CorruptBlock() }
-                try state.replay([UInt8](data), of: row[1])
+                try state.replay(row[2], of: row[1])
                 journalRows += 1
             } catch {
                 problems.append(

@@ -129,7 +129,7 @@ package struct SeriesImport {
                 // promtool prints the markers of ends of series as plain NaN.
                 batch.append(id, timestampMs: atMs, value: format == .dump && value.isNaN ? staleMarker : value)
             }
-            add(store.append(batch))
+            result += store.append(batch)
         }
     }
 
@@ -151,7 +151,7 @@ package struct SeriesImport {
             for (atMs, value) in zip(one.timestampsMs, one.values) {
                 batch.append(id, timestampMs: atMs, value: value)
             }
-            add(store.append(batch))
+            result += store.append(batch)
             waiting += batch.count
             if waiting >= SeriesImport.mostWaiting { try makeRoom() }
         }
@@ -159,14 +159,6 @@ package struct SeriesImport {
     }
 
     package func setMetadata(_ metadata: [MetricMetadata]) { store.setMetadata(metadata) }
-
-    private mutating func add(_ other: AppendResult) {
-        result.accepted += other.accepted
-        result.outOfOrder += other.outOfOrder
-        result.duplicates += other.duplicates
-        result.dropped += other.dropped
-        result.unknown += other.unknown
-    }
 
     private mutating func makeRoom() throws {
         waiting = 0

@@ -19,11 +19,7 @@ struct SeriesOptions: ParsableArguments {
     @Option(parsing: .unconditional, help: "The end, as --start. Default: the newest data.")
     var end: String?
 
-    func validate() throws {
-        for text in [start, end].compactMap({ $0 }) where QueryCommand.parse(text, nowMs: 0) == nil {
-            throw ValidationError("\(text) is not a time; write RFC 3339, Unix seconds, now, or -5m")
-        }
-    }
+    func validate() throws { try QueryCommand.check(times: [start, end]) }
 
     /// - Throws: `PromQLError` of a selector.
     func selectors() throws -> [[LabelMatcher]] {

@@ -5,7 +5,6 @@ import PromQL
 import Remote
 import Series
 import Storage
-import StrictYAML
 import UpgradeWatch
 
 /// `upgrade-watch import`.
@@ -44,9 +43,16 @@ struct ImportCommand: AsyncParsableCommand {
         }
     }
 
-    /// Imports text files, of which `-` is the standard input.
-    static func run(_ directory: String, _ files: [String], _ format: SeriesImport.Format) async throws {
-        try await run(directory) { work in
+}
+
+/// Text files, and where they go.
+struct TextImportOptions: ParsableArguments {
+    @Argument(help: "The files; - is the standard input.") var files: [String]
+
+    @Option(help: "The directory of the store. It is made where it does not exist.") var store = "./data"
+
+    func run(_ format: SeriesImport.Format) async throws {
+        try await ImportCommand.run(store) { work in
             for file in files {
                 let handle: FileHandle
                 if file == "-" {
@@ -73,11 +79,9 @@ struct ImportOpenMetrics: AsyncParsableCommand {
         commandName: "openmetrics", abstract: "Import OpenMetrics text whose samples have times.",
         discussion: "Example:\n  upgrade-watch import openmetrics history.om --store ./data")
 
-    @Argument(help: "The files; - is the standard input.") var files: [String]
+    @OptionGroup var text: TextImportOptions
 
-    @Option(help: "The directory of the store. It is made where it does not exist.") var store = "./data"
-
-    func run() async throws { try await ImportCommand.run(store, files, .openMetrics) }
+    func run() async throws { try await text.run(.openMetrics) }
 }
 
 struct ImportDump: AsyncParsableCommand {
@@ -85,11 +89,9 @@ struct ImportDump: AsyncParsableCommand {
         commandName: "tsdb-dump", abstract: "Import what `promtool tsdb dump` prints.",
         discussion: "Example:\n  promtool tsdb dump ./prometheus | upgrade-watch import tsdb-dump - --store ./data")
 
-    @Argument(help: "The files; - is the standard input.") var files: [String]
+    @OptionGroup var text: TextImportOptions
 
-    @Option(help: "The directory of the store. It is made where it does not exist.") var store = "./data"
-
-    func run() async throws { try await ImportCommand.run(store, files, .dump) }
+    func run() async throws { try await text.run(.dump) }
 }
 
 struct ImportPrometheus: AsyncParsableCommand {
@@ -126,15 +128,7 @@ struct ImportPrometheus: AsyncParsableCommand {
         let remote = try await reporting { () throws -> RemoteSource in
             var config = RemoteReadConfig(url: url)
             config.kind = kind
-            if let httpConfig {
-                let folder = (httpConfig as NSString).deletingLastPathComponent
-                let document = try YAMLDocument(file: httpConfig)
-                document.root.fields { fields in
-                    (config.tls, config.authentication) =
-                        ClientConfigReader(folder: folder.isEmpty ? "." : folder).read(&fields)
-                }
-                try document.finish()
-            }
+            if let httpConfig { (config.tls, config.authentication) = try ServerOptions.client(file: httpConfig) }
             return RemoteSource(config, client: HTTPClient(), time: WallClock(), reachMs: 3_600_000)
         }
         let nowMs = WallClock().nowMs

@@ -55,9 +55,7 @@ struct MarkCommand: AsyncParsableCommand {
 
     func validate() throws {
         if store != nil, server.url != nil { throw ValidationError("--store and --url exclude each other") }
-        if let time, QueryCommand.parse(time, nowMs: 0) == nil {
-            throw ValidationError("\(time) is not a time; write RFC 3339, Unix seconds, now, or -5m")
-        }
+        try QueryCommand.check(times: [time])
         if action == .step, component == nil { throw ValidationError("a step needs --component") }
         if action == .extend, by == nil { throw ValidationError("extend needs --by, as in --by 24h") }
         if action != .extend, by != nil { throw ValidationError("--by is for extend only") }

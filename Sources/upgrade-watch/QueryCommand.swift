@@ -55,7 +55,12 @@ struct QueryCommand: AsyncParsableCommand {
         if step != nil, start == nil { throw ValidationError("--step needs --start") }
         if let step, TimeFormat.durationMs(step) == nil { throw ValidationError("--step \(step) is not a duration") }
         if time != nil, start != nil { throw ValidationError("--time and --start exclude each other") }
-        for text in [time, start, end].compactMap({ $0 }) where QueryCommand.parse(text, nowMs: 0) == nil {
+        try QueryCommand.check(times: [time, start, end])
+    }
+
+    /// - Throws: `ValidationError` for the first that is no time.
+    static func check(times: [String?]) throws {
+        for text in times.compactMap({ $0 }) where parse(text, nowMs: 0) == nil {
             throw ValidationError("\(text) is not a time; write RFC 3339, Unix seconds, now, or -5m")
         }
     }

@@ -25,14 +25,19 @@ struct ServerOptions: ParsableArguments {
     func request(_ path: String) throws -> FetchRequest {
         let base = url ?? ""
         var request = FetchRequest(url: (base.hasSuffix("/") ? String(base.dropLast()) : base) + path)
-        guard let httpConfig else { return request }
-        let folder = (httpConfig as NSString).deletingLastPathComponent
-        let document = try YAMLDocument(file: httpConfig)
-        document.root.fields { fields in
-            (request.tls, request.authentication) =
-                ClientConfigReader(folder: folder.isEmpty ? "." : folder).read(&fields)
-        }
-        try document.finish()
+        if let httpConfig { (request.tls, request.authentication) = try ServerOptions.client(file: httpConfig) }
         return request
+    }
+
+    /// How servers are asked, by a file of `--http.config.file`.
+    ///
+    /// - Throws: `YAMLProblems` of the file.
+    static func client(file: String) throws -> (tls: TLSOptions, authentication: Authentication) {
+        let folder = (file as NSString).deletingLastPathComponent
+        let document = try YAMLDocument(file: file)
+        var client = (tls: TLSOptions(), authentication: Authentication.none)
+        document.root.fields { client = ClientConfigReader(folder: folder.isEmpty ? "." : folder).read(&$0) }
+        try document.finish()
+        return client
     }
 }

@@ -13,13 +13,16 @@ private let hour: Int64 = 3_600_000
 @Suite struct SimulatedJudgementTests {
     private static let signals = try? Signal.load(file: Shared.root + "/config/signals.yaml")
 
-    private func scenario(_ more: String = "") throws -> Scenario {
+    private func scenario(
+        _ more: String = "", nodes: Int = 10, workloads: Int = 4, soak: String = "6h",
+        rollout: String = "batches: [0.3, 1], gap: 20m"
+    ) throws -> Scenario {
         try Scenario.load(
             text: """
                 pre: 24h
-                soak: 6h
-                topology: {nodes: 10, workloads: 4, control_planes: 1}
-                rollout: {batches: [0.3, 1], gap: 20m}
+                soak: \(soak)
+                topology: {nodes: \(nodes), workloads: \(workloads), control_planes: 1}
+                rollout: {\(rollout)}
                 \(more)
                 """, file: "small.yaml")
     }
@@ -330,14 +333,7 @@ private let hour: Int64 = 3_600_000
     /// Nodes that share neither a batch nor anything else that is known have it since the step of each.
     @Test(arguments: [1, 2] as [UInt64]) func levelOfSomeNodes_isNoMeanOfAll(seed: UInt64) throws {
         func some(_ more: String) throws -> Scenario {
-            try Scenario.load(
-                text: """
-                    pre: 24h
-                    soak: 6h
-                    topology: {nodes: 40, workloads: 4, control_planes: 1}
-                    rollout: {batches: [0.2, 0.5, 1], gap: 30m}
-                    \(more)
-                    """, file: "some.yaml")
+            try scenario(more, nodes: 40, rollout: "batches: [0.2, 0.5, 1], gap: 30m")
         }
         let fault = try some("faults:\n- {kind: kubelet_cpu, ratio: 2.2, where: {share: 0.25}}")
         let cluster = SimulatedCluster(fault, seed: seed)
@@ -352,29 +348,16 @@ private let hour: Int64 = 3_600_000
 
     /// Many nodes have some ends of a workload's containers each: it is in no trouble, and may get into it.
     @Test func workloadOnManyNodes_isNoOldTrouble() throws {
-        let scenario = try Scenario.load(
-            text: """
-                pre: 24h
-                soak: 6h
-                topology: {nodes: 40, workloads: 2, control_planes: 1}
-                rollout: {batches: [0.3, 1], gap: 20m}
-                faults:
-                - {kind: container_exits, ratio: 5}
-                """, file: "many.yaml")
+        let scenario = try self.scenario(
+            "faults:\n- {kind: container_exits, ratio: 5}", nodes: 40, workloads: 2)
         #expect(try !pages(scenario, seed: 1).isEmpty)
     }
 
     /// A level that one batch alone has is not thinned out by those that went over since: the end is that of the batch.
     @Test(arguments: [1, 2] as [UInt64]) func levelOfOneBatch_staysATrouble(seed: UInt64) throws {
-        let scenario = try Scenario.load(
-            text: """
-                pre: 24h
-                soak: 6h
-                topology: {nodes: 40, workloads: 4, control_planes: 1}
-                rollout: {batches: [0.1, 0.3, 0.6, 1], gap: 20m}
-                faults:
-                - {kind: kubelet_cpu, ratio: 2, where: {batches: [2]}}
-                """, file: "one.yaml")
+        let scenario = try self.scenario(
+            "faults:\n- {kind: kubelet_cpu, ratio: 2, where: {batches: [2]}}", nodes: 40,
+            rollout: "batches: [0.1, 0.3, 0.6, 1], gap: 20m")
         let cluster = SimulatedCluster(scenario, seed: seed)
         var tables = ComparisonTables()
         let assessment = try assess(cluster, atMs: cluster.endMs, &tables)
@@ -385,15 +368,9 @@ private let hour: Int64 = 3_600_000
 
     /// Nodes that waited had it as well: it is none of the upgrade's, also when the last of them has gone over.
     @Test(arguments: [1, 2] as [UInt64]) func troubleOfAllNodes_overTheLastBatch_isNoFault(seed: UInt64) throws {
-        let scenario = try Scenario.load(
-            text: """
-                pre: 24h
-                soak: 6h
-                topology: {nodes: 30, workloads: 4, control_planes: 1}
-                rollout: {control_plane: false, batches: [0.3, 0.7, 1], gap: 1h}
-                nuisances:
-                - {kind: effect, process: pleg_latency, ratio: 3, at: 75m, duration: 2h}
-                """, file: "all.yaml")
+        let scenario = try self.scenario(
+            "nuisances:\n- {kind: effect, process: pleg_latency, ratio: 3, at: 75m, duration: 2h}", nodes: 30,
+            rollout: "control_plane: false, batches: [0.3, 0.7, 1], gap: 1h")
         #expect(try pages(scenario, seed: seed) == [])
         let cluster = SimulatedCluster(scenario, seed: seed)
         var tables = ComparisonTables()
@@ -404,15 +381,8 @@ private let hour: Int64 = 3_600_000
 
     /// What was over for as long as it would have had to last holds nothing up: the rest of the soak tells.
     @Test func blip_holdsNoPassUp() throws {
-        let blip = try Scenario.load(
-            text: """
-                pre: 24h
-                soak: 24h
-                topology: {nodes: 10, workloads: 4, control_planes: 1}
-                rollout: {batches: [0.3, 1], gap: 20m}
-                nuisances:
-                - {kind: effect, process: webhook_failures, add: 0.5, at: 5h, duration: 20m}
-                """, file: "blip.yaml")
+        let blip = try self.scenario(
+            "nuisances:\n- {kind: effect, process: webhook_failures, add: 0.5, at: 5h, duration: 20m}", soak: "24h")
         let cluster = SimulatedCluster(blip, seed: 1)
         var tables = ComparisonTables()
         let name = "admission_webhook_failures"
