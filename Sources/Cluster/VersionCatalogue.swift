@@ -171,6 +171,39 @@ package struct VersionCatalogue: Sendable {
         let found = (changesByName[name] ?? []) + changesByPattern.filter { $0.names(name) }
         return found.filter { path.crosses($0.goneIn) && $0.isOfKubernetes }
     }
+
+    /// Whether any version has a metric.
+    ///
+    /// - Parameter name: of a series: a histogram's or a summary's suffix may be there.
+    package func isKnown(_ name: String) -> Bool {
+        VersionCatalogue.familyNames(of: name).contains { metrics[$0] != nil } || !otherNames(of: name).isEmpty
+    }
+
+    /// The version that took a metric away from all components before another version; nil where one has it yet.
+    package func goneIn(_ name: String, before version: KubernetesVersion) -> KubernetesVersion? {
+        let lifetimes = VersionCatalogue.familyNames(of: name).flatMap { metrics[$0] ?? [] }
+        let ends = lifetimes.compactMap(\.goneIn).filter { $0 <= version }
+        return ends.count == lifetimes.count ? ends.max() : nil
+    }
+
+    /// A name, and that without the suffix of a histogram's or a summary's series.
+    private static func familyNames(of name: String) -> [String] {
+        let suffix = ["_bucket", "_sum", "_count"].first { name.hasSuffix($0) } ?? ""
+        return suffix.isEmpty ? [name] : [name, String(name.dropLast(suffix.count))]
+    }
+
+    /// What a metric was called before and is called afterwards, in any version and by any component.
+    ///
+    /// - Parameter name: of a series: a histogram's or a summary's suffix is kept.
+    package func otherNames(of name: String) -> [String] {
+        VersionCatalogue.familyNames(of: name).flatMap { family in
+            let suffix = name.dropFirst(family.count)
+            return metricChanges.flatMap { change -> [String] in
+                guard !change.new.isEmpty, change.old == family || change.new == family else { return [] }
+                return [change.old + suffix, change.new + suffix]
+            }
+        }
+    }
 }
 
 /// The way of an upgrade, from one version to another: either may be the higher one.

@@ -249,6 +249,8 @@ package struct Assessment: Sendable {
     package var generatedMs: Int64
     /// nil: none was seen.
     package var upgrade: Upgrade?
+    /// The batch that alone is judged; nil: all.
+    package var batch: Int?
     package var phase: UpgradePhase
     package var soakUntilMs: Int64?
     package var baselineFromMs: Int64?

@@ -95,8 +95,9 @@ package enum Comparison {
     package static func assess(_ input: ComparisonInput, tables: inout ComparisonTables) throws -> Assessment {
         let range = try input.source.timeRange()
         var assessment = Assessment(
-            cluster: input.cluster, generatedMs: input.nowMs, upgrade: input.upgrade, phase: .baseline,
-            soakUntilMs: nil, baselineFromMs: range?.lowerBound, verdict: .inconclusive, reasons: [], signals: [],
+            cluster: input.cluster, generatedMs: input.nowMs, upgrade: input.upgrade, batch: input.batch,
+            phase: .baseline, soakUntilMs: nil, baselineFromMs: range?.lowerBound, verdict: .inconclusive, reasons: [],
+            signals: [],
             findings: [], ledger: LedgerSummary(), coverage: Coverage())
         guard let upgrade = input.upgrade, let range else {
             assessment.reasons = ["no upgrade seen"]

@@ -126,6 +126,17 @@ package struct Signal: Sendable {
         }
     }
 
+    /// The metric that counts the signal's events; nil for a level.
+    package var counterName: String? {
+        let counter: Selection
+        switch kind {
+        case .ratio(let numerator, _): counter = numerator
+        case .rate(let selection), .drops(let selection): counter = selection
+        case .gauge, .mean, .quantile: return nil
+        }
+        return counter.matchers.first { $0.name == Labels.metricName && $0.operator == .equal }?.value
+    }
+
     /// Whether all instances are one: the control plane's, whose load goes from one to another as they are upgraded.
     var poolsUnits: Bool { !component.isEmpty && !Upgrade.nodeComponents.contains(component) }
 
@@ -139,6 +150,20 @@ package struct Signal: Sendable {
 
     /// The ratio that an interval must leave behind for a finding: half of the relative floor.
     var halfFloor: Double { 1 + (relativeFloor - 1) / 2 }
+
+    /// Calls `body` with the matchers of all series that the signal is made from.
+    package func eachSelector(_ body: ([LabelMatcher]) -> Void) {
+        var selections = [presentWhen, load]
+        switch kind {
+        case .ratio(let numerator, let denominator): selections += [numerator, denominator]
+        case .rate(let selection), .drops(let selection), .quantile(_, let selection): selections.append(selection)
+        case .mean(let sum, let count): selections += [sum, count]
+        case .gauge(let expression):
+            // It was parsed when the signal was read.
+            try? Parser.parse(expression).eachSelector { selector, _ in body(selector.matchers) }
+        }
+        for case let selection? in selections { body(selection.matchers) }
+    }
 
     /// How many series of a time the signal can be made from; 0: it is blind.
     ///
@@ -205,7 +230,9 @@ package struct Signal: Sendable {
                 }
             }
         case "quantile":
-            let q = fields.required("quantile")?.double ?? 0.99
+            let quantile = fields.required("quantile")
+            let q = quantile?.double ?? 0.99
+            if q <= 0 || q >= 1 { quantile?.report("a quantile is between 0 and 1, as in 0.99") }
             kind = selection(&fields, "histogram").map { .quantile(q, histogram: $0) }
         case let other?:
             kindValue?.report(
@@ -215,6 +242,8 @@ package struct Signal: Sendable {
         }
         let presentWhen = fields.take("present_when").flatMap { selection($0) }
         let load = fields.take("load").flatMap { selection($0) }
+        let minEvents = least(&fields, "min_events")
+        let preexistingEvents = least(&fields, "preexisting_events")
         let critical = fields.bool("critical") ?? false
         var relative = 1.25
         var absolute = 0.0
@@ -248,12 +277,19 @@ package struct Signal: Sendable {
             name: name ?? "", about: fields.string("about") ?? "", component: fields.string("component") ?? "",
             kind: kind ?? .gauge(expression: ""), unit: fields.string("unit") ?? "",
             direction: choice(&fields, "direction") ?? .up, by: fields.stringList("by"), relativeFloor: relative,
-            absoluteFloor: absolute, slopeFloor: slope, load: load, minEvents: fields.double("min_events") ?? 5,
+            absoluteFloor: absolute, slopeFloor: slope, load: load, minEvents: minEvents ?? 5,
             isCritical: critical, isOptional: fields.bool("optional") ?? false,
             severity: severity,
-            window: choice(&fields, "window") ?? .soak, preexistingEvents: fields.double("preexisting_events"),
+            window: choice(&fields, "window") ?? .soak, preexistingEvents: preexistingEvents,
             presentWhen: presentWhen, versions: versions)
         return name == nil || kind == nil ? nil : signal
+    }
+
+    /// A number of events, which is not negative.
+    private static func least(_ fields: inout YAMLFields, _ name: String) -> Double? {
+        guard let value = fields.take(name), let number = value.double else { return nil }
+        if number < 0 { value.report("\(name) is a number of events: it is not negative") }
+        return number
     }
 
     private static func selection(_ fields: inout YAMLFields, _ name: String) -> Selection? {

@@ -38,8 +38,15 @@ struct SignalComparer {
         if let blind = try blindness(signal, table, cohorts) { return (blind, []) }
         var cells: [Int: [SignalTable.Cell]] = [:]
         for cell in table.cells { cells[cell.split, default: []].append(cell) }
-        return try signal.countsEvents
+        let (result, findings) =
+            try signal.countsEvents
             ? CountComparison.compare(self, signal, table, cells, cohorts) : levels(signal, table, cells, cohorts)
+        if let batch = input.batch, cohorts.isStaggered, !cohorts.batches.contains(batch), result.status != .worse {
+            // What the control plane's step did to nodes was looked for; more there is not.
+            let needs = "none of its nodes went over with batch \(batch)"
+            return (SignalResult(signal: signal, status: .absent, needs: needs), findings)
+        }
+        return (result, findings)
     }
 
     var time: JudgedTime {
@@ -75,7 +82,12 @@ struct SignalComparer {
                 Double(present(first...last)) / Double(complete),
                 tables.unitsLeft(signal, fromMs: fromMs, throughMs: windows.nowMs))
             let due = Double(before) / Double(lastOfBaseline + 1)
-            guard complete >= 10, due >= Comparison.leastCoverage, share < Comparison.leastCoverage else { return nil }
+            guard complete >= 10, due >= Comparison.leastCoverage, share < Comparison.leastCoverage else {
+                guard !table.hasCounted, let words = unknownCounter(of: signal) else { return nil }
+                if signal.isOptional { result.status = .absent }
+                result.needs = words
+                return result
+            }
             result.needs = "only \(Int(share * 100)) % of the data of \(name) since the upgrade is there"
             return result
         }
@@ -114,6 +126,22 @@ struct SignalComparer {
                 : "no data of \(name)\(SignalComparer.hint(name, signal.component))"
         }
         return result
+    }
+
+    /// Why the counter of a signal, of which there never was a series, is no sign that nothing happened; nil where a
+    /// counter that never counted is not exposed.
+    private func unknownCounter(of signal: Signal) -> String? {
+        let present = signal.presence?.first { $0.name == Labels.metricName }?.value
+        guard let name = signal.counterName, name != present, !name.hasPrefix("upgrade_watch_") else { return nil }
+        let catalogue = VersionCatalogue.builtIn
+        guard catalogue.isKnown(name) else {
+            return "there never was a series of \(name), and no version of Kubernetes is known to have it: "
+                + "is it spelled so?"
+        }
+        guard let from = KubernetesVersion(upgrade.from), let goneIn = catalogue.goneIn(name, before: from) else {
+            return nil
+        }
+        return "\(name) is not exposed any more since \(goneIn): name what has its place"
     }
 
     /// Where the missing data of a metric would come from.

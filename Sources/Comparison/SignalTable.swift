@@ -48,6 +48,8 @@ struct SignalTable: Sendable {
     private(set) var loadJob = ""
     /// Whether there was data in each bin, of what tells that there is.
     private(set) var presence: [Bool] = []
+    /// Whether there ever was a series of what counts the signal's events.
+    private(set) var hasCounted = false
     private var splitIndices: [Labels: Int] = [:]
     private var unitIndices: [String: Int] = [:]
     private var cellIndices: [Int: Int] = [:]
@@ -84,6 +86,7 @@ struct SignalTable: Sendable {
                 markPresent(list)
                 presence = nil
             }
+            if !list.isEmpty, role == .sum || role == .drop { hasCounted = true }
             add(list, role, watched)
         }
         switch signal.kind {

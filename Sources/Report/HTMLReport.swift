@@ -15,6 +15,7 @@ package enum HTMLReport {
             "<header class=\"\(assessment.verdict.rawValue.lowercased())\"><h1>\(assessment.verdict.rawValue)</h1><p>"
         body += escape("cluster \(assessment.cluster)")
         if let upgrade = assessment.upgrade {
+            if let batch = assessment.batch { body += ", batch \(batch)" }
             body += escape(", \(upgrade.from) to \(upgrade.to), \(assessment.phase.rawValue)")
         } else {
             body += ": no upgrade seen"

@@ -165,6 +165,8 @@ package struct JSONReport: Encodable, Sendable {
     let cluster: String
     let generatedAt: String
     @Null var upgrade: UpgradePart?
+    /// The batch that alone is judged.
+    @Null var batch: Int?
     let verdict: String
     let reasons: [String]
     let signals: [SignalPart]
@@ -180,6 +182,7 @@ package struct JSONReport: Encodable, Sendable {
         cluster = assessment.cluster
         generatedAt = TimeFormat.rfc3339(ms: assessment.generatedMs)
         _upgrade = Null(wrappedValue: assessment.upgrade.map { JSONReport.upgrade($0, assessment) })
+        _batch = Null(wrappedValue: assessment.batch)
         verdict = assessment.verdict.rawValue
         reasons = assessment.reasons
         signals = assessment.signals.map(JSONReport.signal)

@@ -39,7 +39,8 @@ package enum TextReport {
 
     private static func title(_ assessment: Assessment) -> String {
         guard let upgrade = assessment.upgrade else { return "cluster \(assessment.cluster): no upgrade seen" }
-        return "cluster \(assessment.cluster), \(upgrade.from) to \(upgrade.to), \(assessment.phase.rawValue)"
+        let batch = assessment.batch.map { "batch \($0), " } ?? ""
+        return "cluster \(assessment.cluster), \(batch)\(upgrade.from) to \(upgrade.to), \(assessment.phase.rawValue)"
     }
 
     private static func steps(_ upgrade: Upgrade, _ assessment: Assessment, _ page: inout Page) {

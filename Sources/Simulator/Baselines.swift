@@ -66,24 +66,30 @@ package enum Baseline: String, Sendable, CaseIterable {
         }
     }
 
-    /// The level that a signal must keep for all of a quarter of an hour, by its name; others by their unit: 1 % of
-    /// requests, a second.
+    /// The thresholds of the kubernetes-mixin's and the etcd and CoreDNS mixins' alerts that page or warn, for the signals
+    /// that they have an alert for; what they say of a single instance is said of the cluster here.
+    private static let limits: [String: Double] = [
+        // KubeAPIErrorBudgetBurn and its latency part, KubeAggregatedAPIDown, KubeClientCertificateExpiration.
+        "apiserver_errors": 0.01, "apiserver_read_latency_p99": 1, "apiserver_write_latency_p99": 1,
+        "apiservices_unavailable": 0.5, "client_certificates_expiring": 0,
+        // KubeClientErrors.
+        "component_client_errors": 0.01,
+        // etcdHighFsyncDurations, etcdHighCommitDurations, and four and five in a quarter of an hour of
+        // etcdHighNumberOfLeaderChanges and etcdHighNumberOfFailedProposals.
+        "etcd_fsync_p99": 0.5, "etcd_commit_p99": 0.25, "etcd_leader_changes": 4.0 / 900,
+        "etcd_failed_proposals": 5.0 / 900,
+        // KubeNodeNotReady, KubeNodeReadinessFlapping, KubeletPlegDurationHigh, KubeletPodStartUpLatencyHigh,
+        // KubeletClientCertificateRenewalErrors.
+        "nodes_not_ready": 0.5, "node_flaps": 2.0 / 900, "kubelet_pleg_relist": 10, "pod_start_latency": 60,
+        "kubelet_certificate_renewals": 0,
+        // CoreDNSErrorsHigh.
+        "dns_errors": 0.03,
+    ]
+
+    /// Whether a signal was over its threshold for all of a quarter of an hour.
     private static func isOverThreshold(_ one: Series, atMs: Int64) -> Bool {
         let values = one.values(fromMs: atMs - 900_000, throughMs: atMs)
-        guard !values.isEmpty else { return false }
-        let limit: Double
-        switch (one.signal.name, one.signal.unit) {
-        case ("nodes_not_ready", _): limit = 0.5
-        case ("etcd_fsync_p99", _): limit = 0.5
-        case ("image_pull_failures", _), ("pod_sandbox_failures", _), ("api_client_failures", _): limit = 0.2
-        case ("volume_operation_latency", _): limit = 30
-        case ("unschedulable_pods", _): limit = 5
-        case (_, "ratio"): limit = 0.01
-        case (_, "seconds"): limit = 1
-        // KubePodCrashLooping and evictions: any that goes on.
-        case (_, "1/s"): limit = 0
-        default: return false
-        }
+        guard !values.isEmpty, let limit = limits[one.signal.name] else { return false }
         return values.allSatisfy { $0 > limit }
     }
 

@@ -196,6 +196,7 @@ package struct Scenario: Sendable {
                     "unknown verdict \(Labels.quoted(text)); known are "
                         + Expectation.allCases.map(\.rawValue).joined(separator: ", "))
             }
+            if expectation == .fail, faults.isEmpty { value.report("nothing fails: there are no faults") }
         }
         for value in fields.list("components") {
             guard let name = value.string else { continue }
@@ -208,6 +209,9 @@ package struct Scenario: Sendable {
     private mutating func readRollOut(_ fields: inout YAMLFields) {
         rollOut.from = fields.take("from")?.kubernetesVersion?.text ?? rollOut.from
         rollOut.to = fields.take("to")?.kubernetesVersion?.text ?? rollOut.to
+        if let from = KubernetesVersion(rollOut.from), let to = KubernetesVersion(rollOut.to), from >= to {
+            fields.value.report("it goes from \(rollOut.from) to \(rollOut.to), which is not a later version")
+        }
         rollOut.includesControlPlane = fields.bool("control_plane") ?? true
         if let value = fields.take("batches") {
             rollOut.batches = value.list.compactMap(\.double)
@@ -238,23 +242,23 @@ package struct Scenario: Sendable {
     private mutating func readNuisance(_ value: YAMLValue) {
         value.fields { fields in
             let kind = fields.required("kind")
-            let since = Scenario.duration(&fields, "at")
-            let at = since ?? 0
             switch kind?.string {
             case "traffic":
+                let at = begin(&fields) ?? 0
                 let factor = Scenario.number(&fields, "factor", 0...1000, isRequired: true) ?? 1
                 let ms = Scenario.positive(&fields, "duration") ?? 365 * 86_400_000
                 disturbances.append(.traffic(factor: factor, atMs: at, durationMs: ms))
             case "scrape_gaps":
-                disturbances.append(.scrapeGaps(share: Scenario.part(&fields, "share", isRequired: true) ?? 0))
+                disturbances.append(.scrapeGaps(share: Scenario.share(&fields)))
             case "counter_resets":
-                let perDay = Scenario.number(&fields, "per_day", 0...1440, isRequired: true) ?? 0
-                disturbances.append(.counterResets(perDay: perDay))
+                let perDay = Scenario.number(
+                    &fields, "per_day", .leastNonzeroMagnitude...1440, isRequired: true,
+                    words: "per_day is over 0 and up to 1440")
+                disturbances.append(.counterResets(perDay: perDay ?? 1))
             case "clock_skew":
                 disturbances.append(.clockSkew(ms: Scenario.positive(&fields, "by", isRequired: true) ?? 0))
             case "churn":
-                disturbances.append(
-                    .churn(share: Scenario.part(&fields, "share", isRequired: true) ?? 0, atMs: at))
+                disturbances.append(.churn(share: Scenario.share(&fields), atMs: begin(&fields) ?? 0))
             case "bucket_change": disturbances.append(.bucketChange)
             case "blind":
                 let job = fields.required("job")
@@ -266,7 +270,8 @@ package struct Scenario: Sendable {
                 }
             case "effect":
                 if let process = Scenario.process(&fields, "process") {
-                    let effect = Scenario.effect(&fields, process: process, atMs: since)
+                    let effect = Scenario.effect(&fields, process: process, atMs: Scenario.duration(&fields, "at"))
+                    Scenario.checkChange(effect, value)
                     check(effect, value)
                     nuisances.append(effect)
                 }
@@ -283,20 +288,33 @@ package struct Scenario: Sendable {
         guard let process = process(&fields, "kind") else { return nil }
         let at = Scenario.duration(&fields, "at")
         let effect = effect(&fields, process: process, atMs: at)
-        if effect.ratio == 1, effect.add == 0, effect.growth == 0 {
-            value.report("the fault changes nothing: give it a ratio, add or growth")
-        }
+        checkChange(effect, value)
         return effect
+    }
+
+    private static func checkChange(_ effect: Effect, _ value: YAMLValue) {
+        if effect.ratio == 1, effect.add == 0, effect.growth == 0 {
+            value.report("the effect changes nothing: give it a ratio, add or growth")
+        }
+    }
+
+    /// When a nuisance begins, since the first step; nil where it is not said.
+    private func begin(_ fields: inout YAMLFields) -> Int64? {
+        let at = Scenario.duration(&fields, "at")
+        if let at { checkBegin(at, fields.value) }
+        return at
+    }
+
+    private func checkBegin(_ atMs: Int64, _ value: YAMLValue) {
+        guard atMs >= rollOutMs + soakMs else { return }
+        let length = TimeFormat.duration(ms: rollOutMs + soakMs)
+        value.report("it begins when all is over: the roll-out and the soak take \(length)")
     }
 
     /// Reports an effect that would have no place or no meaning.
     private func check(_ effect: Effect, _ value: YAMLValue) {
         let (process, place) = (effect.process, effect.place)
-        if effect.atMs ?? effect.delayMs >= rollOutMs + soakMs {
-            value.report(
-                "it begins when all is over: the roll-out and the soak take \(TimeFormat.duration(ms: rollOutMs + soakMs))"
-            )
-        }
+        checkBegin(effect.atMs ?? effect.delayMs, value)
         if effect.add != 0, !process.isCounted {
             value.report("\(process.rawValue) is a level: it has a ratio or growth, and no add")
         }
@@ -409,6 +427,14 @@ package struct Scenario: Sendable {
             value.report(words ?? "\(name) must be in \(Int(range.lowerBound))...\(Int(range.upperBound))")
         }
         return min(range.upperBound, max(range.lowerBound, number))
+    }
+
+    /// How much of something, which is some of it.
+    private static func share(_ fields: inout YAMLFields) -> Double {
+        number(
+            &fields, "share", .leastNonzeroMagnitude...1, isRequired: true, words: "share is a part, over 0 and up to 1"
+        )
+            ?? 1
     }
 
     private static func part(_ fields: inout YAMLFields, _ name: String, isRequired: Bool = false) -> Double? {

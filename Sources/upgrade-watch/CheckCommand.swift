@@ -1,7 +1,9 @@
 import Alerting
 import ArgumentParser
+import Cluster
 import Comparison
 import Foundation
+import Logging
 import Series
 import Storage
 import StrictYAML
@@ -109,11 +111,13 @@ struct CheckSignals: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "signals", abstract: "Check signal files, and whether a store has data for them.",
         discussion: """
-            With --store, a critical signal without data is a fault: it would make the verdict BLIND.
+            With --store or --recording, a critical signal without data is a fault: it would make the verdict BLIND. So is
+            one whose counter never was there and that no version of Kubernetes is known to have.
 
             Example:
               upgrade-watch check signals config/signals.yaml
               upgrade-watch check signals config/signals.yaml --store ./data
+              upgrade-watch check signals config/signals.yaml --recording demo/recording
             """)
 
     @Argument(help: "The files.") var files: [String]
@@ -121,10 +125,42 @@ struct CheckSignals: AsyncParsableCommand {
     @Option(help: "The directory of a store, in which each signal's series are looked for.")
     var store: String?
 
+    @Option(help: "A recording in which they are looked for.")
+    var recording: String?
+
+    func validate() throws {
+        if store != nil, recording != nil { throw ValidationError("--store and --recording exclude each other") }
+    }
+
     func run() async throws {
-        guard let directory = store else {
-            return try check(files) { file in "\(try Signal.load(file: file).count) signals" }
+        if let recording {
+            let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString).path
+            defer { try? FileManager.default.removeItem(atPath: folder) }
+            try await reporting { try await CheckSignals.play(recording, into: folder) }
+            try await checkData(in: folder, called: recording)
+        } else if let store {
+            try await checkData(in: store, called: store)
+        } else {
+            try check(files) { file in "\(try Signal.load(file: file).count) signals" }
         }
+    }
+
+    /// Fills a store with what a recording has, without judging it.
+    private static func play(_ recording: String, into folder: String) async throws {
+        var config = Config(cluster: "")
+        config.logRules = try Defaults.logRules()
+        config.upgrade.detects = false
+        config.evaluationIntervalMs = 60_000
+        var logger = Logger(label: "upgrade-watch", factory: { StreamLogHandler.standardError(label: $0) })
+        logger.logLevel = .warning
+        var progress = Progress()
+        _ = try await Replay(recording: recording, config: config, logger: logger)
+            .run(store: folder, progress: { progress.show($0) })
+        progress.finish()
+    }
+
+    /// - Parameter name: what the data are called to the user.
+    private func checkData(in directory: String, called name: String) async throws {
         let store = try await reporting { () throws -> Store in try Store(directory: directory, readOnly: true) }
         let range = try store.timeRange() ?? 0...0
         try check(files) { file in
@@ -139,8 +175,17 @@ struct CheckSignals: AsyncParsableCommand {
             let blind = zip(signals, counts).filter { $0.isCritical && !$0.isOptional && $1 == 0 }.map(\.0.name)
             guard blind.isEmpty else {
                 throw InputError(
-                    description: "\(file): no data in \(directory) for critical signals: "
+                    description: "\(file): no data in \(name) for critical signals: "
                         + "\(blind.joined(separator: ", ")); scrape what exposes them, or make them not critical")
+            }
+            let unknown = try signals.compactMap(\.counterName).filter { counter in
+                try !counter.hasPrefix("upgrade_watch_") && !VersionCatalogue.builtIn.isKnown(counter)
+                    && store.labels([.equal(Labels.metricName, counter)], fromMs: .min, throughMs: .max).isEmpty
+            }
+            guard unknown.isEmpty else {
+                throw InputError(
+                    description: "\(file): \(unknown.joined(separator: ", ")): no series in \(name), and no version of "
+                        + "Kubernetes is known to have it; is it spelled so?")
             }
             return "\(signals.count) signals, \(counts.filter { $0 > 0 }.count) with data"
         }

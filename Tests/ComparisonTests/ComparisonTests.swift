@@ -208,6 +208,36 @@ private struct Lab {
         #expect(assessment.reasons == ["errors: no data of requests_total: is api scraped?"])
     }
 
+    /// A counter that never counted is not exposed, and nothing tells it from one that does not exist, but its name.
+    @Test(arguments: [
+        ("kubelet_evictions", nil),
+        (
+            "kubelet_evictionz",
+            "there never was a series of kubelet_evictionz, and no version of Kubernetes is known to have it: is it spelled so?"
+        ),
+        // Another metric has its place.
+        (
+            "kubelet_runtime_operations_errors",
+            "kubelet_runtime_operations_errors is not exposed any more since 1.18: name what has its place"
+        ),
+    ])
+    func counterThatNeverWasThere_isBlind_unlessItIsKnown(name: String, needs: String?) throws {
+        let lab = Lab()
+        lab.up()
+        let signal = """
+            signals:
+            - {name: errors, component: api, kind: rate, counter: \(name), unit: 1/s, present_when: 'up{job="api"}', floors: {relative: 2, absolute: 0.1}, critical: true}
+            """
+        let assessment = try lab.assess(signal)
+        #expect(assessment.verdict == (needs == nil ? .pass : .blind))
+        #expect(assessment.signals.first?.needs == needs)
+        if needs != nil {
+            // Where there is one series of it, the name is right.
+            lab.counter(["__name__": name]) { _ in 0.0001 }
+            #expect(try lab.assess(signal).verdict == .pass)
+        }
+    }
+
     @Test func metricThatTheNewVersionDoesNotExpose_isChanged_notWorse() throws {
         let lab = Lab()
         lab.up()

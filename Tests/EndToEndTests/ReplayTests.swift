@@ -224,6 +224,27 @@ import Testing
                 == "upgrade-watch: \(file): no data in \(store) for critical signals: a; scrape what exposes them, or make them not critical\n"
         )
         #expect(try Binary.run(["check", "signals", file, "--store", "/none"], in: Self.whole.directory).code == 69)
+        let misspelled = try Self.whole.directory.write(
+            "misspelled.yaml",
+            """
+            signals:
+            - {name: a, kind: rate, counter: kubelet_evictionz, unit: 1/s, critical: true, present_when: up}
+            """)
+        let typo = try Binary.run(["check", "signals", misspelled, "--store", store], in: Self.whole.directory)
+        #expect(typo.code == 1 && typo.errors.contains("kubelet_evictionz: no series in \(store), and no version of"))
+    }
+
+    @Test func checkSignals_looksIntoARecording() throws {
+        let directory = TemporaryDirectory()
+        let signals = Shared.root + "/config/signals.yaml"
+        let check = try Binary.run(["check", "signals", signals, "--recording", Binary.recording], in: directory)
+        #expect(check.code == 0)
+        #expect(check.output.hasSuffix("/config/signals.yaml: SUCCESS: 77 signals, 70 with data\n"))
+        #expect(
+            try Binary.run(["check", "signals", signals, "--recording", "/none"], in: directory).code == 65)
+        #expect(
+            try Binary.run(["check", "signals", signals, "--recording", "/none", "--store", "x"], in: directory).code
+                == 64)
     }
 
     @Test func twelveMinutesWithoutAnUpgrade_findNothing() throws {

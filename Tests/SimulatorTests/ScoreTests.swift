@@ -119,9 +119,24 @@ private let day: Int64 = 86_400_000
         }
         let text = problems?.description ?? ""
         #expect(text.contains("s.yaml:2:10: unknown process \"evictons\""))
-        #expect(text.contains("s.yaml:3:3: the fault changes nothing"))
+        #expect(text.contains("s.yaml:3:3: the effect changes nothing"))
         #expect(text.contains("s.yaml:4:18: unknown order \"sideways\""))
         #expect(text.contains("s.yaml:4:37: batches are rising parts of all nodes"))
         #expect(text.contains("s.yaml:5:1: "))
+    }
+
+    @Test(arguments: [
+        ("nuisances: [{kind: churn, share: 0.5, at: 1000h}]", "it begins when all is over"),
+        ("nuisances: [{kind: traffic, factor: 2, at: 500h}]", "it begins when all is over"),
+        ("nuisances: [{kind: scrape_gaps, share: 0.1, at: 1h}]", "unknown field \"at\""),
+        ("nuisances: [{kind: scrape_gaps, share: 0}]", "share is a part, over 0 and up to 1"),
+        ("nuisances: [{kind: counter_resets, per_day: 0}]", "per_day is over 0"),
+        ("nuisances: [{kind: effect, process: evictions}]", "the effect changes nothing"),
+        ("rollout: {from: v1.33.5, to: v1.32.9}", "which is not a later version"),
+        ("expect: fail", "nothing fails: there are no faults"),
+    ])
+    func whatHasNoMeaningInAScenario_isAnError(text: String, words: String) {
+        let problems = #expect(throws: YAMLProblems.self) { try Scenario.load(text: text + "\n", file: "s.yaml") }
+        #expect(problems?.description.contains(words) == true, "\(problems?.description ?? "")")
     }
 }

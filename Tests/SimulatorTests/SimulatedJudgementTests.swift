@@ -233,7 +233,7 @@ private let hour: Int64 = 3_600_000
         ),
         ("faults: [{kind: evictions, add: 1, where: {zone: 4}}]", "there is no zone 4: zones are 1 to 3"),
         ("faults: [{kind: evictions, add: 1, where: {pool: gpu}}]", "there is no pool \"gpu\": pools are general"),
-        ("faults: [{kind: evictions}]", "the fault changes nothing: give it a ratio, add or growth"),
+        ("faults: [{kind: evictions}]", "the effect changes nothing: give it a ratio, add or growth"),
         ("faults: [{kind: evictions, ratio: -3}]", "small.yaml:5:35: ratio must be in 0...1000000"),
         ("faults: [{kind: evictions, ratio: 3, duration: 0s}]", "duration must be longer than nothing"),
         ("faults: [{kind: evictions, ratio: 3, delay: 90h}]", "it begins when all is over"),
@@ -280,6 +280,18 @@ private let hour: Int64 = 3_600_000
         let node = try #require(bad.upgrade.steps.first { $0.batch == 3 })
         let soFar = try assess(bad, atMs: node.atMs - 60_000, &tables, batch: 2)
         #expect(soFar.phase == .upgrading && soFar.verdict != .fail)
+    }
+
+    /// The control plane's batch has no nodes: their signals don't hold it up, but for what its step did to them.
+    @Test func batchOfTheControlPlane_waitsForNoNodes() throws {
+        let good = SimulatedCluster(try scenario(nodes: 30, soak: "24h"), seed: 2)
+        var tables = ComparisonTables()
+        let first = try assess(good, atMs: good.endMs, &tables, batch: 1)
+        #expect(first.verdict == .pass, "\(first.reasons)")
+        let pods = try #require(first.signals.first { $0.signal.name == "kubelet_runtime_errors" })
+        #expect(pods.status == .absent && pods.needs == "none of its nodes went over with batch 1")
+        let whole = try assess(good, atMs: good.endMs, &tables)
+        #expect(!whole.signals.contains { $0.status == .absent && $0.needs?.contains("went over") == true })
     }
 
     @Test func blindness_isNoPass() throws {
