@@ -6,6 +6,7 @@ let argumentParser = Target.Dependency.product(name: "ArgumentParser", package: 
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
 let hummingbirdTLS = Target.Dependency.product(name: "HummingbirdTLS", package: "hummingbird")
 let hummingbirdTesting = Target.Dependency.product(name: "HummingbirdTesting", package: "hummingbird")
@@ -44,7 +45,7 @@ let package = Package(
         .target(name: "Statistics"),
         // Level 2
         .target(name: "Exposition", dependencies: ["Series"]),
-        .target(name: "Fetch", dependencies: ["Series", "CCurl", heap]),
+        .target(name: "Fetch", dependencies: ["Series", "CCurl", heap, deque]),
         .target(name: "PromQL", dependencies: ["Series"]),
         .target(name: "Storage", dependencies: ["Series", "CZlib", "CZstd", algorithms, grdb]),
         .target(name: "StrictYAML", dependencies: ["Series", yams]),
@@ -144,7 +145,8 @@ let package = Package(
         .testTarget(
             name: "UpgradeWatchTests",
             dependencies: [
-                "UpgradeWatch", "Alerting", "Discovery", "Fetch", "Scrape", "Series", "StrictYAML", "TestSupport",
+                "UpgradeWatch", "Alerting", "Discovery", "Exposition", "Fetch", "Scrape", "Series", "StrictYAML",
+                "TestSupport",
             ]),
         .testTarget(
             name: "EndToEndTests",

@@ -5,7 +5,7 @@ import Series
 /// A container whose start time (`container_start_time_seconds` of the kubelet's `/metrics/resource`, KEP-727, or of
 /// cAdvisor) is another one than before was started again. Why, metrics do not say; but a restart that comes with a new
 /// kubelet that computes another hash of the container's definition is that kubelet's doing.
-struct MetricExits {
+package struct MetricExits {
     /// A restart, as the ledger takes it in.
     struct Restart: Equatable {
         var namespace: String
@@ -34,6 +34,8 @@ struct MetricExits {
     /// A restart so close to when a new kubelet of its node was seen is that kubelet's doing: it goes over all containers
     /// when it starts.
     private static let nearMs: Int64 = 120_000
+    /// When each container began, as cAdvisor tells it.
+    package static let startMetric = "container_start_time_seconds"
     private static let maxContainers = 500_000
 
     private var starts: [Key: Double] = [:]
@@ -62,7 +64,7 @@ struct MetricExits {
             explained.removeAll()
         }
         for series in try source.select(
-            [.equal(Labels.metricName, "container_start_time_seconds")], fromMs: fromMs, throughMs: atMs)
+            [.equal(Labels.metricName, MetricExits.startMetric)], fromMs: fromMs, throughMs: atMs)
         {
             let labels = series.labels
             let name = labels["container"] ?? labels["container_name"] ?? ""

@@ -45,6 +45,8 @@ package struct UpgradeTracker: Sendable, Codable {
         var previous: String?
     }
 
+    /// What every component of Kubernetes tells its version by.
+    package static let versionMetric = "kubernetes_build_info"
     /// How long the other origin may still tell of the version before: a node object is updated some time after its
     /// kubelet answers, and the reverse.
     private static let disagreementMs: Int64 = 120_000
@@ -268,7 +270,7 @@ extension UpgradeTracker {
             }
         }
         for series in try source.select(
-            [.equal(Labels.metricName, "kubernetes_build_info")], fromMs: fromMs, throughMs: throughMs)
+            [.equal(Labels.metricName, UpgradeTracker.versionMetric)], fromMs: fromMs, throughMs: throughMs)
         {
             // The label was gitVersion before 1.19.
             guard let version = series.labels["git_version"] ?? series.labels["gitVersion"] else { continue }

@@ -52,7 +52,8 @@ package enum ExpositionFormat: Sendable {
 /// A series is kept as the range of bytes that names it (`name{labels}`), so that a caller who has seen those bytes
 /// before need not read the labels again: ``ExpositionParser/labels(of:format:)`` reads them.
 package struct Exposition: Sendable {
-    /// Where each sample's series stands in the body: from `starts[i]` up to `ends[i]`.
+    /// Where each sample's series stands in the body: from `starts[i]` up to `ends[i]`; both may be 0 where the series is
+    /// a predicted one.
     package var starts: [Int32] = []
     package var ends: [Int32] = []
     package var values: [Double] = []
@@ -62,7 +63,11 @@ package struct Exposition: Sendable {
     package var metadata: [MetricMetadata] = []
     /// Which of the predicted series each sample is; -1 for one that was not predicted.
     package var predicted: [Int32] = []
+    /// Samples that a filter passed over: they are in no column.
+    package var skipped = 0
     /// Whether the series are the predicted ones, all of them in their order.
+    ///
+    /// Then of the columns only ``values`` is filled, until ``fillColumns()``.
     package var isAsPredicted = false
     /// Whether any line has a timestamp.
     package var hasTimestamps = false
@@ -76,6 +81,15 @@ package struct Exposition: Sendable {
     package init() {}
 
     package var count: Int { values.count }
+
+    /// Fills the columns that a body without surprises does not need.
+    package mutating func fillColumns() {
+        let count = values.count - predicted.count
+        predicted += (0..<Int32(truncatingIfNeeded: values.count)).suffix(count)
+        starts += repeatElement(0, count: count)
+        ends += repeatElement(0, count: count)
+        timestampsMs += repeatElement(Exposition.noTimestamp, count: count)
+    }
 }
 
 /// What the next exposition of a target will look like: as the one before, but for its values.
@@ -127,38 +141,45 @@ package struct ExpositionParser {
     /// The predicted series and comment that come next.
     private var nextSeries = 0
     private var nextComment = 0
+    private let filter: MetricFilter?
+    /// The name that was passed over last: the series of a metric stand together.
+    private var skippedName = 0..<0
 
     /// Reads an exposition.
     ///
     /// - Parameters:
     ///   - bytes: at most 2 GiB.
     ///   - prediction: what is expected; any other line is read as if there were none.
+    ///   - filter: metrics that it does not keep are passed over by their names: nothing else of their lines is read, or
+    ///     held to the format. A name that stands in braces is not asked for.
     /// - Throws: ``ExpositionError`` at the first bad line: like Prometheus, a scrape is taken whole or not at all.
     /// - Complexity: O(n); no allocation per sample but the growth of the columns.
     package static func parse(
         _ bytes: UnsafeBufferPointer<UInt8>, format: ExpositionFormat = .prometheus,
-        prediction: ExpositionPrediction? = nil
+        prediction: ExpositionPrediction? = nil, filter: MetricFilter? = nil
     ) throws(ExpositionError) -> Exposition {
         guard bytes.count < Int(Int32.max) else {
             throw ExpositionError(line: 1, column: 1, reason: "the exposition is larger than 2 GiB", text: "")
         }
-        var parser = ExpositionParser(bytes: bytes, format: format, prediction: prediction ?? .none)
+        var parser = ExpositionParser(bytes: bytes, format: format, prediction: prediction ?? .none, filter: filter)
         try parser.run()
         return parser.out
     }
 
-    private init(bytes: UnsafeBufferPointer<UInt8>, format: ExpositionFormat, prediction: ExpositionPrediction) {
+    private init(
+        bytes: UnsafeBufferPointer<UInt8>, format: ExpositionFormat, prediction: ExpositionPrediction,
+        filter: MetricFilter?
+    ) {
         self.bytes = bytes
         self.format = format
         self.prediction = prediction
-        // A line of an apiserver has about 150 bytes.
-        let guess = max(bytes.count / 150 + 16, prediction.series.count + 1)
-        out.predicted.reserveCapacity(guess)
-        out.starts.reserveCapacity(guess)
-        out.ends.reserveCapacity(guess)
-        out.values.reserveCapacity(guess)
-        out.timestampsMs.reserveCapacity(guess)
+        self.filter = filter
+        out.values.reserveCapacity(
+            prediction.series.isEmpty ? bytes.count / ExpositionParser.lineBytes + 16 : prediction.series.count + 1)
     }
+
+    /// About what a line of an apiserver has.
+    private static let lineBytes = 150
 
     private mutating func run() throws(ExpositionError) {
         var sawEnd = false
@@ -187,7 +208,7 @@ package struct ExpositionParser {
             line += 1
         }
         if format == .openMetrics, !sawEnd { throw error("the body does not end with # EOF") }
-        out.isAsPredicted = out.isAsPredicted && nextSeries == prediction.series.count
+        if nextSeries != prediction.series.count { deviate() }
         out.hasPredictedComments = out.hasPredictedComments && nextComment == prediction.comments.count
     }
 
@@ -212,9 +233,20 @@ package struct ExpositionParser {
         return Int32(truncatingIfNeeded: nextSeries - 1)
     }
 
+    /// From here on all columns are needed.
+    private mutating func deviate() {
+        guard out.isAsPredicted else { return }
+        out.isAsPredicted = false
+        let guess = max(bytes.count / ExpositionParser.lineBytes + 16, prediction.series.count + 1)
+        out.predicted.reserveCapacity(guess)
+        out.starts.reserveCapacity(guess)
+        out.ends.reserveCapacity(guess)
+        out.timestampsMs.reserveCapacity(guess)
+        out.fillColumns()
+    }
+
     /// Goes on behind a series that was found in another place than the predicted one.
     private mutating func findPredicted(_ start: Int, _ end: Int) -> Int32 {
-        out.isAsPredicted = false
         // Most often a series is new or gone: then the one after the next is the next.
         for ahead in 0..<8 where nextSeries + ahead < prediction.series.count {
             let span = prediction.series[nextSeries + ahead]
@@ -232,6 +264,7 @@ package struct ExpositionParser {
     private mutating func sample() throws(ExpositionError) {
         let start = at
         var predicted = takePredicted()
+        if predicted < 0, let filter, skips(filter) { return }
         let end: Int
         if predicted >= 0 {
             end = at
@@ -248,6 +281,7 @@ package struct ExpositionParser {
                 throw error("expected a blank and a value after the series")
             }
             predicted = findPredicted(start, end)
+            deviate()
         }
         skipBlanks()
         let value = try number()
@@ -257,6 +291,7 @@ package struct ExpositionParser {
             if at < bytes.count, isNumberStart(bytes[at]) {
                 timestampMs = try timestamp()
                 out.hasTimestamps = true
+                deviate()
             }
             skipBlanks()
         }
@@ -266,12 +301,43 @@ package struct ExpositionParser {
         } else {
             try endLine()
         }
+        out.values.append(value)
+        guard !out.isAsPredicted else { return }
         out.starts.append(Int32(truncatingIfNeeded: start))
         out.ends.append(Int32(truncatingIfNeeded: end))
-        out.values.append(value)
         out.timestampsMs.append(timestampMs)
         out.predicted.append(predicted)
     }
+
+    /// Passes over a line whose metric is not wanted; where it is, nothing has moved.
+    private mutating func skips(_ filter: MetricFilter) -> Bool {
+        guard let base = bytes.baseAddress else { return false }
+        let length = skippedName.count
+        if length == 0 || at + length >= bytes.count || !endsName(bytes[at + length])
+            || memcmp(base + at, base + skippedName.lowerBound, length) != 0
+        {
+            var end = at
+            while end < bytes.count, !endsName(bytes[end]) { end += 1 }
+            guard end > at, !filter.keeps(UnsafeBufferPointer(rebasing: bytes[at..<end])) else { return false }
+            skippedName = at..<end
+        }
+        skipLine()
+        out.skipped += 1
+        return true
+    }
+
+    /// Passes over a `# HELP`, `# TYPE` or `# UNIT` line of a metric that is not wanted; where it is, nothing has moved.
+    private mutating func skipsComment(_ filter: MetricFilter) -> Bool {
+        let start = at + "# HELP ".utf8.count
+        guard start < bytes.count, bytes[at + 1] == 32, bytes[start - 1] == 32 else { return false }
+        var end = start
+        while end < bytes.count, !endsName(bytes[end]) { end += 1 }
+        guard end > start, !filter.keepsFamily(UnsafeBufferPointer(rebasing: bytes[start..<end])) else { return false }
+        skipLine()
+        return true
+    }
+
+    private func endsName(_ byte: UInt8) -> Bool { byte == UInt8(ascii: "{") || byte <= 32 }
 
     private mutating func skipName() throws(ExpositionError) {
         while at < bytes.count {
@@ -368,6 +434,7 @@ package struct ExpositionParser {
                 return false
             }
         }
+        if let filter, skipsComment(filter) { return false }
         skipLine()
         var end = at
         if end > start, bytes[end - 1] == UInt8(ascii: "\n") { end -= 1 }
@@ -400,6 +467,23 @@ package struct ExpositionParser {
         default: out.metadata[index].unit = String(decoding: rest, as: UTF8.self)
         }
         return false
+    }
+
+    /// FNV-1a over words (Fowler, Noll, Vo): names and label sets are long, and a byte at a time is slow.
+    package static func hash(_ bytes: UnsafeBufferPointer<UInt8>) -> UInt64 {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        let raw = UnsafeRawBufferPointer(bytes)
+        var at = 0
+        while at + 8 <= raw.count {
+            hash = (hash ^ raw.loadUnaligned(fromByteOffset: at, as: UInt64.self)) &* 0x100_0000_01b3
+            hash ^= hash >> 29
+            at += 8
+        }
+        while at < raw.count {
+            hash = (hash ^ UInt64(raw[at])) &* 0x100_0000_01b3
+            at += 1
+        }
+        return hash ^ (hash >> 29)
     }
 
     private mutating func skipLine() {

@@ -10,6 +10,8 @@ package struct TLSOptions: Sendable, Equatable {
     package var ca: Secret?
     package var cert: Secret?
     package var key: Secret?
+    /// The name that the server's certificate must have, and that is asked for (SNI); nil: that of the URL.
+    package var serverName: String?
     /// Accepts any certificate: only where the user says so.
     package var insecureSkipVerify = false
 
@@ -57,6 +59,20 @@ package struct FetchRequest: Sendable {
     package var authentication = Authentication.none
 
     package init(url: String) { self.url = url }
+
+    /// Scheme, host and port, and what comes behind them; nil where the URL has no authority.
+    package var parts: (scheme: Substring, host: Substring, port: Substring, rest: Substring)? {
+        guard let scheme = url.range(of: "://") else { return nil }
+        let end = url[scheme.upperBound...].firstIndex { "/?#".contains($0) } ?? url.endIndex
+        var authority = url[scheme.upperBound..<end]
+        if let at = authority.lastIndex(of: "@") { authority = authority[authority.index(after: at)...] }
+        let name = url[..<scheme.lowerBound]
+        // In an IPv6 address in brackets there are colons as well.
+        if let colon = authority.lastIndex(of: ":"), !authority[colon...].contains("]") {
+            return (name, authority[..<colon], authority[authority.index(after: colon)...], url[end...])
+        }
+        return (name, authority, name.lowercased() == "https" ? "443" : "80", url[end...])
+    }
 
     /// The most redirects that are followed.
     package static let maxRedirects = 10

@@ -1,4 +1,5 @@
 import Dispatch
+import Glibc
 import Series
 import Synchronization
 
@@ -9,9 +10,23 @@ import Synchronization
 package final class HTTPClient: Sendable {
     private let loop: TransferLoop
 
-    /// - Parameter maxConnections: connections kept open at once; further requests wait for one.
-    package init(maxConnections: Int = 512) {
-        loop = TransferLoop(maxConnections: maxConnections)
+    /// - Parameters:
+    ///   - maxConnections: connections kept open for further requests.
+    ///   - maxTransfers: requests under way at once; further ones wait, and their timeouts do not run yet.
+    package init(maxConnections: Int = 512, maxTransfers: Int = 512) {
+        loop = TransferLoop(maxConnections: maxConnections, maxTransfers: maxTransfers)
+    }
+
+    /// As many connections as the process may have, but for what other files and those who ask the process need.
+    ///
+    /// Raises the process's soft limit of open files to the hard one, as Go's runtime does; nothing here uses `select`.
+    package static func mostConnections() -> Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 512 }
+        limit.rlim_cur = limit.rlim_max
+        _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        return max(64, min(65_536, Int(clamping: limit.rlim_cur) / 4 * 3))
     }
 
     deinit { loop.stop() }

@@ -17,6 +17,7 @@ final class Transfer {
     private let pipe: BytePipe?
     private let resume: @Sendable () -> Void
     private var headerList: UnsafeMutablePointer<curl_slist>?
+    private var connectList: UnsafeMutablePointer<curl_slist>?
     private var body: [UInt8] = []
     private var headers: [String: String] = [:]
     private let errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
@@ -50,6 +51,7 @@ final class Transfer {
     deinit {
         curl_easy_cleanup(easy)
         curl_slist_free_all(headerList)
+        curl_slist_free_all(connectList)
         errorText.deallocate()
         upload?.deallocate()
     }
@@ -87,6 +89,7 @@ final class Transfer {
             headers.append(("Expect", ""))
         }
         setUpTLS()
+        if let name = request.tls.serverName { setServerName(name, &headers) }
         try authenticate(&headers)
         for header in headers {
             let line = header.value.isEmpty ? "\(header.name):" : "\(header.name): \(header.value)"
@@ -125,6 +128,16 @@ final class Transfer {
             set(CURLOPT_SSL_VERIFYPEER, 0)
             set(CURLOPT_SSL_VERIFYHOST, 0)
         }
+    }
+
+    /// Asks the URL's server under another name: curl takes the one that a certificate must have from the URL, so the URL
+    /// gets it, and the server's own address says where to connect to.
+    private func setServerName(_ name: String, _ headers: inout [(name: String, value: String)]) {
+        guard let parts = request.parts, parts.scheme.lowercased() == "https" else { return }
+        set(CURLOPT_URL, "https://\(name):\(parts.port)\(parts.rest)")
+        connectList = curl_slist_append(connectList, "\(name):\(parts.port):\(parts.host):\(parts.port)")
+        uw_easy_setopt_list(easy, CURLOPT_CONNECT_TO, connectList)
+        headers.append(("Host", parts.port == "443" ? "\(parts.host)" : "\(parts.host):\(parts.port)"))
     }
 
     private func authenticate(_ headers: inout [(name: String, value: String)]) throws(FetchError) {

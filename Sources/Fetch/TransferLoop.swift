@@ -1,4 +1,5 @@
 import CCurl
+import DequeModule
 import Dispatch
 import Foundation
 import HeapModule
@@ -19,6 +20,14 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
         case stop
     }
 
+    /// A request, and who waits for its answer.
+    private struct Start {
+        var id: UInt64
+        var request: FetchRequest
+        var pipe: BytePipe?
+        var completion: Completion
+    }
+
     private struct Inbox {
         var commands: [Command] = []
         var stopped = false
@@ -29,14 +38,15 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
     // hence unchecked.
     private let multi: UnsafeMutableRawPointer?
     private let inbox = Mutex(Inbox())
+    private let maxTransfers: Int
     /// The number of the thread, once it runs.
     private let threadID = Atomic<UInt>(0)
 
-    init(maxConnections: Int) {
+    init(maxConnections: Int, maxTransfers: Int) {
+        self.maxTransfers = max(1, maxTransfers)
         _ = TransferLoop.initialized
         multi = curl_multi_init()
         _ = uw_multi_setopt_long(multi, CURLMOPT_MAXCONNECTS, maxConnections)
-        _ = uw_multi_setopt_long(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, maxConnections)
         let thread = Thread { [self] in run() }
         thread.name = "fetch"
         thread.stackSize = 1 << 20
@@ -91,6 +101,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
         let executor = asUnownedTaskExecutor()
         var sleepers = Heap<Sleeper>()
         var transfers: [UnsafeMutableRawPointer: Transfer] = [:]
+        var waiting: Deque<Start> = []
         // Cancelled before their start arrived.
         var cancelled: Set<UInt64> = []
         var lastStarted: UInt64 = 0
@@ -106,7 +117,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
                     completion(.failure(.cancelled(request, "cancelled")))
                 case .start(let id, let request, let pipe, let completion):
                     lastStarted = max(lastStarted, id)
-                    start(id, request, pipe, completion, &transfers)
+                    waiting.append(Start(id: id, request: request, pipe: pipe, completion: completion))
                 case .resume(let id):
                     if let transfer = transfers.values.first(where: { $0.id == id }) {
                         _ = uw_easy_continue(transfer.easy)
@@ -115,6 +126,9 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
                     if let transfer = transfers.values.first(where: { $0.id == id }) {
                         transfer.failure = transfer.error(.cancelled, "cancelled")
                         finish(transfer, CURLE_OK, &transfers)
+                    } else if let index = waiting.firstIndex(where: { $0.id == id }) {
+                        let start = waiting.remove(at: index)
+                        start.completion(.failure(.cancelled(start.request, "cancelled")))
                     } else if id > lastStarted {
                         cancelled.insert(id)
                     }
@@ -126,6 +140,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
             }
             let now = Sleeper.now
             while let first = sleepers.min, first.deadline <= now { sleepers.removeMin().wake(isCancelled: false) }
+            while transfers.count < maxTransfers, let next = waiting.popFirst() { start(next, &transfers) }
             var active: Int32 = 0
             curl_multi_perform(multi, &active)
             var left: Int32 = 0
@@ -135,7 +150,8 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
                 else { continue }
                 finish(transfer, uw_message_result(message), &transfers)
             }
-            guard running, inbox.withLock({ $0.commands.isEmpty }) else { continue }
+            let hasRoom = transfers.count < maxTransfers && !waiting.isEmpty
+            guard running, !hasRoom, inbox.withLock({ $0.commands.isEmpty }) else { continue }
             // A wake-up ends the wait; the time is only the longest that curl's own timers may wait.
             curl_multi_poll(multi, nil, 0, TransferLoop.waitMs(sleepers.min), nil)
         }
@@ -146,6 +162,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
             return inbox.commands
         }
         for command in rest { refuse(command) }
+        for start in waiting { start.completion(.failure(.cancelled(start.request, "the client was stopped"))) }
         while let sleeper = sleepers.popMin() { sleeper.wake(isCancelled: true) }
         for transfer in Array(transfers.values) {
             transfer.failure = transfer.error(.cancelled, "the client was stopped")
@@ -161,18 +178,16 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
         return next.deadline <= now ? 0 : Int32(min(1000, (next.deadline - now + 999_999) / 1_000_000))
     }
 
-    private func start(
-        _ id: UInt64, _ request: FetchRequest, _ pipe: BytePipe?, _ completion: @escaping Completion,
-        _ transfers: inout [UnsafeMutableRawPointer: Transfer]
-    ) {
+    private func start(_ start: Start, _ transfers: inout [UnsafeMutableRawPointer: Transfer]) {
         do throws(FetchError) {
+            let id = start.id
             let transfer = try Transfer(
-                id: id, request: request, pipe: pipe, resume: { [weak self] in self?.submit(.resume(id)) },
-                completion: completion)
+                id: id, request: start.request, pipe: start.pipe,
+                resume: { [weak self] in self?.submit(.resume(id)) }, completion: start.completion)
             transfers[transfer.easy] = transfer
             curl_multi_add_handle(multi, transfer.easy)
         } catch {
-            completion(.failure(error))
+            start.completion(.failure(error))
         }
     }
 

@@ -1,4 +1,5 @@
 import Crypto
+import Exposition
 import Series
 
 /// One rule of `relabel_configs` or `metric_relabel_configs`, with Prometheus' meaning
@@ -29,6 +30,21 @@ package struct RelabelRule: Sendable {
             guard rule.apply(to: &labels) else { return nil }
         }
         return labels
+    }
+
+    /// A filter that passes over metrics before they are read; nil where all are read.
+    ///
+    /// It has what the first of the rules say of a metric by its name alone.
+    /// - Parameter isWanted: whether anybody asks for series with a name; nil: all are wanted.
+    package static func filter(_ rules: [RelabelRule], isWanted: (@Sendable (String) -> Bool)? = nil) -> MetricFilter? {
+        let byName = Array(
+            rules.prefix {
+                ($0.action == .keep || $0.action == .drop) && $0.sourceLabels == [Labels.metricName]
+            })
+        guard !byName.isEmpty || isWanted != nil else { return nil }
+        return MetricFilter { name in
+            isWanted?(name) ?? true && apply(byName, to: [Labels.metricName: name]) != nil
+        }
     }
 
     private func apply(to labels: inout Labels) -> Bool {

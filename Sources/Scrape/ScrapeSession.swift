@@ -87,21 +87,14 @@ package struct ScrapeSession {
         _ body: [UInt8], format: ExpositionFormat, atMs: Int64, durationSeconds: Double
     ) throws -> ScrapeOutcome {
         try body.withUnsafeBufferPointer { bytes in
-            let exposition = try text.withUnsafeBufferPointer { text in
-                try commentText.withUnsafeBufferPointer { commentText in
-                    try ExpositionParser.parse(
-                        bytes, format: format,
-                        prediction: ExpositionPrediction(
-                            text: text, series: orderSpans, commentText: commentText, comments: comments))
-                }
-            }
-            var outcome = try ingest(exposition, bytes, atMs: atMs, durationSeconds: durationSeconds)
+            var outcome = try ingest(
+                parse(bytes, format), bytes, atMs: atMs, durationSeconds: durationSeconds)
             if outcome.result.unknown > 0 {
                 // The store has given up series, or the source, that had no samples for long: all are asked for anew. What
                 // was taken already is a duplicate now.
                 forget()
                 let taken = outcome.result.accepted
-                outcome = try ingest(exposition, bytes, atMs: atMs, durationSeconds: durationSeconds)
+                outcome = try ingest(parse(bytes, format), bytes, atMs: atMs, durationSeconds: durationSeconds)
                 outcome.result.accepted += taken
                 outcome.result.duplicates -= taken
             }
@@ -109,11 +102,23 @@ package struct ScrapeSession {
         }
     }
 
+    private func parse(_ bytes: UnsafeBufferPointer<UInt8>, _ format: ExpositionFormat) throws -> Exposition {
+        try text.withUnsafeBufferPointer { text in
+            try commentText.withUnsafeBufferPointer { commentText in
+                try ExpositionParser.parse(
+                    bytes, format: format,
+                    prediction: ExpositionPrediction(
+                        text: text, series: orderSpans, commentText: commentText, comments: comments),
+                    filter: target.filter)
+            }
+        }
+    }
+
     private mutating func ingest(
         _ exposition: Exposition, _ bytes: UnsafeBufferPointer<UInt8>, atMs: Int64, durationSeconds: Double
     ) throws -> ScrapeOutcome {
         var outcome = ScrapeOutcome()
-        outcome.scraped = exposition.count
+        outcome.scraped = exposition.count + exposition.skipped
         if exposition.isAsPredicted, !exposition.hasTimestamps, exposition.count == order.count, let row {
             outcome.kept = row.ids.count - reportIDs.count
             var values = report(up: 1, outcome, durationSeconds)
@@ -136,6 +141,8 @@ package struct ScrapeSession {
         _ outcome: inout ScrapeOutcome
     ) throws {
         scrape += 1
+        var exposition = exposition
+        exposition.fillColumns()
         let before = order
         let found = try resolve(exposition, bytes, &outcome)
         resolveReport()
@@ -233,14 +240,14 @@ package struct ScrapeSession {
         var found: [Int32] = []
         found.reserveCapacity(exposition.count)
         var fresh: [(entry: Int32, labels: Labels)] = []
+        var newcomers: [Int32] = []
         let knownEntries = entries.count
         let knownText = text.count
         do {
             for index in 0..<exposition.count {
                 let predicted = Int(exposition.predicted[index])
                 var entry: Int32 = -1
-                // What was predicted is what the session forgot, after an answer of the store.
-                if predicted >= 0, predicted < order.count {
+                if predicted >= 0 {
                     entry = order[predicted]
                 } else {
                     let series = UnsafeBufferPointer(
@@ -249,7 +256,7 @@ package struct ScrapeSession {
                     if entry < 0 { entry = try add(series, &fresh) }
                 }
                 let slot = Int(entry)
-                if entries[slot].seen != scrape - 1, entries[slot].seen != scrape { outcome.added += 1 }
+                if entries[slot].seen != scrape - 1, entries[slot].seen != scrape { newcomers.append(entry) }
                 entries[slot].seen = scrape
                 found.append(entry)
             }
@@ -260,6 +267,7 @@ package struct ScrapeSession {
             throw error
         }
         for (new, id) in zip(fresh, sink.ids(for: fresh.map(\.labels))) { entries[Int(new.entry)].id = id }
+        outcome.added = newcomers.count { entries[Int($0)].id != Entry.dropped }
         return found
     }
 
@@ -282,7 +290,7 @@ package struct ScrapeSession {
     private func lookUp(_ series: UnsafeBufferPointer<UInt8>) -> Int32 {
         guard !table.isEmpty else { return -1 }
         let mask = table.count - 1
-        var place = Int(truncatingIfNeeded: ScrapeSession.hash(series)) & mask
+        var place = Int(truncatingIfNeeded: ExpositionParser.hash(series)) & mask
         while table[place] >= 0 {
             if isEntry(table[place], series) { return table[place] }
             place = (place + 1) & mask
@@ -315,7 +323,7 @@ package struct ScrapeSession {
     private mutating func enter(_ index: Int32) {
         let entry = entries[Int(index)]
         let hash = text.withUnsafeBufferPointer {
-            ScrapeSession.hash(UnsafeBufferPointer(rebasing: $0[Int(entry.start)..<Int(entry.start + entry.length)]))
+            ExpositionParser.hash(UnsafeBufferPointer(rebasing: $0[Int(entry.start)..<Int(entry.start + entry.length)]))
         }
         let mask = table.count - 1
         var place = Int(truncatingIfNeeded: hash) & mask
@@ -333,9 +341,9 @@ package struct ScrapeSession {
             }
             labels[label.name] = label.value
         }
-        guard let relabelled = RelabelRule.apply(target.metricRelabelRules, to: labels), !relabelled.name.isEmpty else {
-            return nil
-        }
+        guard target.filter?.keeps(labels.name) ?? true,
+            let relabelled = RelabelRule.apply(target.metricRelabelRules, to: labels), !relabelled.name.isEmpty
+        else { return nil }
         let limits = target.limits
         guard relabelled.pairs.count <= limits.labels else {
             throw ScrapeError(
@@ -347,23 +355,6 @@ package struct ScrapeSession {
                 reason: "the label \(label.name) of \(relabelled.name) is longer than the limits for names and values")
         }
         return relabelled
-    }
-
-    private static func hash(_ bytes: UnsafeBufferPointer<UInt8>) -> UInt64 {
-        // FNV-1a over words: label sets are long, and a byte at a time is slow. A collision is found by comparison.
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        let raw = UnsafeRawBufferPointer(bytes)
-        var at = 0
-        while at + 8 <= raw.count {
-            hash = (hash ^ raw.loadUnaligned(fromByteOffset: at, as: UInt64.self)) &* 0x100_0000_01b3
-            hash ^= hash >> 29
-            at += 8
-        }
-        while at < raw.count {
-            hash = (hash ^ UInt64(raw[at])) &* 0x100_0000_01b3
-            at += 1
-        }
-        return hash ^ (hash >> 29)
     }
 
     private mutating func forget(entriesFrom first: Int, textFrom textStart: Int) {

@@ -1,3 +1,4 @@
+import Exposition
 import Fetch
 import Series
 
@@ -12,6 +13,8 @@ package struct ScrapeTarget: Sendable {
     package var honorLabels = false
     package var honorTimestamps = true
     package var metricRelabelRules: [RelabelRule] = []
+    /// Which metrics are read at all; nil: all.
+    package var filter: MetricFilter?
     package var tls = TLSOptions()
     package var authentication = Authentication.none
     package var compression = true

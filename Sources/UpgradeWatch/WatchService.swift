@@ -65,7 +65,7 @@ package struct WatchService: Sendable {
     package func run() async throws {
         let store = try Store(directory: config.storage.path)
         let state = try StateDatabase(directory: config.storage.path, readOnly: false)
-        let client = HTTPClient()
+        let client = HTTPClient(maxConnections: HTTPClient.mostConnections())
         let scraping = ScrapeManager(
             client: client, sink: store, time: client.clock(time), logger: logger,
             lastScrapes: try WatchService.lastScrapes(store, nowMs: time.nowMs))

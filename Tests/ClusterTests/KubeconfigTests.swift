@@ -42,9 +42,10 @@ import Testing
         let files = try Kubeconfig.endpoint(
             path: config(
                 "client-certificate: c.crt, client-key: /k/c.key",
-                cluster: "server: https://a, certificate-authority: ca.crt, insecure-skip-tls-verify: false"))
+                cluster: "server: https://a, certificate-authority: ca.crt, tls-server-name: api, "
+                    + "insecure-skip-tls-verify: false"))
         #expect(files.tls.caFile == directory.path + "/ca.crt" && files.tls.certFile == directory.path + "/c.crt")
-        #expect(files.tls.keyFile == "/k/c.key" && !files.tls.insecureSkipVerify)
+        #expect(files.tls.keyFile == "/k/c.key" && files.tls.serverName == "api" && !files.tls.insecureSkipVerify)
     }
 
     @Test func tokens_areNeverPrinted() throws {

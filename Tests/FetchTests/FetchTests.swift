@@ -1,5 +1,6 @@
 import Fetch
 import Foundation
+import Synchronization
 import TestSupport
 import Testing
 
@@ -164,6 +165,69 @@ import Testing
         #expect(try await client.fetch(request).status == 200)
     }
 
+    @Test func certificateOfAnotherName_isTaken_whereItIsSaid() async throws {
+        let server = try TLSServer(directory: directory, name: "kubelet.internal")
+        defer { server.stop() }
+        try await server.ready(client)
+        var request = FetchRequest(url: server.url)
+        request.tls.caFile = server.certificate
+        #expect(await error(request)?.code == .tls)
+        request.tls.serverName = "kubelet.internal"
+        #expect(try await client.fetch(request).status == 200)
+        request.tls.serverName = "other.internal"
+        #expect(await error(request)?.code == .tls)
+    }
+
+    @Test(arguments: [
+        ("https://[fd00::1]:10250/m?a=b", "https|[fd00::1]|10250|/m?a=b"), ("https://u:p@host/", "https|host|443|/"),
+        ("http://host:1", "http|host|1|"), ("HTTPS://[fd00::1]", "HTTPS|[fd00::1]|443|"),
+    ])
+    func addresses_haveParts(url: String, parts: String) {
+        let found = FetchRequest(url: url).parts
+        #expect(found.map { "\($0.scheme)|\($0.host)|\($0.port)|\($0.rest)" } == parts)
+    }
+
+    @Test func moreRequestsThanAtOnce_waitForEachOther_andMayBeCancelledMeanwhile() async throws {
+        let busy = Mutex(0)
+        let server = RawServer { head, connection in
+            let now = busy.withLock { busy in
+                busy += 1
+                return busy
+            }
+            if head.contains("/slow") { sleep(120) }
+            for _ in 0..<100 { sched_yield() }
+            busy.withLock { $0 -= 1 }
+            connection.answer("\(now)")
+        }
+        let client = HTTPClient(maxTransfers: 1)
+        let answers = try await withThrowingTaskGroup(of: String.self) { group in
+            for _ in 0..<20 {
+                group.addTask {
+                    String(decoding: try await client.fetch(FetchRequest(url: server.url)).body, as: UTF8.self)
+                }
+            }
+            return try await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(answers == Array(repeating: "1", count: 20))
+        var slow = FetchRequest(url: server.url + "/slow")
+        slow.timeoutMs = 120_000
+        let first = Task { [slow] in try await client.fetch(slow) }
+        while !server.heads.contains(where: { $0.contains("/slow") }) { await Task.yield() }
+        let second = Task { () -> FetchError.Code? in
+            do throws(FetchError) {
+                _ = try await client.fetch(FetchRequest(url: server.url))
+                return nil
+            } catch {
+                return error.code
+            }
+        }
+        await Task.yield()
+        second.cancel()
+        #expect(await second.value == .cancelled)
+        first.cancel()
+        _ = await first.result
+    }
+
     @Test func certificates_areTakenAsText() async throws {
         let directory = TemporaryDirectory()
         let server = try TLSServer(directory: directory)
@@ -246,7 +310,8 @@ private struct TLSServer {
     let certificate: String
     private let program: Program
 
-    init(directory: TemporaryDirectory) throws {
+    /// - Parameter name: what the certificate names instead of the address; nil: the address.
+    init(directory: TemporaryDirectory, name: String? = nil) throws {
         certificate = directory.path + "/cert.pem"
         let key = directory.path + "/key.pem"
         let openssl = "/usr/bin/openssl"
@@ -254,7 +319,7 @@ private struct TLSServer {
             openssl,
             [
                 "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
-                "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate,
+                "subjectAltName=" + (name.map { "DNS:" + $0 } ?? "IP:127.0.0.1"), "-keyout", key, "-out", certificate,
             ], in: directory.path)
         // A port that was free a moment ago: s_server does not tell in time which one it took.
         let port = RawServer { _, _ in }.port

@@ -115,6 +115,43 @@ import Testing
         #expect(try values("a").keys.first == #"a{instance="i", job="j", pod="web-1", workload="web"}"#)
     }
 
+    @Test func metricsThatNobodyAsksFor_areCountedAndNotKept() throws {
+        var rule = RelabelRule(pattern: try Pattern("a|b_.*", mode: .anchored))
+        rule.sourceLabels = ["__name__"]
+        rule.action = .keep
+        // What a rule says after another one changed the name is not for the filter.
+        var rename = RelabelRule(pattern: try Pattern("a", mode: .anchored))
+        rename.sourceLabels = ["__name__"]
+        rename.targetLabel = "__name__"
+        rename.replacement = "renamed"
+        var last = rule
+        last.pattern = try Pattern("renamed|b_total", mode: .anchored)
+        let rules = [rule, rename, last]
+        var session = session { target in
+            target.metricRelabelRules = rules
+            target.filter = RelabelRule.filter(rules) { $0 != "b_more" }
+        }
+        let text = "a 1\nb_total 2\nb_more 3\nother{x=\"y\"} 4\n{\"other\"} 5\n"
+        for round in 1...3 {
+            let outcome = try scrape(&session, text, atMs: Int64(round) * 1000)
+            #expect(outcome.scraped == 5 && outcome.kept == 2 && outcome.added == (round == 1 ? 2 : 0))
+        }
+        #expect(try values("renamed").values.first == [1, 1, 1])
+        #expect(try values("b_total").values.first == [2, 2, 2])
+        #expect(try values("b_more").isEmpty && values("other").isEmpty)
+        #expect(RelabelRule.filter([rename, rule]) == nil)
+    }
+
+    @Test func timesOfTheirOwn_mayComeAndGo() throws {
+        var session = session()
+        _ = try scrape(&session, "a 1 900\nb 1\n", atMs: 1000)
+        _ = try scrape(&session, "a 2\nb 2\n", atMs: 2000)
+        _ = try scrape(&session, "a 3\nb 3\n", atMs: 3000)
+        _ = try scrape(&session, "a 4 3900\nb 4\n", atMs: 4000)
+        #expect(try values("a").values.first == [1, 2, 3, 4])
+        #expect(try values("b").values.first == [1, 2, 3, 4])
+    }
+
     @Test func limits_refuseTheWholeScrape() throws {
         var session = session { $0.limits.samples = 2 }
         #expect(throws: ScrapeError(reason: "the target has 3 samples, more than the sample_limit of 2")) {

@@ -1,5 +1,6 @@
 import Alerting
 import Discovery
+import Exposition
 import Fetch
 import Foundation
 import Scrape
@@ -88,6 +89,35 @@ import UpgradeWatch
         #expect(config.signals.count > 15 && config.logRules.count > 15)
         #expect(config.ruleGroups.isEmpty)
         #expect(config.web.port == 9095 && config.storage.retentionMs == 30 * 86_400_000)
+    }
+
+    @Test func declaredMetrics_areThoseOfSignalsAndRules_underAllTheirNames() throws {
+        _ = try directory.write(
+            "rules.yaml",
+            """
+            groups:
+            - {name: g, rules: [{alert: A, expr: 'rate(mine_total[5m]) > 0 and on () {__name__=~"some_.*"}'}]}
+            """)
+        let config = try load(
+            """
+            cluster: a
+            global: {keep_metrics: declared}
+            rule_files: [rules.yaml]
+            scrape_configs:
+            - {job_name: kubelet}
+            - {job_name: all, keep_metrics: all}
+            """)
+        let filter = try #require(config.jobs[0].job.template.filter)
+        for name in [
+            "mine_total", "some_gauge", "kubernetes_build_info", "kubelet_runtime_operations_errors_total",
+            // What it was called before 1.19.
+            "kubelet_runtime_operations_errors", "kubelet_pleg_relist_duration_seconds_sum",
+        ] { #expect(filter.keeps(name), "\(name)") }
+        for name in ["go_goroutines_nobody_asks_for", "kubelet_node_name", "mine"] { #expect(!filter.keeps(name)) }
+        #expect(config.jobs[1].job.template.filter == nil)
+        #expect(
+            problems("cluster: a\nglobal: {keep_metrics: some}\n")
+                == "c.yaml:2:24: global.keep_metrics: \"some\" is neither all nor declared")
     }
 
     @Test func typoInYAML_isToldByLineAndColumn() {

@@ -169,11 +169,6 @@ package struct Kubeconfig: Sendable {
             }
             user = found
         }
-        if cluster.tlsServerName != nil {
-            throw fail(
-                "the cluster \(chosen.cluster) has tls-server-name, which is not supported; use a server address that its certificate names"
-            )
-        }
         if cluster.proxyURL != nil {
             throw fail(
                 "the cluster \(chosen.cluster) has proxy-url, which is not supported; set https_proxy in the environment"
@@ -195,6 +190,7 @@ package struct Kubeconfig: Sendable {
         var tls = TLSOptions()
         tls.ca = try pem(cluster.certificateAuthorityData, "certificate-authority-data")
         tls.caFile = tls.ca == nil ? cluster.certificateAuthority.map(resolve) : nil
+        tls.serverName = cluster.tlsServerName
         tls.insecureSkipVerify = cluster.insecureSkipTLSVerify ?? false
         tls.cert = try pem(user?.clientCertificateData, "client-certificate-data")
         tls.certFile = tls.cert == nil ? user?.clientCertificate.map(resolve) : nil

@@ -104,10 +104,25 @@ private struct ConfigLoader {
             for value in fields.list("receivers") { receiver(value, &config) }
             if let value = fields.take("route") { config.route = route(value, parent: nil, config.receivers) }
         }
+        chooseMetrics(&config)
         var problems = others
         do { try document.finish() } catch let error as YAMLProblems { problems = error.problems + problems }
         if !problems.isEmpty { throw YAMLProblems(problems) }
         return config
+    }
+
+    /// Says of each job which metrics are read, once signals and rules are known.
+    private func chooseMetrics(_ config: inout Config) {
+        let declared = DeclaredMetrics(signals: config.signals, groups: config.ruleGroups)
+        for index in config.jobs.indices {
+            let rules = config.jobs[index].job.template.metricRelabelRules
+            if config.jobs[index].keepsDeclared {
+                config.jobs[index].job.template.filter = RelabelRule.filter(rules) { declared.contains($0) }
+                config.jobs[index].job.settings += declared.settings
+            } else {
+                config.jobs[index].job.template.filter = RelabelRule.filter(rules)
+            }
+        }
     }
 
     private func resolve(_ path: String) -> String { ClientConfigReader(folder: folder).resolve(path) }
@@ -177,6 +192,7 @@ private struct ConfigLoader {
             config.externalLabels = Labels(fields.strings("external_labels").map { Label($0.name, $0.value) })
             if let bytes = fields.bytes("body_size_limit"), bytes > 0 { global.limits.bodyBytes = bytes }
             global.limits.samples = fields.int("sample_limit") ?? global.limits.samples
+            global.keepsDeclared = ScrapeConfigReader.keepsDeclared(&fields) ?? false
             if let number = fields.int("label_limit"), number > 0 { global.limits.labels = number }
             if let number = fields.int("label_name_length_limit"), number > 0 { global.limits.labelNameLength = number }
             if let number = fields.int("label_value_length_limit"), number > 0 {
@@ -362,7 +378,8 @@ struct GlobalConfig {
     var intervalMs: Int64 = 15_000
     var timeoutMs: Int64 = 10_000
     var limits = ScrapeLimits()
+    var keepsDeclared = false
 
     /// What makes a job another one when it changes.
-    var settings: String { "\(intervalMs) \(timeoutMs) \(limits)" }
+    var settings: String { "\(intervalMs) \(timeoutMs) \(limits) \(keepsDeclared)" }
 }

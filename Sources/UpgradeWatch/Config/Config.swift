@@ -52,6 +52,8 @@ package struct Config: Sendable {
 /// One entry of `scrape_configs`.
 package struct JobConfig: Sendable {
     package var job: ScrapeJob
+    /// Whether only metrics are read that signals and rules ask for.
+    package var keepsDeclared = false
     package var discoveries: [Discovery] = []
 }
 

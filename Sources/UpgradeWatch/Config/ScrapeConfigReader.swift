@@ -17,6 +17,7 @@ package struct ClientConfigReader {
             tls.caFile = fields.string("ca_file").map(resolve)
             tls.certFile = fields.string("cert_file").map(resolve)
             tls.keyFile = fields.string("key_file").map(resolve)
+            tls.serverName = fields.string("server_name")
             tls.insecureSkipVerify = fields.bool("insecure_skip_verify") ?? false
         }
         var authentication = Authentication.none
@@ -95,7 +96,17 @@ struct ScrapeConfigReader {
         job.settings = value.text + global.settings
         job.staticTargets = staticTargets(&fields)
         return JobConfig(
-            job: job, discoveries: DiscoveryConfigReader(client: ClientConfigReader(folder: folder)).read(&fields))
+            job: job, keepsDeclared: ScrapeConfigReader.keepsDeclared(&fields) ?? global.keepsDeclared,
+            discoveries: DiscoveryConfigReader(client: ClientConfigReader(folder: folder)).read(&fields))
+    }
+
+    /// `keep_metrics`; nil where it is not said.
+    static func keepsDeclared(_ fields: inout YAMLFields) -> Bool? {
+        guard let value = fields.take("keep_metrics"), let text = value.string else { return nil }
+        if text != "all", text != "declared" {
+            value.report("\(value.path): \(Labels.quoted(text)) is neither all nor declared")
+        }
+        return text == "declared"
     }
 
     private func staticTargets(_ fields: inout YAMLFields) -> [Labels] {
