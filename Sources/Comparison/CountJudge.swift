@@ -12,6 +12,13 @@ struct JudgedTime {
     var batch: Int?
     /// What came in this time is left out on the side of what went over.
     var skipped: Range<Int64>?
+
+    /// How much longer something takes, in words: a minute at least, a year at most.
+    static func wait(_ ms: Double) -> String {
+        let minutes = min(max((ms / 60_000).rounded(.up), 1), 365 * 1440)
+        // Of days the minutes are no news.
+        return TimeFormat.duration(ms: Int64(minutes < 1440 ? minutes : (minutes / 60).rounded(.up) * 60) * 60_000)
+    }
 }
 
 /// What the comparison of one split came to.
@@ -343,7 +350,7 @@ struct CountJudge {
         if before.events == 0, signal.absoluteFloor > 0 {
             // It takes this much exposure until the bound on the rate is under the margin.
             let missing = limit / signal.absoluteFloor - after.seen
-            let wait = TimeFormat.duration(ms: max(60_000, Int64(missing / after.seen * hours * 60) * 60_000))
+            let wait = JudgedTime.wait(missing / after.seen * hours * 3_600_000)
             return after.events == 0
                 ? "no event so far; \(wait) more without one" : "about \(wait) more without an event"
         }
@@ -352,12 +359,20 @@ struct CountJudge {
         let wanted =
             dispersion * log(Double(8) / CountJudge.passLevel) / (margin - 1 - log(margin))
         let due = rate * after.seen
-        guard wanted > due, due > 0, wanted.isFinite else {
-            return "the interval is still wider than the margin; more time is needed"
+        if wanted > due, due > 0, wanted.isFinite {
+            let wait = JudgedTime.wait((wanted - due) / due * hours * 3_600_000)
+            return "about \(Int((wanted - due).rounded(.up))) more events, which at the rate before take \(wait)"
         }
-        let more = Int((wanted - due).rounded(.up))
-        let wait = TimeFormat.duration(ms: max(60_000, Int64((wanted - due) / due * hours * 60) * 60_000))
-        return "about \(more) more events, which at the rate before take \(wait)"
+        // There are more than before, if not so many more: each tells less.
+        let ratio = max(1, after.rate / rate)
+        let nats = ratio * log(ratio / margin) - ratio + margin
+        let more = dispersion * log(Double(8) / CountJudge.passLevel) / nats - due
+        guard ratio < margin, more > 0, more.isFinite, due > 0 else {
+            return "the rate is at its margin, and the interval too wide to say on which side; more time is needed"
+        }
+        return
+            "the interval is still wider than the margin: about \(Int((more * ratio).rounded(.up))) more events, which "
+            + "at the rate of now take \(JudgedTime.wait(more / due * hours * 3_600_000))"
     }
 
     private func effect(_ sides: CountSides, dispersion: Double) -> Effect? {

@@ -74,7 +74,14 @@ extension LevelJudge {
             return Growth(isWorse: true)
         }
         growth.isWell = estimate + LevelJudge.width * error < floor
-        if !growth.isWell { growth.needs = "whether it grows is not clear yet; more time is needed" }
+        if !growth.isWell {
+            // The error of a slope goes with the time to the power of -3/2.
+            let room = floor - estimate
+            let times = room > 0 ? pow(LevelJudge.width * error / room, 2.0 / 3) : .infinity
+            let wait =
+                times.isFinite ? "about \(JudgedTime.wait(Double(sinceMs) * (times - 1))) more" : "more time is needed"
+            growth.needs = "whether it grows is not clear yet: \(wait)"
+        }
         return growth
     }
 

@@ -282,7 +282,7 @@ struct LevelJudge {
             outcome.status = growth?.isWell ?? true ? .ok : .inconclusive
             if outcome.status == .inconclusive { outcome.needs = growth?.needs }
         } else {
-            outcome.needs = "the interval is still wider than the margin; more time is needed"
+            outcome.needs = narrowing(shift, floor: floor, observedMs: Int64(after.count) * bins.widthMs)
         }
         if isBeyond, outcome.status != .worse, count - (afterBins.last ?? 0) > bins.count(ms: LevelJudge.beyondMs) {
             outcome.status = .inconclusive
@@ -293,6 +293,18 @@ struct LevelJudge {
             if isShared { outcome.beganBefore = true }
         }
         return outcome
+    }
+
+    /// How much longer it takes until the interval is under the margin, should the change stay as it is: its width goes
+    /// with the inverse root of the time.
+    private func narrowing(_ shift: Shift, floor: Double, observedMs: Int64) -> String {
+        let room = floor - shift.estimate
+        guard room > 0, shift.high > shift.estimate else {
+            return "the level is at its margin, and the interval too wide to say on which side; more time is needed"
+        }
+        let times = ((shift.high - shift.estimate) / room) * ((shift.high - shift.estimate) / room)
+        return
+            "the interval is still wider than the margin: about \(JudgedTime.wait(Double(observedMs) * (times - 1))) more"
     }
 
     /// Whether so many units that wait tell what befalls all.

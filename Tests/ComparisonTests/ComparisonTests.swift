@@ -266,6 +266,44 @@ private struct Lab {
         #expect(assessment.signals.first?.needs?.hasPrefix("no event so far; ") == true)
     }
 
+    /// What is a little worse takes longer than what is as it was, and what stands at the margin may take forever.
+    @Test(arguments: [
+        (0.002, 60, "about 10 more events, which at the rate before take "),
+        (
+            0.003, 150,
+            "the interval is still wider than the margin: about 40 more events, which at the rate of now take "
+        ),
+        (0.0043, 150, "the rate is at its margin, and the interval too wide to say on which side; more time is needed"),
+    ])
+    func whatIsNeeded_growsWithWhatIsThere(rate: Double, minutes: Int64, needs: String) throws {
+        var lab = Lab()
+        lab.after = minutes
+        lab.up()
+        lab.counter(["__name__": "restarts_total", "workload": "web"]) { $0 < lab.stepMs ? 0.002 : rate }
+        let signal = try #require(try lab.assess(Lab.rate).signals.first)
+        #expect(
+            signal.status == .inconclusive && signal.needs?.hasPrefix(needs) == true,
+            "\(signal.status) \(signal.needs ?? "")")
+    }
+
+    @Test func intervalOfALevel_saysWhenItIsNarrowEnough() throws {
+        let lab = Lab()
+        lab.up()
+        var random = SeededRandom(seed: 5)
+        lab.gauge(["__name__": "mem"]) { atMs in
+            Double.random(in: 0...200, using: &random) + (atMs < lab.stepMs ? 0 : 5)
+        }
+        let assessment = try lab.assess(
+            """
+            signals:
+            - {name: mem, component: api, kind: gauge, expression: sum by (job) (mem), unit: bytes, floors: {relative: 1.2, absolute: 10}, critical: true}
+            """)
+        let needs = assessment.signals.first?.needs ?? ""
+        #expect(
+            needs.hasPrefix("the interval is still wider than the margin: about ") && needs.hasSuffix(" more"),
+            "\(needs)")
+    }
+
     @Test func workloadThatLoopedBefore_isToldAsSuch_andDoesNotFail() throws {
         let lab = Lab()
         lab.up()
