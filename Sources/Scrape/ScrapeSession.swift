@@ -67,6 +67,8 @@ package struct ScrapeSession {
     private var commentText: [UInt8] = []
     private var comments: [ExpositionPrediction.Span] = []
     private var scrape: Int32 = 0
+    /// When the target was scraped last; nil: it was not.
+    private var lastMs: Int64?
     private var metadataSeen: [String: MetricMetadata] = [:]
     private var reportIDs: [SeriesID] = []
 
@@ -133,6 +135,7 @@ package struct ScrapeSession {
             try ingestChanged(exposition, bytes, atMs: atMs, durationSeconds: durationSeconds, &outcome)
         }
         remember(exposition, bytes)
+        lastMs = atMs
         return outcome
     }
 
@@ -144,7 +147,10 @@ package struct ScrapeSession {
         var exposition = exposition
         exposition.fillColumns()
         let before = order
-        let found = try resolve(exposition, bytes, &outcome)
+        var fresh: [Fresh] = []
+        let found = try resolve(exposition, bytes, &outcome, &fresh)
+        let births = lastMs.map { zeros(of: fresh, exposition, afterMs: $0, beforeMs: atMs) } ?? SampleBatch()
+        if !births.isEmpty { outcome.result += sink.append(births) }
         resolveReport()
         var ahead = 0
         var ids: [SeriesID] = []
@@ -173,7 +179,7 @@ package struct ScrapeSession {
             report(up: 1, outcome, durationSeconds) + lines.map { exposition.values[Int($0)] }
             + gone.map { _ in staleMarker }
         let all = reportIDs + ids
-        outcome.result = sink.append(values, of: gone.isEmpty ? all : all + gone, from: source, atMs: atMs)
+        outcome.result += sink.append(values, of: gone.isEmpty ? all : all + gone, from: source, atMs: atMs)
         if !timed.isEmpty { outcome.result += sink.append(timed) }
         outcome.result.outOfOrder += ahead
         order = found
@@ -207,6 +213,7 @@ package struct ScrapeSession {
 
     private mutating func endSeries(report: (ScrapeSession) -> [Double], atMs: Int64) {
         scrape += 1
+        lastMs = atMs
         resolveReport()
         let ids = reportIDs + vanished(order)
         let own = report(self)
@@ -231,15 +238,53 @@ package struct ScrapeSession {
         }
     }
 
+    // MARK: Series that begin
+
+    /// A series that the target had never before.
+    private struct Fresh {
+        var entry: Int32
+        /// Which sample of the exposition is its first.
+        var index: Int
+        var labels: Labels
+    }
+
+    /// What a counter's or a histogram's series has behind its family's name (OpenMetrics 1.0, "Suffixes").
+    private static let counted = ["_total", "_count", "_sum", "_bucket"]
+
+    /// A zero for each new counter at the time at which it was created, where that is since the last scrape: what it
+    /// counted until it was seen first is an increase too.
+    ///
+    /// OpenMetrics 1.0, "Created"; as Prometheus does it with its feature `created-timestamp-zero-ingestion`.
+    private func zeros(of fresh: [Fresh], _ exposition: Exposition, afterMs: Int64, beforeMs: Int64) -> SampleBatch {
+        var created: [Labels: Int64] = [:]
+        for series in fresh where series.labels.name.hasSuffix("_created") {
+            let ms = exposition.values[series.index] * 1000
+            guard ms > Double(afterMs), ms < Double(beforeMs) else { continue }
+            var labels = series.labels
+            labels[Labels.metricName] = String(labels.name.dropLast("_created".count))
+            created[labels] = Int64(ms)
+        }
+        var batch = SampleBatch()
+        guard !created.isEmpty else { return batch }
+        for series in fresh {
+            let name = series.labels.name
+            guard let suffix = ScrapeSession.counted.first(where: { name.hasSuffix($0) }) else { continue }
+            var labels = suffix == "_bucket" ? series.labels.removing(["le"]) : series.labels
+            labels[Labels.metricName] = String(name.dropLast(suffix.count))
+            if let ms = created[labels] { batch.append(entries[Int(series.entry)].id, timestampMs: ms, value: 0) }
+        }
+        return batch
+    }
+
     // MARK: Finding series
 
     /// The entry of each sample, in order.
     private mutating func resolve(
-        _ exposition: Exposition, _ bytes: UnsafeBufferPointer<UInt8>, _ outcome: inout ScrapeOutcome
+        _ exposition: Exposition, _ bytes: UnsafeBufferPointer<UInt8>, _ outcome: inout ScrapeOutcome,
+        _ fresh: inout [Fresh]
     ) throws -> [Int32] {
         var found: [Int32] = []
         found.reserveCapacity(exposition.count)
-        var fresh: [(entry: Int32, labels: Labels)] = []
         var newcomers: [Int32] = []
         let knownEntries = entries.count
         let knownText = text.count
@@ -253,7 +298,7 @@ package struct ScrapeSession {
                     let series = UnsafeBufferPointer(
                         rebasing: bytes[Int(exposition.starts[index])..<Int(exposition.ends[index])])
                     entry = lookUp(series)
-                    if entry < 0 { entry = try add(series, &fresh) }
+                    if entry < 0 { entry = try add(series, index, &fresh) }
                 }
                 let slot = Int(entry)
                 if entries[slot].seen != scrape - 1, entries[slot].seen != scrape { newcomers.append(entry) }
@@ -299,7 +344,7 @@ package struct ScrapeSession {
     }
 
     private mutating func add(
-        _ series: UnsafeBufferPointer<UInt8>, _ fresh: inout [(entry: Int32, labels: Labels)]
+        _ series: UnsafeBufferPointer<UInt8>, _ sample: Int, _ fresh: inout [Fresh]
     ) throws -> Int32 {
         let index = Int32(entries.count)
         let labels = try finalLabels(series)
@@ -309,7 +354,7 @@ package struct ScrapeSession {
                 id: Entry.dropped))
         text.append(contentsOf: series)
         if entries.count * 4 > table.count * 3 { rebuildTable() } else { enter(index) }
-        if let labels { fresh.append((index, labels)) }
+        if let labels { fresh.append(Fresh(entry: index, index: sample, labels: labels)) }
         return index
     }
 

@@ -142,6 +142,42 @@ import Testing
         #expect(RelabelRule.filter([rename, rule]) == nil)
     }
 
+    @Test func countersThatWereBornSinceTheLastScrape_beginWithZero() throws {
+        var session = session()
+        func scrape(_ text: String, atMs: Int64) throws -> ScrapeOutcome {
+            try session.ingest(
+                Array((text + "# EOF\n").utf8), format: .openMetrics, atMs: atMs, durationSeconds: 0.5)
+        }
+        // Of one that was there before the first scrape nothing is known.
+        let old = "old_total 7\nold_created 0.5\n"
+        _ = try scrape(old, atMs: 1000)
+        let born = """
+            new_total{a="b"} 5
+            new_created{a="b"} 1.25
+            new_total{a="c"} 6
+            h_bucket{le="1.0"} 2
+            h_bucket{le="+Inf"} 3
+            h_count 3
+            h_sum 4.0
+            h_created 1.5
+            ahead_total 1
+            ahead_created 9.0
+
+            """
+        #expect(try scrape(old + born, atMs: 2000).result.accepted == 4 + 8 + 5 + 4 + 1)
+        _ = try scrape(old + born, atMs: 3000)
+        let select = { (name: String) in
+            try self.store.select([.equal("__name__", name)], fromMs: .min, throughMs: .max)
+                .sorted { $0.labels < $1.labels }
+        }
+        let new = try select("new_total")
+        #expect(new.map(\.values) == [[0, 5, 5], [6, 6]] && new[0].timestampsMs == [1250, 2000, 3000])
+        #expect(try select("h_bucket").map(\.timestampsMs) == [[1500, 2000, 3000], [1500, 2000, 3000]])
+        #expect(try select("h_sum").first?.values == [0, 4, 4])
+        #expect(try select("old_total").first?.values == [7, 7, 7])
+        #expect(try select("ahead_total").first?.values == [1, 1])
+    }
+
     @Test func timesOfTheirOwn_mayComeAndGo() throws {
         var session = session()
         _ = try scrape(&session, "a 1 900\nb 1\n", atMs: 1000)

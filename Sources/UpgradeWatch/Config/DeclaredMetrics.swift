@@ -37,8 +37,14 @@ struct DeclaredMetrics: Sendable {
     }
 
     /// Whether series with this metric name are asked for.
+    ///
+    /// With a counter it is asked for when it was created.
     func contains(_ name: String) -> Bool {
-        names.contains(name) || others.contains { $0.allSatisfy { $0.accepts(name) } }
+        if names.contains(name) || others.contains(where: { $0.allSatisfy { $0.accepts(name) } }) { return true }
+        guard name.hasSuffix("_created") else { return false }
+        return ["_total", "_count", "_sum", "_bucket"].contains {
+            names.contains(String(name.dropLast("_created".count)) + $0)
+        }
     }
 
     /// What makes one set of metrics another.
