@@ -97,7 +97,7 @@ package struct Exposition: Sendable {
 /// A line that is as predicted is confirmed by one comparison of memory, and not read.
 package struct ExpositionPrediction {
     /// A piece of ``text``.
-    package struct Span: Sendable, Equatable {
+    package struct Span: Sendable, Hashable {
         package var start: Int32
         package var length: Int32
 

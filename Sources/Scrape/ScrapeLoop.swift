@@ -54,12 +54,13 @@ package struct ScrapeLoop: Sendable {
     let sink: any SampleSink
     let time: any TimeSource
     let logger: Logger
+    let shared: SharedArrays
     /// Why the target must not be scraped; nil where it may be.
     let refusal: @Sendable () -> String?
 
     package init(
         _ row: TargetRow, client: HTTPClient, sink: any SampleSink, time: any TimeSource, logger: Logger,
-        refusal: @escaping @Sendable () -> String? = { nil }
+        shared: SharedArrays = SharedArrays(), refusal: @escaping @Sendable () -> String? = { nil }
     ) {
         target = row.status.target
         self.row = row
@@ -67,6 +68,7 @@ package struct ScrapeLoop: Sendable {
         self.sink = sink
         self.time = time
         self.logger = logger
+        self.shared = shared
         self.refusal = refusal
     }
 
@@ -74,7 +76,7 @@ package struct ScrapeLoop: Sendable {
     /// - Returns: What ends the target's series, for one that is gone.
     @discardableResult
     package func run(lastScrapeMs: Int64?) async -> ScrapeSession {
-        var session = ScrapeSession(target: target, sink: sink)
+        var session = ScrapeSession(target: target, sink: sink, shared: shared)
         var dueMs = ScrapeLoop.next(afterMs: time.nowMs, target)
         if (lastScrapeMs ?? .min) <= time.nowMs - target.intervalMs { dueMs = time.nowMs }
         while !Task.isCancelled {

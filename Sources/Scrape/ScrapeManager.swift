@@ -27,6 +27,7 @@ package final class ScrapeManager: Sendable {
     private let time: any TimeSource
     private let logger: Logger
     private let lastScrapes: [Labels: Int64]
+    private let shared = SharedArrays()
     private let state = Mutex(State())
 
     /// - Parameter lastScrapes: when targets were scraped before the process began, by their labels.
@@ -175,7 +176,7 @@ package final class ScrapeManager: Sendable {
         let (job, gate) = (state.pools[index].job, state.pools[index].gate)
         let row = TargetRow(TargetStatus(job: job.name, target: target, discovered: job.completed(discovered)))
         let loop = ScrapeLoop(
-            row, client: client, sink: sink, time: time, logger: logger, refusal: { gate.refusal })
+            row, client: client, sink: sink, time: time, logger: logger, shared: shared, refusal: { gate.refusal })
         let last = lastScrapes[target.labels]
         state.found += 1
         state.pools[index].running[key] = Running(

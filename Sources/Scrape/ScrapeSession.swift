@@ -54,6 +54,7 @@ package struct ScrapeSession {
 
     private let target: ScrapeTarget
     private let sink: any SampleSink
+    private let shared: SharedArrays
     private var source: SampleSource
     private var text: [UInt8] = []
     private var entries: [Entry] = []
@@ -72,9 +73,11 @@ package struct ScrapeSession {
     private var metadataSeen: [String: MetricMetadata] = [:]
     private var reportIDs: [SeriesID] = []
 
-    package init(target: ScrapeTarget, sink: any SampleSink) {
+    /// - Parameter shared: of all sessions whose targets may be alike.
+    package init(target: ScrapeTarget, sink: any SampleSink, shared: SharedArrays = SharedArrays()) {
         self.target = target
         self.sink = sink
+        self.shared = shared
         source = sink.source(target.labels)
     }
 
@@ -186,6 +189,17 @@ package struct ScrapeSession {
         row = timed.isEmpty && ahead == 0 ? Row(ids: all, lines: lines.count == found.count ? nil : lines) : nil
         forgetIfGrown()
         orderSpans = order.map { .init(start: entries[Int($0)].start, length: entries[Int($0)].length) }
+        share(hasNew: !fresh.isEmpty)
+    }
+
+    /// Keeps what the series are named by where other sessions have it too.
+    private mutating func share(hasNew: Bool) {
+        order = shared.numbers(order)
+        orderSpans = shared.spans(orderSpans)
+        guard hasNew else { return }
+        text = shared.text(text)
+        table = shared.numbers(table)
+        entries = SharedArrays.fitted(entries)
     }
 
     /// Keeps the comments for the next prediction, and hands on what they say.
@@ -199,6 +213,8 @@ package struct ScrapeSession {
             commentText += bytes[start..<start + Int(span.length)]
             return .init(start: Int32(commentText.count) - span.length, length: span.length)
         }
+        commentText = shared.text(commentText)
+        comments = shared.spans(comments)
     }
 
     /// Notes a scrape without a usable answer: every series of the one before ends, `up` is 0.

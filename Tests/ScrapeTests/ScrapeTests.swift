@@ -336,7 +336,7 @@ private final class ManualTime: TimeSource {
             while connection.write(Array("a 1\n".utf8)) { usleep(10_000) }
         }
         let (slow, _) = await run(endless, 1, lastScrapeMs: nil)
-        #expect(slow.lastError.hasPrefix("\(endless.url)/metrics: Operation timed out after 4"))
+        #expect(slow.lastError.hasPrefix("\(endless.url)/metrics: Operation timed out after "))
         let huge = RawServer { _, connection in
             connection.write(Array("HTTP/1.1 200 OK\r\nContent-Length: 209715200\r\n\r\n".utf8))
             let chunk = Array(String(repeating: "a 1\n", count: 1 << 18).utf8)

@@ -1,0 +1,43 @@
+import Exposition
+import Synchronization
+
+/// Arrays that many sessions have alike, kept once: the kubelets of a fleet expose the same series under the same names.
+package final class SharedArrays: Sendable {
+    /// A larger array is an API server's, of which there are few.
+    private static let mostBytes = 256 << 10
+    /// How many different arrays are known at a time; those that are forgotten live on where they are used.
+    private static let mostArrays = 1024
+
+    private let texts = Mutex<Set<[UInt8]>>([])
+    private let numbers = Mutex<Set<[Int32]>>([])
+    private let spans = Mutex<Set<[ExpositionPrediction.Span]>>([])
+
+    package init() {}
+
+    /// The same bytes, in memory that others share.
+    ///
+    /// - Complexity: O(n), and no more memory than `n` needs: what an array has room for beyond it is given back.
+    func text(_ bytes: [UInt8]) -> [UInt8] { SharedArrays.known(bytes, texts) }
+
+    func numbers(_ numbers: [Int32]) -> [Int32] { SharedArrays.known(numbers, self.numbers) }
+
+    func spans(_ spans: [ExpositionPrediction.Span]) -> [ExpositionPrediction.Span] {
+        SharedArrays.known(spans, self.spans)
+    }
+
+    private static func known<Element: Hashable & Sendable>(_ array: [Element], _ pool: borrowing Mutex<Set<[Element]>>)
+        -> [Element]
+    {
+        guard array.count * MemoryLayout<Element>.stride <= mostBytes else { return fitted(array) }
+        return pool.withLock { pool in
+            if let index = pool.firstIndex(of: array) { return pool[index] }
+            if pool.count >= mostArrays { pool.removeAll() }
+            let fitted = fitted(array)
+            pool.insert(fitted)
+            return fitted
+        }
+    }
+
+    /// A copy without room to grow.
+    static func fitted<Element>(_ array: [Element]) -> [Element] { array.withUnsafeBufferPointer { Array($0) } }
+}
