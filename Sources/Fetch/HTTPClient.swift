@@ -10,12 +10,9 @@ import Synchronization
 package final class HTTPClient: Sendable {
     private let loop: TransferLoop
 
-    /// - Parameters:
-    ///   - maxConnections: connections kept open for further requests.
-    ///   - maxTransfers: requests under way at once; further ones wait, and their timeouts do not run yet.
-    package init(maxConnections: Int = 512, maxTransfers: Int = 512) {
-        loop = TransferLoop(maxConnections: maxConnections, maxTransfers: maxTransfers)
-    }
+    /// - Parameter maxConnections: requests under way at once, and connections kept open for further ones; more requests
+    ///   wait, and their timeouts do not run yet.
+    package init(maxConnections: Int = 512) { loop = TransferLoop(maxConnections: maxConnections) }
 
     /// As many connections as the process may have, but for what other files and those who ask the process need.
     ///

@@ -42,11 +42,25 @@ package final class TargetRow: Sendable {
     func update(_ change: (inout TargetStatus) -> Void) { row.withLock { change(&$0) } }
 }
 
-/// Scrapes one target at its interval, until its task is cancelled.
+/// The times at which a target is scraped: its labels place them within the interval, so that targets spread over it, also
+/// after a start, and a restarted process goes on with the same rhythm.
 ///
-/// The times lie on a grid that the target's labels place within the interval, so that targets spread over it and a
-/// restarted process goes on with the same rhythm. After a start, a target whose last scrape is an interval old is
-/// scraped at once.
+/// As in Prometheus (`scrape/target.go`, `offset`).
+struct ScrapeGrid {
+    private let offsetMs: Int64
+    private let intervalMs: Int64
+
+    init(_ target: ScrapeTarget) {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in (target.url + target.labels.description).utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        offsetMs = Int64((hash ^ (hash >> 32)) % UInt64(target.intervalMs))
+        intervalMs = target.intervalMs
+    }
+
+    func next(afterMs: Int64) -> Int64 { ((afterMs - offsetMs) / intervalMs + 1) * intervalMs + offsetMs }
+}
+
+/// Scrapes one target at its interval, until its task is cancelled.
 package struct ScrapeLoop: Sendable {
     let target: ScrapeTarget
     let row: TargetRow
@@ -72,19 +86,18 @@ package struct ScrapeLoop: Sendable {
         self.refusal = refusal
     }
 
-    /// - Parameter lastScrapeMs: the target's newest sample in the store, nil where there is none.
     /// - Returns: What ends the target's series, for one that is gone.
     @discardableResult
-    package func run(lastScrapeMs: Int64?) async -> ScrapeSession {
+    package func run() async -> ScrapeSession {
         var session = ScrapeSession(target: target, sink: sink, shared: shared)
-        var dueMs = ScrapeLoop.next(afterMs: time.nowMs, target)
-        if (lastScrapeMs ?? .min) <= time.nowMs - target.intervalMs { dueMs = time.nowMs }
+        let grid = ScrapeGrid(target)
+        var dueMs = grid.next(afterMs: time.nowMs)
         while !Task.isCancelled {
             do { try await time.sleep(untilMs: dueMs) } catch { break }
             let startMs = time.nowMs
             await scrape(&session, atMs: ScrapeLoop.aligned(startMs, dueMs: dueMs, target))
             if startMs - dueMs >= target.intervalMs { row.update { $0.scrapesLate += 1 } }
-            dueMs = ScrapeLoop.next(afterMs: max(startMs, time.nowMs - target.intervalMs), target)
+            dueMs = grid.next(afterMs: max(startMs, time.nowMs - target.intervalMs))
         }
         return session
     }
@@ -95,15 +108,6 @@ package struct ScrapeLoop: Sendable {
     /// As in Prometheus (`scrape/scrape.go`, `ScrapeTimestampTolerance`): equal distances take fewer bytes.
     static func aligned(_ startMs: Int64, dueMs: Int64, _ target: ScrapeTarget) -> Int64 {
         abs(startMs - dueMs) <= min(2, target.intervalMs / 100) ? dueMs : startMs
-    }
-
-    /// The next time on the target's grid after a time.
-    static func next(afterMs: Int64, _ target: ScrapeTarget) -> Int64 {
-        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for byte in (target.url + target.labels.description).utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-        let offset = Int64((hash ^ (hash >> 32)) % UInt64(target.intervalMs))
-        let periods = (afterMs - offset) / target.intervalMs + 1
-        return periods * target.intervalMs + offset
     }
 
     /// Whether a body takes longer than a millisecond or so.

@@ -26,20 +26,14 @@ package final class ScrapeManager: Sendable {
     private let sink: any SampleSink
     private let time: any TimeSource
     private let logger: Logger
-    private let lastScrapes: [Labels: Int64]
     private let shared = SharedArrays()
     private let state = Mutex(State())
 
-    /// - Parameter lastScrapes: when targets were scraped before the process began, by their labels.
-    package init(
-        client: HTTPClient, sink: any SampleSink, time: any TimeSource, logger: Logger,
-        lastScrapes: [Labels: Int64] = [:]
-    ) {
+    package init(client: HTTPClient, sink: any SampleSink, time: any TimeSource, logger: Logger) {
         self.client = client
         self.sink = sink
         self.time = time
         self.logger = logger
-        self.lastScrapes = lastScrapes
     }
 
     /// A group by its discovery: the job's static targets have the number -1, the others are counted from 0.
@@ -177,10 +171,9 @@ package final class ScrapeManager: Sendable {
         let row = TargetRow(TargetStatus(job: job.name, target: target, discovered: job.completed(discovered)))
         let loop = ScrapeLoop(
             row, client: client, sink: sink, time: time, logger: logger, shared: shared, refusal: { gate.refusal })
-        let last = lastScrapes[target.labels]
         state.found += 1
         state.pools[index].running[key] = Running(
-            row: row, loop: Task(executorPreference: client.executor) { await loop.run(lastScrapeMs: last) }, count: 1,
+            row: row, loop: Task(executorPreference: client.executor) { await loop.run() }, count: 1,
             number: state.found)
         return key
     }
@@ -206,7 +199,7 @@ package final class ScrapeManager: Sendable {
         let target = running.row.status.target
         state.endings[number] = Task { [time] in
             var session = await running.loop.value
-            let goneMs = ScrapeLoop.next(afterMs: time.nowMs, target)
+            let goneMs = ScrapeGrid(target).next(afterMs: time.nowMs)
             do {
                 try await time.sleep(untilMs: goneMs + target.intervalMs + target.intervalMs / 10)
                 session.end(atMs: goneMs)

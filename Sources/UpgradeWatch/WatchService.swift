@@ -67,8 +67,7 @@ package struct WatchService: Sendable {
         let state = try StateDatabase(directory: config.storage.path, readOnly: false)
         let client = HTTPClient(maxConnections: HTTPClient.mostConnections())
         let scraping = ScrapeManager(
-            client: client, sink: store, time: client.clock(time), logger: logger,
-            lastScrapes: try WatchService.lastScrapes(store, nowMs: time.nowMs))
+            client: client, sink: store, time: client.clock(time), logger: logger)
         let control = Control(
             file: configFile, webFile: options.webFile, features: config.features, logger: logger)
         // The signals are taken from the beginning to the end: between two rounds none is lost.
@@ -104,15 +103,6 @@ package struct WatchService: Sendable {
         try store.close()
         state.close()
         logger.info("stopped")
-    }
-
-    /// When each target was scraped last, by its labels.
-    private static func lastScrapes(_ store: Store, nowMs: Int64) throws -> [Labels: Int64] {
-        var last: [Labels: Int64] = [:]
-        for series in try store.select([.equal(Labels.metricName, "up")], fromMs: nowMs - 3_600_000, throughMs: nowMs) {
-            last[series.labels.withoutName] = series.timestampsMs.last
-        }
-        return last
     }
 
     /// Runs all loops for one configuration.

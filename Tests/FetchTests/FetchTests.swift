@@ -199,7 +199,7 @@ import Testing
             busy.withLock { $0 -= 1 }
             connection.answer("\(now)")
         }
-        let client = HTTPClient(maxTransfers: 1)
+        let client = HTTPClient(maxConnections: 1)
         let answers = try await withThrowingTaskGroup(of: String.self) { group in
             for _ in 0..<20 {
                 group.addTask {
