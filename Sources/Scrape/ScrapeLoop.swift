@@ -39,7 +39,7 @@ package final class TargetRow: Sendable {
 
     package var status: TargetStatus { row.withLock { $0 } }
 
-    func update(_ change: (inout TargetStatus) -> Void) { row.withLock { change(&$0) } }
+    func update<Result: Sendable>(_ change: (inout TargetStatus) -> Result) -> Result { row.withLock { change(&$0) } }
 }
 
 /// The times at which a target is scraped: its labels place them within the interval, so that targets spread over it, also
@@ -63,6 +63,7 @@ struct ScrapeGrid {
 /// Scrapes one target at its interval, until its task is cancelled.
 package struct ScrapeLoop: Sendable {
     let target: ScrapeTarget
+    private let request: FetchRequest
     let row: TargetRow
     let client: HTTPClient
     let sink: any SampleSink
@@ -77,6 +78,7 @@ package struct ScrapeLoop: Sendable {
         shared: SharedArrays = SharedArrays(), refusal: @escaping @Sendable () -> String? = { nil }
     ) {
         target = row.status.target
+        request = target.request()
         self.row = row
         self.client = client
         self.sink = sink
@@ -120,7 +122,7 @@ package struct ScrapeLoop: Sendable {
         var duration = 0.0
         do {
             if let refusal = refusal() { throw ScrapeError(reason: refusal) }
-            let response = try await client.fetch(target.request())
+            let response = try await client.fetch(request)
             duration = response.durationSeconds
             guard response.status == 200 else {
                 throw ScrapeError(reason: "server returned HTTP status \(response.status)")
@@ -146,16 +148,16 @@ package struct ScrapeLoop: Sendable {
             session.fail(atMs: atMs, durationSeconds: duration)
         }
         let (message, seconds) = (error, duration)
-        let before = row.status.lastError
-        row.update { status in
+        let isNews = row.update { status in
+            defer { status.lastError = message }
             status.health = message.isEmpty ? .up : .down
-            status.lastError = message
             status.lastScrapeMs = atMs
             status.lastDurationSeconds = seconds
             status.scrapes += 1
             if !message.isEmpty { status.scrapesFailed += 1 }
+            return message != status.lastError
         }
-        if message != before, !message.isEmpty {
+        if isNews, !message.isEmpty {
             logger.warning(
                 "scrape failed", metadata: ["target": "\(FetchRequest.redacted(target.url))", "error": "\(message)"])
         }

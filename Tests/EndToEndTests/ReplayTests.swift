@@ -138,7 +138,7 @@ import Testing
         let report = try json()
         #expect(
             Set(report.keys) == [
-                "schema", "cluster", "generated_at", "upgrade", "verdict", "reasons", "signals", "findings",
+                "schema", "cluster", "generated_at", "upgrade", "verdict", "batch", "reasons", "signals", "findings",
                 "incidents", "advisories", "ledger", "coverage", "baseline", "history",
             ])
         let baseline = try #require(report["baseline"] as? [String: Any])
