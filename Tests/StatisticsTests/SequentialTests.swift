@@ -137,6 +137,32 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
     }
 
     /// By hand: of five at a level of 0.1, k values must reach 50/k; three reach 16.7, so three are found.
+    /// Of what is told at most a part of the level is told wrongly, whether the values know of each other or are all one.
+    @Test(arguments: [0, 0.5, 0.95, 1]) func discoveries_areRarelyFalse_howeverValuesDepend(shared: Double) {
+        let seed: UInt64 = 9
+        var random = SeededRandom(seed: seed)
+        func normal() -> Double {
+            (0..<12).reduce(-6.0) { total, _ in total + Double.random(in: 0..<1, using: &random) }
+        }
+        let (level, size, nulls, shift) = (0.1, 40, 30, 3.0)
+        var (falsePart, found) = (0.0, 0)
+        let rounds = 2000
+        for _ in 0..<rounds {
+            let common = normal()
+            // Likelihood ratios of a shifted normal value: their mean is 1 where there is no shift.
+            let values = (0..<size).map { index in
+                let noise = shared.squareRoot() * common + (1 - shared).squareRoot() * normal()
+                let value = noise + (index < nulls ? 0 : shift + 1)
+                return exp(shift * value - shift * shift / 2)
+            }
+            let told = EValues.discoveries(values, level: level)
+            found += told.count
+            if !told.isEmpty { falsePart += Double(told.count { $0 < nulls }) / Double(told.count) }
+        }
+        #expect(falsePart / Double(rounds) <= level * Double(nulls) / Double(size) + 0.01, "seed \(seed)")
+        #expect(found > rounds)
+    }
+
     @Test func discoveries_areThoseOfEBH() {
         #expect(EValues.discoveries([20, 1, 18, 17, 0], level: 0.1) == [0, 2, 3])
         #expect(EValues.discoveries([20, 1, 18, 16, 0], level: 0.1) == [])
