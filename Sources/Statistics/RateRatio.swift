@@ -99,14 +99,4 @@ package enum RateRatio {
         }
         return min(largest, limit)
     }
-
-    /// The events that a comparison needs before it can tell a ratio from a bound, for equal exposures at level
-    /// alpha: the inverse of the binomial's Kullback-Leibler divergence between the two shares.
-    package static func eventsNeeded(ratio: Double, bound: Double, exposureShare share: Double, alpha: Double) -> Double
-    {
-        let theta = ratio * share / (ratio * share + 1 - share)
-        let theta0 = bound * share / (bound * share + 1 - share)
-        let divergence = theta * log(theta / theta0) + (1 - theta) * log((1 - theta) / (1 - theta0))
-        return divergence > 0 ? log(1 / alpha) / divergence : .infinity
-    }
 }

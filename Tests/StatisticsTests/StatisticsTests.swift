@@ -153,4 +153,32 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
         let flat = try #require(Trend([2, 2, 2, 2, 2]))
         #expect(flat.slope == 0 && flat.error == 0)
     }
+
+    /// numpy.linalg.lstsq.
+    @Test func leastSquares_areThoseOfNumpy() throws {
+        let x = [-2.0, -1.636, -1.273, -0.909, -0.545, -0.182, 0.182, 0.545, 0.909, 1.273, 1.636, 2.0]
+        let sine = [0.279, 0.981, 0.627, -0.403, -0.998, -0.519, 0.519, 0.998, 0.403, -0.627, -0.981, -0.279]
+        let values = [0.154, -2.374, -0.52, 1.499, 2.979, 2.346, -0.017, -0.184, 1.071, 4.642, 4.675, 3.352]
+        let found = try #require(LeastSquares.fit([Array(repeating: 1, count: 12), x, sine], values))
+        for (one, known) in zip(found, [1.4685833333333336, 0.6955480189773006, -2.2505134974273795]) {
+            #expect(abs(one - known) < 1e-12)
+        }
+        #expect(LeastSquares.fit([x, x.map { 2 * $0 }], values) == nil)
+        #expect(LeastSquares.fit([x], []) == nil)
+    }
+
+    /// Pearson's statistic over its degrees of freedom by numpy: 3.33 for bins, 2.18 for pairs, 1.58 for threes; of fours
+    /// there are too few.
+    @Test func largestDispersion_isThatOfTheBlocksThatVaryMost() {
+        let counts: [Double] = [3, 0, 9, 1, 2, 12, 4, 0, 1, 7, 2, 2, 5, 0, 8, 1, 3, 11, 2, 0, 6, 1, 0, 4]
+        let exposures = (0..<24).map { 1 + 0.1 * Double($0 % 3) }
+        func largest(_ blocks: [Int], variance: Double = 1, limit: Double = 50) -> Double {
+            RateRatio.largestDispersion(
+                counts: counts, exposures: exposures, blocks: blocks, variance: variance, limit: limit)
+        }
+        #expect(abs(largest([1, 2, 3]) - 3.3252587991718423) < 1e-12)
+        #expect(abs(largest([2, 3]) - 2.1835928047108175) < 1e-12)
+        #expect(abs(largest([2, 3], variance: 0.5) - 2 * 2.1835928047108175) < 1e-12)
+        #expect(largest([1], limit: 2) == 2 && largest([4]) == 1 && largest([]) == 1)
+    }
 }
