@@ -10,9 +10,13 @@ import Synchronization
 package final class HTTPClient: Sendable {
     private let loop: TransferLoop
 
-    /// - Parameter maxConnections: requests under way at once, and connections kept open for further ones; more requests
-    ///   wait, and their timeouts do not run yet.
-    package init(maxConnections: Int = 512) { loop = TransferLoop(maxConnections: maxConnections) }
+    /// - Parameters:
+    ///   - maxConnections: connections kept open for further requests.
+    ///   - maxTransfers: requests under way at once; more wait, and their timeouts do not run yet. curl looks at all of
+    ///     them whenever one moves: with thousands it does little else.
+    package init(maxConnections: Int = 512, maxTransfers: Int = 512) {
+        loop = TransferLoop(maxConnections: maxConnections, maxTransfers: maxTransfers)
+    }
 
     /// As many connections as the process may have, but for what other files and those who ask the process need.
     ///

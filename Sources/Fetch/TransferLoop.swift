@@ -38,12 +38,12 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
     // hence unchecked.
     private let multi: UnsafeMutableRawPointer?
     private let inbox = Mutex(Inbox())
-    private let maxConnections: Int
+    private let maxTransfers: Int
     /// The number of the thread, once it runs.
     private let threadID = Atomic<UInt>(0)
 
-    init(maxConnections: Int) {
-        self.maxConnections = max(1, maxConnections)
+    init(maxConnections: Int, maxTransfers: Int) {
+        self.maxTransfers = max(1, maxTransfers)
         _ = TransferLoop.initialized
         multi = curl_multi_init()
         _ = uw_multi_setopt_long(multi, CURLMOPT_MAXCONNECTS, maxConnections)
@@ -140,7 +140,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
             }
             let now = Sleeper.now
             while let first = sleepers.min, first.deadline <= now { sleepers.removeMin().wake(isCancelled: false) }
-            while transfers.count < maxConnections, let next = waiting.popFirst() { start(next, &transfers) }
+            while transfers.count < maxTransfers, let next = waiting.popFirst() { start(next, &transfers) }
             var active: Int32 = 0
             curl_multi_perform(multi, &active)
             var left: Int32 = 0
@@ -150,7 +150,7 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
                 else { continue }
                 finish(transfer, uw_message_result(message), &transfers)
             }
-            let hasRoom = transfers.count < maxConnections && !waiting.isEmpty
+            let hasRoom = transfers.count < maxTransfers && !waiting.isEmpty
             guard running, !hasRoom, inbox.withLock({ $0.commands.isEmpty }) else { continue }
             // A wake-up ends the wait; the time is only the longest that curl's own timers may wait.
             curl_multi_poll(multi, nil, 0, TransferLoop.waitMs(sleepers.min), nil)

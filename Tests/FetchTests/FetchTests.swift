@@ -76,7 +76,9 @@ import Testing
     @Test func noServer_isUnreachable() async {
         let failure = await error(FetchRequest(url: "http://127.0.0.1:1/"))
         #expect(failure?.code == .unreachable)
-        #expect(failure?.reason == "Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to server")
+        // The milliseconds in between are the machine's.
+        #expect(failure?.reason.hasPrefix("Failed to connect to 127.0.0.1 port 1 after ") == true)
+        #expect(failure?.reason.hasSuffix(" ms: Couldn't connect to server") == true)
     }
 
     @Test(arguments: ["file:///etc/passwd", "ftp://127.0.0.1/", "nonsense://x", ""])
@@ -199,7 +201,7 @@ import Testing
             busy.withLock { $0 -= 1 }
             connection.answer("\(now)")
         }
-        let client = HTTPClient(maxConnections: 1)
+        let client = HTTPClient(maxTransfers: 1)
         let answers = try await withThrowingTaskGroup(of: String.self) { group in
             for _ in 0..<20 {
                 group.addTask {

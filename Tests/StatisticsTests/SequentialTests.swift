@@ -136,7 +136,6 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
         #expect(EValues.merged([10, 0], weights: [3, 1]) == 7.5)
     }
 
-    /// By hand: of five at a level of 0.1, k values must reach 50/k; three reach 16.7, so three are found.
     /// Of what is told at most a part of the level is told wrongly, whether the values know of each other or are all one.
     @Test(arguments: [0, 0.5, 0.95, 1]) func discoveries_areRarelyFalse_howeverValuesDepend(shared: Double) {
         let seed: UInt64 = 9
@@ -163,6 +162,7 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
         #expect(found > rounds)
     }
 
+    /// By hand: of five at a level of 0.1, k values must reach 50/k; three reach 16.7, so three are found.
     @Test func discoveries_areThoseOfEBH() {
         #expect(EValues.discoveries([20, 1, 18, 17, 0], level: 0.1) == [0, 2, 3])
         #expect(EValues.discoveries([20, 1, 18, 16, 0], level: 0.1) == [])
