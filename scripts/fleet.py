@@ -34,7 +34,7 @@ def bodies(job, most=20):
     return found
 
 def keep_list(body, most):
-    """Names of whole families with about so many series in all, from the fewest series on; histograms among them."""
+    """Names of metrics with at most so many series in all, whole ones, large and small mixed; and how many series."""
     count = {}
     for line in body.decode().splitlines():
         if line and line[0] != "#":

@@ -186,10 +186,18 @@ package struct VersionCatalogue: Sendable {
         return ends.count == lifetimes.count ? ends.max() : nil
     }
 
-    /// A name, and that without the suffix of a histogram's or a summary's series.
+    /// The name of a family without the suffix of a histogram's or a summary's series.
+    package static func family(of name: String) -> (name: String, suffix: String) {
+        for suffix in ["_bucket", "_sum", "_count"] where name.hasSuffix(suffix) {
+            return (String(name.dropLast(suffix.count)), suffix)
+        }
+        return (name, "")
+    }
+
+    /// A name, and that of its family where it has a suffix.
     private static func familyNames(of name: String) -> [String] {
-        let suffix = ["_bucket", "_sum", "_count"].first { name.hasSuffix($0) } ?? ""
-        return suffix.isEmpty ? [name] : [name, String(name.dropLast(suffix.count))]
+        let family = family(of: name)
+        return family.suffix.isEmpty ? [name] : [name, family.name]
     }
 
     /// What a metric was called before and is called afterwards, in any version and by any component.

@@ -97,8 +97,7 @@ package enum Comparison {
         var assessment = Assessment(
             cluster: input.cluster, generatedMs: input.nowMs, upgrade: input.upgrade, batch: input.batch,
             phase: .baseline, soakUntilMs: nil, baselineFromMs: range?.lowerBound, verdict: .inconclusive, reasons: [],
-            signals: [],
-            findings: [], ledger: LedgerSummary(), coverage: Coverage())
+            signals: [], findings: [], ledger: LedgerSummary(), coverage: Coverage())
         guard let upgrade = input.upgrade, let range else {
             assessment.reasons = ["no upgrade seen"]
             if let range {

@@ -30,7 +30,7 @@ struct ContinuousSource: SeriesSource {
             return own
         }
         var old: [SeriesSamples] = []
-        let renames = continuity.labelRenames(of: MetricContinuity.family(of: name).name)
+        let renames = continuity.labelRenames(of: VersionCatalogue.family(of: name).name)
         if !renames.isEmpty {
             old += try translated(name, name, renames, matchers, factor: 1, fromMs, throughMs)
         }
@@ -51,7 +51,7 @@ struct ContinuousSource: SeriesSource {
         for change in continuity.predecessors(of: name) where change.kind == .rename {
             found.append((change.old, change))
         }
-        let (family, suffix) = MetricContinuity.family(of: name)
+        let (family, suffix) = VersionCatalogue.family(of: name)
         guard !suffix.isEmpty else { return found }
         for change in continuity.predecessors(of: family) {
             switch change.kind {

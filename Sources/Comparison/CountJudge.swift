@@ -356,23 +356,26 @@ struct CountJudge {
         }
         let rate = (before.events + 0.5) / before.seen
         let margin = max(signal.relativeFloor, 1 + signal.absoluteFloor / rate)
-        let wanted =
-            dispersion * log(Double(8) / CountJudge.passLevel) / (margin - 1 - log(margin))
         let due = rate * after.seen
-        if wanted > due, due > 0, wanted.isFinite {
-            let wait = JudgedTime.wait((wanted - due) / due * hours * 3_600_000)
-            return "about \(Int((wanted - due).rounded(.up))) more events, which at the rate before take \(wait)"
+        // What a rate so many times the one before takes: its events tell log(margin / ratio) nats each, less what comes
+        // more often anyway.
+        func missing(_ ratio: Double) -> Double? {
+            let nats = ratio * log(ratio / margin) - ratio + margin
+            let more = dispersion * log(Double(8) / CountJudge.passLevel) / nats - due
+            return ratio < margin && more > 0 && more.isFinite && due > 0 ? more : nil
+        }
+        func wait(_ more: Double) -> String { JudgedTime.wait(more / due * hours * 3_600_000) }
+        if let more = missing(1) {
+            return "about \(Int(more.rounded(.up))) more events, which at the rate before take \(wait(more))"
         }
         // There are more than before, if not so many more: each tells less.
         let ratio = max(1, after.rate / rate)
-        let nats = ratio * log(ratio / margin) - ratio + margin
-        let more = dispersion * log(Double(8) / CountJudge.passLevel) / nats - due
-        guard ratio < margin, more > 0, more.isFinite, due > 0 else {
+        guard let more = missing(ratio) else {
             return "the rate is at its margin, and the interval too wide to say on which side; more time is needed"
         }
         return
             "the interval is still wider than the margin: about \(Int((more * ratio).rounded(.up))) more events, which "
-            + "at the rate of now take \(JudgedTime.wait(more / due * hours * 3_600_000))"
+            + "at the rate of now take \(wait(more))"
     }
 
     private func effect(_ sides: CountSides, dispersion: Double) -> Effect? {

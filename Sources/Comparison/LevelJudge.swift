@@ -302,7 +302,8 @@ struct LevelJudge {
         guard room > 0, shift.high > shift.estimate else {
             return "the level is at its margin, and the interval too wide to say on which side; more time is needed"
         }
-        let times = ((shift.high - shift.estimate) / room) * ((shift.high - shift.estimate) / room)
+        let narrower = (shift.high - shift.estimate) / room
+        let times = narrower * narrower
         return
             "the interval is still wider than the margin: about \(JudgedTime.wait(Double(observedMs) * (times - 1))) more"
     }

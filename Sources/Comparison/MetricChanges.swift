@@ -14,7 +14,7 @@ enum MetricChanges {
         let afterMs = (upgrade.finishedMs ?? upgrade.steps.last?.atMs ?? upgrade.startedMs) + Comparison.settleMs
         guard afterMs < windows.nowMs else { return [] }
         let known = Set(try source.metadata().map(\.name))
-        let family = { (name: String) in known.contains(name) ? name : MetricContinuity.family(of: name).name }
+        let family = { (name: String) in known.contains(name) ? name : VersionCatalogue.family(of: name).name }
         let all: [LabelMatcher] = [try LabelMatcher("instance", .matches, ".+")]
         func families(_ fromMs: Int64) throws -> [String: Set<String>] {
             var found: [String: Set<String>] = [:]

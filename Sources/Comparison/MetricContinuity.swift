@@ -40,14 +40,6 @@ package struct MetricContinuity: Sendable {
         }
     }
 
-    /// The name of a family without the suffix of a histogram's or a summary's series.
-    package static func family(of name: String) -> (name: String, suffix: String) {
-        for suffix in ["_bucket", "_sum", "_count"] where name.hasSuffix(suffix) {
-            return (String(name.dropLast(suffix.count)), suffix)
-        }
-        return (name, "")
-    }
-
     /// What becomes of a metric that was exposed before and is not afterwards.
     ///
     /// - Parameter name: a family's.

@@ -137,6 +137,11 @@ package struct Signal: Sendable {
         return counter.matchers.first { $0.name == Labels.metricName && $0.operator == .equal }?.value
     }
 
+    /// The counter, where neither a version of Kubernetes nor the program itself is known to have it.
+    package var unknownCounter: String? {
+        counterName.flatMap { $0.hasPrefix("upgrade_watch_") || VersionCatalogue.builtIn.isKnown($0) ? nil : $0 }
+    }
+
     /// Whether all instances are one: the control plane's, whose load goes from one to another as they are upgraded.
     var poolsUnits: Bool { !component.isEmpty && !Upgrade.nodeComponents.contains(component) }
 

@@ -110,7 +110,7 @@ struct SignalComparer {
         {
             result.status = .changed
             result.needs = "\(name) is not exposed any more: it can't be compared across these versions"
-            if let fate = continuity?.fate(of: MetricContinuity.family(of: name).name), fate.kind != .unknown {
+            if let fate = continuity?.fate(of: VersionCatalogue.family(of: name).name), fate.kind != .unknown {
                 result.needs = "\(name) can't be compared: \(fate.explanation)"
             }
         } else if now > 0 {
@@ -132,13 +132,14 @@ struct SignalComparer {
     /// counter that never counted is not exposed.
     private func unknownCounter(of signal: Signal) -> String? {
         let present = signal.presence?.first { $0.name == Labels.metricName }?.value
-        guard let name = signal.counterName, name != present, !name.hasPrefix("upgrade_watch_") else { return nil }
-        let catalogue = VersionCatalogue.builtIn
-        guard catalogue.isKnown(name) else {
+        guard let name = signal.counterName, name != present else { return nil }
+        guard signal.unknownCounter == nil else {
             return "there never was a series of \(name), and no version of Kubernetes is known to have it: "
                 + "is it spelled so?"
         }
-        guard let from = KubernetesVersion(upgrade.from), let goneIn = catalogue.goneIn(name, before: from) else {
+        guard let from = KubernetesVersion(upgrade.from),
+            let goneIn = VersionCatalogue.builtIn.goneIn(name, before: from)
+        else {
             return nil
         }
         return "\(name) is not exposed any more since \(goneIn): name what has its place"

@@ -107,7 +107,7 @@ package struct UpgradePlan: Sendable {
         expression.eachSelector { selector, labels in
             let name = selector.metricName
             guard !name.isEmpty else { return }
-            let family = MetricContinuity.family(of: name).name
+            let family = VersionCatalogue.family(of: name).name
             func add(_ words: String) {
                 let change = QueryChange(file: query.file, name: query.name, metric: name, words: words)
                 if !changes.contains(change) { changes.append(change) }

@@ -13,13 +13,7 @@ package enum HTMLReport {
     package static func render(_ assessment: Assessment) -> String {
         var body =
             "<header class=\"\(assessment.verdict.rawValue.lowercased())\"><h1>\(assessment.verdict.rawValue)</h1><p>"
-        body += escape("cluster \(assessment.cluster)")
-        if let upgrade = assessment.upgrade {
-            if let batch = assessment.batch { body += ", batch \(batch)" }
-            body += escape(", \(upgrade.from) to \(upgrade.to), \(assessment.phase.rawValue)")
-        } else {
-            body += ": no upgrade seen"
-        }
+        body += escape(TextReport.title(assessment))
         body += "</p><p>\(TimeFormat.rfc3339(ms: assessment.generatedMs / 1000 * 1000))</p></header><main>"
         body += "<ul>" + assessment.reasons.map { "<li>\(escape($0))</li>" }.joined() + "</ul>"
         if let upgrade = assessment.upgrade {

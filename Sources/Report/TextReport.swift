@@ -37,7 +37,8 @@ package enum TextReport {
         return page.text
     }
 
-    private static func title(_ assessment: Assessment) -> String {
+    /// What is reported on.
+    static func title(_ assessment: Assessment) -> String {
         guard let upgrade = assessment.upgrade else { return "cluster \(assessment.cluster): no upgrade seen" }
         let batch = assessment.batch.map { "batch \($0), " } ?? ""
         return "cluster \(assessment.cluster), \(batch)\(upgrade.from) to \(upgrade.to), \(assessment.phase.rawValue)"

@@ -265,7 +265,7 @@ package struct ScrapeSession {
     }
 
     /// What a counter's or a histogram's series has behind its family's name (OpenMetrics 1.0, "Suffixes").
-    private static let counted = ["_total", "_count", "_sum", "_bucket"]
+    package static let counted = ["_total", "_count", "_sum", "_bucket"]
 
     /// A zero for each new counter at the time at which it was created, where that is since the last scrape: what it
     /// counted until it was seen first is an increase too.
@@ -402,7 +402,8 @@ package struct ScrapeSession {
             }
             labels[label.name] = label.value
         }
-        guard target.filter?.keeps(labels.name) ?? true,
+        // The parser has passed over the others already, but for a name that stands in braces.
+        guard series.first != UInt8(ascii: "{") || target.filter?.keeps(labels.name) ?? true,
             let relabelled = RelabelRule.apply(target.metricRelabelRules, to: labels), !relabelled.name.isEmpty
         else { return nil }
         let limits = target.limits

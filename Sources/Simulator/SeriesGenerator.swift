@@ -178,7 +178,7 @@ final class SeriesGenerator {
                     timestampsMs: range.count == target.times.count ? target.times : Array(target.times[range]),
                     values: factor == 1 && range.count == values.count ? values : values[range].map { $0 * factor }))
         }
-        let (family, suffix) = MetricContinuity.family(of: name)
+        let (family, suffix) = VersionCatalogue.family(of: name)
         let olds = continuity?.predecessors(of: family) ?? []
         let old = olds.first { $0.kind == .rename } ?? olds.first { $0.kind == .summaryToHistogram }
         guard let stepMs = target.stepMs, let old else { return add(named(name, target, more), from..<values.count) }

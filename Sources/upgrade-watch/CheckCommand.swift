@@ -1,6 +1,5 @@
 import Alerting
 import ArgumentParser
-import Cluster
 import Comparison
 import Foundation
 import Logging
@@ -151,8 +150,7 @@ struct CheckSignals: AsyncParsableCommand {
         config.logRules = try Defaults.logRules()
         config.upgrade.detects = false
         config.evaluationIntervalMs = 60_000
-        var logger = Logger(label: "upgrade-watch", factory: { StreamLogHandler.standardError(label: $0) })
-        logger.logLevel = .warning
+        let logger = Output.logger(.warning)
         var progress = Progress()
         _ = try await Replay(recording: recording, config: config, logger: logger)
             .run(store: folder, progress: { progress.show($0) })
@@ -178,9 +176,8 @@ struct CheckSignals: AsyncParsableCommand {
                     description: "\(file): no data in \(name) for critical signals: "
                         + "\(blind.joined(separator: ", ")); scrape what exposes them, or make them not critical")
             }
-            let unknown = try signals.compactMap(\.counterName).filter { counter in
-                try !counter.hasPrefix("upgrade_watch_") && !VersionCatalogue.builtIn.isKnown(counter)
-                    && store.labels([.equal(Labels.metricName, counter)], fromMs: .min, throughMs: .max).isEmpty
+            let unknown = try signals.compactMap(\.unknownCounter).filter {
+                try store.labels([.equal(Labels.metricName, $0)], fromMs: .min, throughMs: .max).isEmpty
             }
             guard unknown.isEmpty else {
                 throw InputError(

@@ -96,7 +96,7 @@ private struct Seen {
         if others.contains(where: name.hasPrefix) { return true }
         let lifetimes =
             VersionCatalogue.builtIn.metrics[name]
-            ?? VersionCatalogue.builtIn.metrics[MetricContinuity.family(of: name).name] ?? []
+            ?? VersionCatalogue.builtIn.metrics[VersionCatalogue.family(of: name).name] ?? []
         return lifetimes.contains { lifetime in
             versions.isEmpty
                 || versions.contains { version in

@@ -1,4 +1,5 @@
 import Foundation
+import Logging
 
 /// Where a command's words go.
 enum Output {
@@ -12,6 +13,13 @@ enum Output {
         for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
             FileHandle.standardError.write(Data("upgrade-watch: \(line)\n".utf8))
         }
+    }
+
+    /// What logs to standard error.
+    static func logger(_ level: Logger.Level) -> Logger {
+        var logger = Logger(label: "upgrade-watch", factory: { StreamLogHandler.standardError(label: $0) })
+        logger.logLevel = level
+        return logger
     }
 
     /// Whether standard output shows colours: a terminal, and the user has not said no (no-color.org).

@@ -42,8 +42,7 @@ struct ReplayCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        var logger = Logger(label: "upgrade-watch", factory: { StreamLogHandler.standardError(label: $0) })
-        logger.logLevel = .warning
+        let logger = Output.logger(.warning)
         let loaded = try await reporting(yaml: .configuration) {
             try config.map { try Config.load(file: $0, features: language.features) }
         }

@@ -50,8 +50,7 @@ struct RunCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        var logger = Logger(label: "upgrade-watch", factory: { StreamLogHandler.standardError(label: $0) })
-        logger.logLevel = Logger.Level(rawValue: logLevel) ?? .info
+        let logger = Output.logger(Logger.Level(rawValue: logLevel) ?? .info)
         let loaded = try await reporting(yaml: .configuration) {
             try Config.load(file: config, features: language.features, webFile: webFile)
         }

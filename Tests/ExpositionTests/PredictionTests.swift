@@ -32,45 +32,52 @@ import Testing
             commentText: bytes, comments: exposition.comments)
     }
 
+    /// Bodies one after another; one time in four the lines are the same.
+    private static func eachPair(
+        _ count: Int, _ random: inout SeededRandom,
+        _ check: (UnsafeBufferPointer<UInt8>, UnsafeBufferPointer<UInt8>) throws -> Void
+    ) rethrows {
+        for _ in 0..<count {
+            let old = Array(body(&random).utf8)
+            let new = Int.random(in: 0..<4, using: &random) == 0 ? old : Array(body(&random).utf8)
+            try old.withUnsafeBufferPointer { old in try new.withUnsafeBufferPointer { try check(old, $0) } }
+        }
+    }
+
     @Test func whatIsPredicted_changesNoAnswer() throws {
         let seed = UInt64.random(in: 0 ... .max)
         var random = SeededRandom(seed: seed)
         var confirmed = 0
-        for _ in 0..<3000 {
-            let old = Array(Self.body(&random).utf8)
-            // One time in four the lines are the same.
-            let new = Int.random(in: 0..<4, using: &random) == 0 ? old : Array(Self.body(&random).utf8)
-            try old.withUnsafeBufferPointer { oldBytes in
-                try new.withUnsafeBufferPointer { newBytes in
-                    let before = try ExpositionParser.parse(oldBytes)
-                    let plain = try ExpositionParser.parse(newBytes)
-                    var predicted = try ExpositionParser.parse(
-                        newBytes, prediction: Self.prediction(before, oldBytes))
-                    let isAsPredicted = predicted.isAsPredicted
-                    predicted.fillColumns()
-                    for index in 0..<predicted.count where predicted.predicted[index] < 0 {
-                        #expect(predicted.starts[index] == plain.starts[index], "seed \(seed)")
-                        #expect(predicted.ends[index] == plain.ends[index], "seed \(seed)")
-                    }
-                    #expect(predicted.values.map(\.bitPattern) == plain.values.map(\.bitPattern), "seed \(seed)")
-                    #expect(predicted.timestampsMs == plain.timestampsMs, "seed \(seed)")
-                    #expect(predicted.comments == plain.comments, "seed \(seed)")
-                    for (index, place) in predicted.predicted.enumerated() where place >= 0 {
-                        let there = oldBytes[Int(before.starts[Int(place)])..<Int(before.ends[Int(place)])]
-                        let here = newBytes[Int(plain.starts[index])..<Int(plain.ends[index])]
-                        #expect(there.elementsEqual(here), "seed \(seed)")
-                        confirmed += 1
-                    }
-                    let isSame =
-                        before.count == plain.count
-                        && (0..<plain.count).allSatisfy { index in
-                            oldBytes[Int(before.starts[index])..<Int(before.ends[index])].elementsEqual(
-                                newBytes[Int(plain.starts[index])..<Int(plain.ends[index])])
-                        }
-                    // A time of its own is a surprise as well.
-                    #expect(isAsPredicted == (isSame && !plain.hasTimestamps), "seed \(seed)")
-                    if new == old { #expect(predicted.hasPredictedComments && predicted.metadata.isEmpty) }
+        try Self.eachPair(3000, &random) { oldBytes, newBytes in
+            let before = try ExpositionParser.parse(oldBytes)
+            let plain = try ExpositionParser.parse(newBytes)
+            var predicted = try ExpositionParser.parse(
+                newBytes, prediction: Self.prediction(before, oldBytes))
+            let isAsPredicted = predicted.isAsPredicted
+            predicted.fillColumns()
+            for index in 0..<predicted.count where predicted.predicted[index] < 0 {
+                #expect(predicted.starts[index] == plain.starts[index], "seed \(seed)")
+                #expect(predicted.ends[index] == plain.ends[index], "seed \(seed)")
+            }
+            #expect(predicted.values.map(\.bitPattern) == plain.values.map(\.bitPattern), "seed \(seed)")
+            #expect(predicted.timestampsMs == plain.timestampsMs, "seed \(seed)")
+            #expect(predicted.comments == plain.comments, "seed \(seed)")
+            for (index, place) in predicted.predicted.enumerated() where place >= 0 {
+                let there = oldBytes[Int(before.starts[Int(place)])..<Int(before.ends[Int(place)])]
+                let here = newBytes[Int(plain.starts[index])..<Int(plain.ends[index])]
+                #expect(there.elementsEqual(here), "seed \(seed)")
+                confirmed += 1
+            }
+            let isSame =
+                before.count == plain.count
+                && (0..<plain.count).allSatisfy { index in
+                    oldBytes[Int(before.starts[index])..<Int(before.ends[index])].elementsEqual(
+                        newBytes[Int(plain.starts[index])..<Int(plain.ends[index])])
                 }
+            // A time of its own is a surprise as well.
+            #expect(isAsPredicted == (isSame && !plain.hasTimestamps), "seed \(seed)")
+            if newBytes.elementsEqual(oldBytes) {
+                #expect(predicted.hasPredictedComments && predicted.metadata.isEmpty)
             }
         }
         #expect(confirmed > 3000)
@@ -81,27 +88,21 @@ import Testing
         var random = SeededRandom(seed: seed)
         let filter = MetricFilter { !$0.hasPrefix("ab") && $0 != "b_total" }
         var skipped = 0
-        for _ in 0..<1000 {
-            let old = Array(Self.body(&random).utf8)
-            let new = Int.random(in: 0..<4, using: &random) == 0 ? old : Array(Self.body(&random).utf8)
-            try old.withUnsafeBufferPointer { oldBytes in
-                try new.withUnsafeBufferPointer { newBytes in
-                    let before = try ExpositionParser.parse(oldBytes, filter: filter)
-                    let plain = try ExpositionParser.parse(newBytes)
-                    let wanted = try (0..<plain.count).filter { index in
-                        let series = newBytes[Int(plain.starts[index])..<Int(plain.ends[index])]
-                        let name = try ExpositionParser.labels(of: UnsafeBufferPointer(rebasing: series)).name
-                        return filter.keeps(name)
-                    }
-                    for prediction in [nil, Self.prediction(before, oldBytes)] {
-                        let kept = try ExpositionParser.parse(newBytes, prediction: prediction, filter: filter)
-                        #expect(
-                            kept.values.map(\.bitPattern) == wanted.map { plain.values[$0].bitPattern }, "seed \(seed)")
-                        #expect(kept.skipped == plain.count - wanted.count, "seed \(seed)")
-                        #expect(!kept.metadata.contains { $0.name.hasPrefix("ab") }, "seed \(seed)")
-                        skipped += kept.skipped
-                    }
-                }
+        try Self.eachPair(1000, &random) { oldBytes, newBytes in
+            let before = try ExpositionParser.parse(oldBytes, filter: filter)
+            let plain = try ExpositionParser.parse(newBytes)
+            let wanted = try (0..<plain.count).filter { index in
+                let series = newBytes[Int(plain.starts[index])..<Int(plain.ends[index])]
+                let name = try ExpositionParser.labels(of: UnsafeBufferPointer(rebasing: series)).name
+                return filter.keeps(name)
+            }
+            for prediction in [nil, Self.prediction(before, oldBytes)] {
+                let kept = try ExpositionParser.parse(newBytes, prediction: prediction, filter: filter)
+                #expect(
+                    kept.values.map(\.bitPattern) == wanted.map { plain.values[$0].bitPattern }, "seed \(seed)")
+                #expect(kept.skipped == plain.count - wanted.count, "seed \(seed)")
+                #expect(!kept.metadata.contains { $0.name.hasPrefix("ab") }, "seed \(seed)")
+                skipped += kept.skipped
             }
         }
         #expect(skipped > 1000)

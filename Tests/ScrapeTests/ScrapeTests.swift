@@ -99,16 +99,24 @@ import Testing
             try store.select([.equal("__name__", "c")], fromMs: .min, throughMs: .max).first?.timestampsMs == [3000])
     }
 
+    private func rule(
+        _ pattern: String, _ action: RelabelRule.Action = .replace, of source: String = "__name__",
+        to label: String = "",
+        _ replacement: String = "$1"
+    ) throws -> RelabelRule {
+        var rule = RelabelRule(pattern: try Pattern(pattern, mode: .anchored))
+        rule.sourceLabels = [source]
+        rule.action = action
+        rule.targetLabel = label
+        rule.replacement = replacement
+        return rule
+    }
+
     @Test func relabelling_dropsAndRenames() throws {
         var session = try session { target in
-            var drop = RelabelRule(pattern: try Pattern("go_.*", mode: .anchored))
-            drop.sourceLabels = ["__name__"]
-            drop.action = .drop
-            var label = RelabelRule(pattern: try Pattern("(.*)-(.*)", mode: .anchored))
-            label.sourceLabels = ["pod"]
-            label.targetLabel = "workload"
-            label.replacement = "$1"
-            target.metricRelabelRules = [drop, label]
+            target.metricRelabelRules = [
+                try rule("go_.*", .drop), try rule("(.*)-(.*)", of: "pod", to: "workload", "$1"),
+            ]
         }
         let outcome = try scrape(&session, "go_threads 1\na{pod=\"web-1\"} 1\n", atMs: 1000)
         #expect(outcome.scraped == 2 && outcome.kept == 1)
@@ -116,17 +124,10 @@ import Testing
     }
 
     @Test func metricsThatNobodyAsksFor_areCountedAndNotKept() throws {
-        var rule = RelabelRule(pattern: try Pattern("a|b_.*", mode: .anchored))
-        rule.sourceLabels = ["__name__"]
-        rule.action = .keep
         // What a rule says after another one changed the name is not for the filter.
-        var rename = RelabelRule(pattern: try Pattern("a", mode: .anchored))
-        rename.sourceLabels = ["__name__"]
-        rename.targetLabel = "__name__"
-        rename.replacement = "renamed"
-        var last = rule
-        last.pattern = try Pattern("renamed|b_total", mode: .anchored)
-        let rules = [rule, rename, last]
+        let keep = try rule("a|b_.*", .keep)
+        let rename = try rule("a", to: "__name__", "renamed")
+        let rules = [keep, rename, try rule("renamed|b_total", .keep)]
         var session = session { target in
             target.metricRelabelRules = rules
             target.filter = RelabelRule.filter(rules) { $0 != "b_more" }
@@ -139,7 +140,7 @@ import Testing
         #expect(try values("renamed").values.first == [1, 1, 1])
         #expect(try values("b_total").values.first == [2, 2, 2])
         #expect(try values("b_more").isEmpty && values("other").isEmpty)
-        #expect(RelabelRule.filter([rename, rule]) == nil)
+        #expect(RelabelRule.filter([rename, keep]) == nil)
     }
 
     @Test func countersThatWereBornSinceTheLastScrape_beginWithZero() throws {

@@ -113,15 +113,14 @@ private struct ConfigLoader {
 
     /// Says of each job which metrics are read, once signals and rules are known.
     private func chooseMetrics(_ config: inout Config) {
-        let declared = DeclaredMetrics(signals: config.signals, groups: config.ruleGroups)
+        let declared =
+            config.jobs.contains(where: \.keepsDeclared)
+            ? DeclaredMetrics(signals: config.signals, groups: config.ruleGroups) : nil
         for index in config.jobs.indices {
-            let rules = config.jobs[index].job.template.metricRelabelRules
-            if config.jobs[index].keepsDeclared {
-                config.jobs[index].job.template.filter = RelabelRule.filter(rules) { declared.contains($0) }
-                config.jobs[index].job.settings += declared.settings
-            } else {
-                config.jobs[index].job.template.filter = RelabelRule.filter(rules)
-            }
+            let names = config.jobs[index].keepsDeclared ? declared : nil
+            config.jobs[index].job.template.filter = RelabelRule.filter(
+                config.jobs[index].job.template.metricRelabelRules, isWanted: names?.contains)
+            config.jobs[index].job.settings += names?.settings ?? ""
         }
     }
 

@@ -2,6 +2,7 @@ import Alerting
 import Cluster
 import Comparison
 import PromQL
+import Scrape
 import Series
 
 /// The metrics that a configuration asks for by name: those of its signals and rules, what they were or will be called in
@@ -39,10 +40,10 @@ struct DeclaredMetrics: Sendable {
     /// Whether series with this metric name are asked for.
     ///
     /// With a counter it is asked for when it was created.
-    func contains(_ name: String) -> Bool {
+    @Sendable func contains(_ name: String) -> Bool {
         if names.contains(name) || others.contains(where: { $0.allSatisfy { $0.accepts(name) } }) { return true }
         guard name.hasSuffix("_created") else { return false }
-        return ["_total", "_count", "_sum", "_bucket"].contains {
+        return ScrapeSession.counted.contains {
             names.contains(String(name.dropLast("_created".count)) + $0)
         }
     }
