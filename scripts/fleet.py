@@ -101,10 +101,12 @@ def run(a, work):
     os.symlink(f"{work}/steps/0", f"{work}/now")
     names, kept = keep_list(recorded[JOBS[0]][0], a.keep)
     port, web = free_port(), free_port()
+    # With less than a sixteenth free nginx closes those that wait, and every scrape would shake hands again.
+    connections = a.targets * 9 // 8 + 100
     with open(f"{work}/nginx.conf", "w") as f:
         f.write(f"""
-daemon off; worker_processes 1; worker_rlimit_nofile {a.targets + 200}; pid {work}/nginx.pid; error_log {work}/nginx.log warn;
-events {{ worker_connections {a.targets + 100}; }}
+daemon off; worker_processes 1; worker_rlimit_nofile {connections + 100}; pid {work}/nginx.pid; error_log {work}/nginx.log warn;
+events {{ worker_connections {connections}; }}
 http {{
   access_log off; default_type "text/plain; version=0.0.4"; sendfile on; tcp_nodelay on;
   keepalive_timeout 600; keepalive_requests 1000000; gzip_static {"on" if a.gzip else "off"};
