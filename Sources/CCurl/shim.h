@@ -1,6 +1,9 @@
 // libcurl's setters and getters are variadic C functions, which Swift cannot call:
 // each signature that Fetch needs has a typed wrapper here.
 #include <curl/curl.h>
+// What curl_multi_socket_action is driven with; Swift's own module of glibc has neither.
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 static inline CURLcode uw_easy_setopt_long(CURL *handle, CURLoption option, long value) {
     return curl_easy_setopt(handle, option, value);
@@ -53,6 +56,20 @@ static inline CURLcode uw_easy_getinfo_pointer(CURL *handle, CURLINFO info, void
 
 static inline CURLMcode uw_multi_setopt_long(CURLM *multi, CURLMoption option, long value) {
     return curl_multi_setopt(multi, option, value);
+}
+
+typedef int (*uw_socket_callback)(CURL *easy, curl_socket_t socket, int what, void *context, void *known);
+
+static inline CURLMcode uw_multi_setopt_socket(CURLM *multi, void *context, uw_socket_callback callback) {
+    curl_multi_setopt(multi, CURLMOPT_SOCKETDATA, context);
+    return curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, callback);
+}
+
+typedef int (*uw_timer_callback)(CURLM *multi, long timeout_ms, void *context);
+
+static inline CURLMcode uw_multi_setopt_timer(CURLM *multi, void *context, uw_timer_callback callback) {
+    curl_multi_setopt(multi, CURLMOPT_TIMERDATA, context);
+    return curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, callback);
 }
 
 /// The result of the transfer that a CURLMSG_DONE message tells of: the C union has no name that Swift sees.

@@ -59,7 +59,7 @@ package struct Exposition: Sendable {
     package var values: [Double] = []
     /// Milliseconds since the epoch; ``noTimestamp`` where the line has none.
     package var timestampsMs: [Int64] = []
-    /// What comment lines say that the prediction did not hold.
+    /// What comment lines say, of the families whose lines are not all as predicted.
     package var metadata: [MetricMetadata] = []
     /// Which of the predicted series each sample is; -1 for one that was not predicted.
     package var predicted: [Int32] = []
@@ -97,7 +97,7 @@ package struct Exposition: Sendable {
 /// A line that is as predicted is confirmed by one comparison of memory, and not read.
 package struct ExpositionPrediction {
     /// A piece of ``text``.
-    package struct Span: Sendable, Hashable {
+    package struct Span: BitwiseCopyable, Sendable, Hashable {
         package var start: Int32
         package var length: Int32
 
@@ -144,6 +144,8 @@ package struct ExpositionParser {
     private let filter: MetricFilter?
     /// The name that was passed over last: the series of a metric stand together.
     private var skippedName = 0..<0
+    /// The name in the last comment that was read.
+    private var readFamily = 0..<0
 
     /// Reads an exposition.
     ///
@@ -425,48 +427,77 @@ package struct ExpositionParser {
     /// Reads a `# HELP`, `# TYPE` or `# UNIT` line, passes over any other; true for `# EOF`.
     private mutating func comment() -> Bool {
         let start = at
-        if nextComment < prediction.comments.count {
-            let span = prediction.comments[nextComment]
-            if stands(span, of: prediction.commentText), bytes[at + Int(span.length)] == 10 {
-                at += Int(span.length) + 1
-                nextComment += 1
-                out.comments.append(.init(start: Int32(truncatingIfNeeded: start), length: span.length))
-                return false
-            }
-        }
+        if takePredictedComment() { return false }
         if let filter, skipsComment(filter) { return false }
         skipLine()
         var end = at
         if end > start, bytes[end - 1] == UInt8(ascii: "\n") { end -= 1 }
         if end > start, bytes[end - 1] == 13 { end -= 1 }
-        let words = UnsafeBufferPointer(rebasing: bytes[start..<end])
-            .split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
+        let words = words(start..<end)
         guard words.count >= 2, words[0].count == 1 else { return false }
         let keyword = String(decoding: words[1], as: UTF8.self)
         if keyword == "EOF" { return format == .openMetrics && words.count == 2 }
         guard words.count >= 3, keyword == "HELP" || keyword == "TYPE" || keyword == "UNIT" else { return false }
         out.hasPredictedComments = false
-        // The next comments may be the predicted ones, behind a new one.
+        readFamily = words[2].startIndex..<words[2].endIndex
+        // What was as predicted of the family counts as well, now that the rest differs.
+        let name = ExpositionParser.unescape(words[2], quotes: true)
+        if metadata[name] == nil {
+            let known = out.comments.reversed().prefix { names(Int($0.start), readFamily) }
+            for span in known.reversed() {
+                describe(name, self.words(Int(span.start)..<Int(span.start + span.length)))
+            }
+        }
+        describe(name, words)
         out.comments.append(
             .init(start: Int32(truncatingIfNeeded: start), length: Int32(truncatingIfNeeded: end - start)))
-        let name = ExpositionParser.unescape(words[2], quotes: true)
-        let rest = words.count > 3 ? words[3] : words[2][words[2].endIndex...]
-        let index: Int
-        if let known = metadata[name] {
-            index = known
-        } else {
-            index = out.metadata.count
+        return false
+    }
+
+    /// Moves over the predicted comment, where it stands here, or one of those behind it: families come and go.
+    private mutating func takePredictedComment() -> Bool {
+        for ahead in 0..<8 where nextComment + ahead < prediction.comments.count {
+            let span = prediction.comments[nextComment + ahead]
+            guard stands(span, of: prediction.commentText), bytes[at + Int(span.length)] == 10 else { continue }
+            // Of a family all is read, or nothing.
+            guard readFamily.isEmpty || !names(at, readFamily) else { return false }
+            out.comments.append(.init(start: Int32(truncatingIfNeeded: at), length: span.length))
+            if ahead > 0 { out.hasPredictedComments = false }
+            nextComment += ahead + 1
+            at += Int(span.length) + 1
+            return true
+        }
+        return false
+    }
+
+    /// Whether the comment that begins there is of the family whose name stands at a place.
+    private func names(_ start: Int, _ family: Range<Int>) -> Bool {
+        let begin = start + "# HELP ".utf8.count
+        guard let base = bytes.baseAddress, begin + family.count < bytes.count, bytes[begin + family.count] <= 32 else {
+            return false
+        }
+        return memcmp(base + begin, base + family.lowerBound, family.count) == 0
+    }
+
+    private func words(_ range: Range<Int>) -> [Slice<UnsafeBufferPointer<UInt8>>] {
+        bytes[range].split(separator: UInt8(ascii: " "), maxSplits: 3, omittingEmptySubsequences: false)
+    }
+
+    /// Notes what a comment's words say of a family.
+    private mutating func describe(_ name: String, _ words: [Slice<UnsafeBufferPointer<UInt8>>]) {
+        let text = words.count > 3 ? words[3] : words[2].suffix(0)
+        let index = metadata[name] ?? out.metadata.count
+        if index == out.metadata.count {
             metadata[name] = index
             out.metadata.append(MetricMetadata(name: name, type: "unknown", help: ""))
         }
-        switch keyword {
-        case "HELP": out.metadata[index].help = ExpositionParser.unescape(rest, quotes: false)
+        switch String(decoding: words[1], as: UTF8.self) {
+        case "HELP": out.metadata[index].help = ExpositionParser.unescape(text, quotes: false)
         case "TYPE":
-            let type = String(decoding: rest, as: UTF8.self)
+            let type = String(decoding: text, as: UTF8.self)
             out.metadata[index].type = type == "untyped" ? "unknown" : type
-        default: out.metadata[index].unit = String(decoding: rest, as: UTF8.self)
+        default: out.metadata[index].unit = String(decoding: text, as: UTF8.self)
         }
-        return false
     }
 
     /// FNV-1a over words (Fowler, Noll, Vo): names and label sets are long, and a byte at a time is slow.

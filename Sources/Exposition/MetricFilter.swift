@@ -44,10 +44,10 @@ package final class MetricFilter: Sendable {
     ) -> Bool {
         let hash = ExpositionParser.hash(name)
         let known: Bool? = answers.withLock { answers in
-            guard let answer = answers[hash], answer.name.count == name.count else {
+            guard let answer = answers[hash], answer.name.count == name.count, let base = name.baseAddress else {
                 return nil
             }
-            return answer.name.elementsEqual(name) ? answer.keeps : nil
+            return memcmp(answer.name, base, name.count) == 0 ? answer.keeps : nil
         }
         if let known { return known }
         let keeps = decide(String(decoding: name, as: UTF8.self))

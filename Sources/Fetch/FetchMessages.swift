@@ -74,6 +74,18 @@ package struct FetchRequest: Sendable {
         return (name, authority, name.lowercased() == "https" ? "443" : "80", url[end...])
     }
 
+    /// A hash of scheme, host and port: equal for requests that may share a connection.
+    var serverHash: Int {
+        var hasher = Hasher()
+        var slashes = 0
+        for byte in url.utf8 {
+            if byte == UInt8(ascii: "/") { slashes += 1 }
+            if slashes == 3 { break }
+            hasher.combine(byte)
+        }
+        return hasher.finalize()
+    }
+
     /// The most redirects that are followed.
     package static let maxRedirects = 10
 
@@ -96,11 +108,42 @@ package struct FetchRequest: Sendable {
 /// An answer, whatever its status.
 package struct FetchResponse: Sendable {
     package var status: Int
-    /// Names in lower case; of a repeated header the last one.
-    package var headers: [String: String]
+    package var headers: FetchHeaders
     package var body: [UInt8]
     /// From the request's start to the last byte.
     package var durationSeconds: Double
+}
+
+/// The header fields of an answer, read when they are asked for.
+package struct FetchHeaders: Sendable {
+    /// The lines as they came, the last of them with what is behind it.
+    private var bytes: [UInt8] = []
+
+    /// What more comes is passed over.
+    private static let mostBytes = 64 << 10
+
+    package init() {}
+
+    mutating func append(_ line: UnsafeRawBufferPointer) {
+        if bytes.count + line.count <= FetchHeaders.mostBytes { bytes.append(contentsOf: line) }
+    }
+
+    /// The value of a field without the blanks around it; of a repeated one the last.
+    ///
+    /// - Parameter name: in any case (RFC 9110, section 5.1).
+    /// - Complexity: O(size of all fields).
+    package subscript(name: String) -> String? {
+        let name = name.lowercased().utf8
+        for line in bytes.split(separator: UInt8(ascii: "\n")).reversed() {
+            guard let colon = line.firstIndex(of: UInt8(ascii: ":")),
+                line[..<colon].lazy.map({ $0 >= 65 && $0 <= 90 ? $0 | 0x20 : $0 }).elementsEqual(name)
+            else { continue }
+            let value = line[(colon + 1)...]
+            let end = value.lastIndex { $0 > 32 }.map { $0 + 1 } ?? value.startIndex
+            return String(decoding: value[..<end].drop { $0 <= 32 }, as: UTF8.self)
+        }
+        return nil
+    }
 }
 
 /// A request without an answer.

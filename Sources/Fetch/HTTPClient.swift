@@ -3,7 +3,7 @@ import Glibc
 import Series
 import Synchronization
 
-/// Speaks HTTP through libcurl: one multi handle and one thread for all transfers.
+/// Speaks HTTP through libcurl: one thread for all transfers.
 ///
 /// Connections are kept and shared between requests to the same server. Everything of curl runs on the client's own
 /// thread; callers hand over a request and wait for its answer.
@@ -12,9 +12,9 @@ package final class HTTPClient: Sendable {
 
     /// - Parameters:
     ///   - maxConnections: connections kept open for further requests.
-    ///   - maxTransfers: requests under way at once; more wait, and their timeouts do not run yet. curl looks at all of
-    ///     them whenever one moves: with thousands it does little else.
-    package init(maxConnections: Int = 512, maxTransfers: Int = 512) {
+    ///   - maxTransfers: requests under way at once; more wait, and their timeouts do not run yet. A handshake takes
+    ///     milliseconds: were thousands under way, none would end before its time is over.
+    package init(maxConnections: Int = 512, maxTransfers: Int = 1024) {
         loop = TransferLoop(maxConnections: maxConnections, maxTransfers: maxTransfers)
     }
 

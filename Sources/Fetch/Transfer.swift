@@ -6,6 +6,8 @@ import Foundation
 /// Lives on the client's thread.
 final class Transfer {
     let id: UInt64
+    /// The handle that drives it.
+    let multi: Multi
     let easy: UnsafeMutableRawPointer
     let completion: @Sendable (Result<FetchResponse, FetchError>) -> Void
     /// Set where the transfer was ended from our side.
@@ -19,12 +21,12 @@ final class Transfer {
     private var headerList: UnsafeMutablePointer<curl_slist>?
     private var connectList: UnsafeMutablePointer<curl_slist>?
     private var body: [UInt8] = []
-    private var headers: [String: String] = [:]
+    private var headers = FetchHeaders()
     private let errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
     private let upload: UnsafeMutablePointer<CChar>?
 
     init(
-        id: UInt64, request: FetchRequest, pipe: BytePipe?, resume: @escaping @Sendable () -> Void,
+        id: UInt64, on multi: Multi, request: FetchRequest, pipe: BytePipe?, resume: @escaping @Sendable () -> Void,
         completion: @escaping @Sendable (Result<FetchResponse, FetchError>) -> Void
     ) throws(FetchError) {
         guard let easy = curl_easy_init() else {
@@ -32,6 +34,7 @@ final class Transfer {
             throw FetchError(code: .broken, url: url, reason: "curl has no memory for another transfer")
         }
         self.id = id
+        self.multi = multi
         self.easy = easy
         self.completion = completion
         self.request = request
@@ -59,6 +62,7 @@ final class Transfer {
     private func setUp() throws(FetchError) {
         set(CURLOPT_URL, request.url)
         set(CURLOPT_NOSIGNAL, 1)
+        uw_easy_setopt_pointer(easy, CURLOPT_PRIVATE, UnsafeMutableRawPointer(bitPattern: UInt(id)))
         uw_easy_setopt_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
         set(CURLOPT_PROTOCOLS_STR, "http,https")
         set(CURLOPT_REDIR_PROTOCOLS_STR, "http,https")
@@ -70,6 +74,9 @@ final class Transfer {
         set(CURLOPT_FOLLOWLOCATION, request.followRedirects ? 1 : 0)
         set(CURLOPT_MAXREDIRS, FetchRequest.maxRedirects)
         set(CURLOPT_TCP_KEEPALIVE, 1)
+        // Connections are kept; for another one a name is asked for again. curl looks through all names that it knows
+        // whenever a transfer ends.
+        set(CURLOPT_DNS_CACHE_TIMEOUT, 0)
         // The largest that curl reads at once: an exposition is some hundred kilobytes.
         set(CURLOPT_BUFFERSIZE, Transfer.readBytes)
         set(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS))
@@ -181,35 +188,24 @@ final class Transfer {
             failure = error(.bodyTooLarge, "the body is larger than the limit of \(request.maxBodyBytes) bytes")
             return 0
         }
+        if body.isEmpty {
+            // Told how much comes, the body does not grow step by step; a number that is a lie takes little.
+            var length: curl_off_t = 0
+            uw_easy_getinfo_off(easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length)
+            body.reserveCapacity(min(max(Int(length), data.count), request.maxBodyBytes, 16 << 20))
+        }
         body.append(contentsOf: data)
         return data.count
     }
 
-    private func receiveHeader(_ data: UnsafeRawBufferPointer) {
-        let line = Transfer.trimmed(data)
+    private func receiveHeader(_ line: UnsafeRawBufferPointer) {
         if line.starts(with: "HTTP/".utf8) {
             // The head of the answer after a redirect or a 100 Continue: the one before does not count.
-            headers.removeAll()
+            headers = FetchHeaders()
             body.removeAll()
-        } else if let colon = line.firstIndex(of: UInt8(ascii: ":")), headers.count < 200 {
-            let name = String(decoding: line[..<colon], as: UTF8.self).lowercased()
-            let value = String(
-                decoding: Transfer.trimmed(UnsafeRawBufferPointer(rebasing: line[(colon + 1)...])), as: UTF8.self)
-            headers[name] = value
-            // Told how much comes, the body does not grow step by step; a number that is a lie takes little.
-            if name == "content-length", let length = Int(value), pipe == nil {
-                body.reserveCapacity(min(length, request.maxBodyBytes, 16 << 20))
-            }
+        } else {
+            headers.append(line)
         }
-    }
-
-    /// Bytes without blanks and line ends around them.
-    private static func trimmed(_ data: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
-        var start = 0
-        var end = data.count
-        while start < end, data[start] <= 32 { start += 1 }
-        while end > start, data[end - 1] <= 32 { end -= 1 }
-        return UnsafeRawBufferPointer(rebasing: data[start..<end])
     }
 
     func error(_ code: FetchError.Code, _ reason: String) -> FetchError {

@@ -6,8 +6,8 @@ import HeapModule
 import Series
 import Synchronization
 
-/// The thread that drives curl's multi handle, runs the tasks that prefer it, and wakes its sleepers.
-final class TransferLoop: TaskExecutor, @unchecked Sendable {
+/// The thread that drives curl's multi handles, runs the tasks that prefer it, and wakes its sleepers.
+final class TransferLoop: TaskExecutor {
     typealias Completion = @Sendable (Result<FetchResponse, FetchError>) -> Void
 
     enum Command {
@@ -34,23 +34,37 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
         var lastID: UInt64 = 0
     }
 
-    // The multi handle is used by the thread alone, but for curl_multi_wakeup, which curl allows from any thread:
-    // hence unchecked.
-    private let multi: UnsafeMutableRawPointer?
     private let inbox = Mutex(Inbox())
+    private let maxConnections: Int
     private let maxTransfers: Int
+    private let epoll: Int32
+    /// An eventfd: what is written to it ends a wait.
+    private let signal: Int32
     /// The number of the thread, once it runs.
     private let threadID = Atomic<UInt>(0)
 
+    /// Each end of a transfer takes a look at all connections of a handle.
+    private static let connectionsPerMulti = 256
+
     init(maxConnections: Int, maxTransfers: Int) {
+        self.maxConnections = max(1, maxConnections)
         self.maxTransfers = max(1, maxTransfers)
         _ = TransferLoop.initialized
-        multi = curl_multi_init()
-        _ = uw_multi_setopt_long(multi, CURLMOPT_MAXCONNECTS, maxConnections)
+        epoll = epoll_create1(Int32(EPOLL_CLOEXEC))
+        signal = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+        var event = epoll_event()
+        event.events = EPOLLIN.rawValue
+        event.data.u64 = .max
+        precondition(epoll_ctl(epoll, EPOLL_CTL_ADD, signal, &event) == 0, "no file is left for what HTTP needs")
         let thread = Thread { [self] in run() }
         thread.name = "fetch"
         thread.stackSize = 1 << 20
         thread.start()
+    }
+
+    deinit {
+        close(epoll)
+        close(signal)
     }
 
     /// curl's own set-up, once in a process.
@@ -66,16 +80,16 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
     }
 
     func submit(_ command: Command) {
-        let stopped = inbox.withLock { inbox in
-            if inbox.stopped { return true }
+        let (stopped, isFirst) = inbox.withLock { inbox in
+            if inbox.stopped { return (true, false) }
             inbox.commands.append(command)
-            return false
+            return (false, inbox.commands.count == 1)
         }
         if stopped {
             refuse(command)
-        } else if threadID.load(ordering: .relaxed) != pthread_self() {
+        } else if isFirst, threadID.load(ordering: .relaxed) != pthread_self() {
             // The thread itself looks into its inbox before it waits.
-            curl_multi_wakeup(multi)
+            eventfd_write(signal, 1)
         }
     }
 
@@ -99,8 +113,11 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
     private func run() {
         threadID.store(pthread_self(), ordering: .relaxed)
         let executor = asUnownedTaskExecutor()
+        let count = max(1, min(64, maxConnections / TransferLoop.connectionsPerMulti))
+        let multis = (0..<count).map { Multi(number: $0, epoll: epoll, maxConnections: maxConnections / count) }
+        var events = [epoll_event](repeating: epoll_event(), count: 64)
         var sleepers = Heap<Sleeper>()
-        var transfers: [UnsafeMutableRawPointer: Transfer] = [:]
+        var transfers: [UInt64: Transfer] = [:]
         var waiting: Deque<Start> = []
         // Cancelled before their start arrived.
         var cancelled: Set<UInt64> = []
@@ -119,11 +136,9 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
                     lastStarted = max(lastStarted, id)
                     waiting.append(Start(id: id, request: request, pipe: pipe, completion: completion))
                 case .resume(let id):
-                    if let transfer = transfers.values.first(where: { $0.id == id }) {
-                        _ = uw_easy_continue(transfer.easy)
-                    }
+                    if let transfer = transfers[id] { _ = uw_easy_continue(transfer.easy) }
                 case .cancel(let id):
-                    if let transfer = transfers.values.first(where: { $0.id == id }) {
+                    if let transfer = transfers[id] {
                         transfer.failure = transfer.error(.cancelled, "cancelled")
                         finish(transfer, CURLE_OK, &transfers)
                     } else if let index = waiting.firstIndex(where: { $0.id == id }) {
@@ -140,20 +155,17 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
             }
             let now = Sleeper.now
             while let first = sleepers.min, first.deadline <= now { sleepers.removeMin().wake(isCancelled: false) }
-            while transfers.count < maxTransfers, let next = waiting.popFirst() { start(next, &transfers) }
-            var active: Int32 = 0
-            curl_multi_perform(multi, &active)
-            var left: Int32 = 0
-            while let message = curl_multi_info_read(multi, &left) {
-                guard message.pointee.msg == CURLMSG_DONE, let easy = message.pointee.easy_handle,
-                    let transfer = transfers[easy]
-                else { continue }
-                finish(transfer, uw_message_result(message), &transfers)
+            while transfers.count < maxTransfers, let next = waiting.popFirst() { start(next, multis, &transfers) }
+            for multi in multis {
+                multi.onDeadline(now)
+                while multi.mayHaveEnded, let (id, code) = multi.nextEnded() {
+                    if let transfer = transfers[id] { finish(transfer, code, &transfers) }
+                }
             }
             let hasRoom = transfers.count < maxTransfers && !waiting.isEmpty
             guard running, !hasRoom, inbox.withLock({ $0.commands.isEmpty }) else { continue }
-            // A wake-up ends the wait; the time is only the longest that curl's own timers may wait.
-            curl_multi_poll(multi, nil, 0, TransferLoop.waitMs(sleepers.min), nil)
+            let deadline = multis.lazy.compactMap(\.deadline).min()
+            wait(until: [deadline, sleepers.min?.deadline].compactMap(\.self).min(), multis, &events)
         }
         threadID.store(0, ordering: .relaxed)
         let rest = inbox.withLock { inbox in
@@ -168,34 +180,46 @@ final class TransferLoop: TaskExecutor, @unchecked Sendable {
             transfer.failure = transfer.error(.cancelled, "the client was stopped")
             finish(transfer, CURLE_OK, &transfers)
         }
-        curl_multi_cleanup(multi)
     }
 
-    /// How long to wait for the next sleeper, in whole milliseconds, and a second at most.
-    private static func waitMs(_ next: Sleeper?) -> Int32 {
-        guard let next else { return 1000 }
+    /// Waits for news of sockets, a signal or a deadline, and hands on what came.
+    private func wait(until deadline: UInt64?, _ multis: [Multi], _ events: inout [epoll_event]) {
+        let count = epoll_wait(epoll, &events, Int32(events.count), TransferLoop.waitMs(deadline))
+        for event in events.prefix(Int(max(0, count))) {
+            if event.data.u64 == .max {
+                var value: eventfd_t = 0
+                eventfd_read(signal, &value)
+            } else {
+                let socket = Int32(bitPattern: UInt32(truncatingIfNeeded: event.data.u64))
+                multis[Int(event.data.u64 >> 32)].onEvents(event.events, of: socket)
+            }
+        }
+    }
+
+    /// How long to wait for a deadline, in whole milliseconds, and a minute at most.
+    private static func waitMs(_ deadline: UInt64?) -> Int32 {
+        guard let deadline else { return 60_000 }
         let now = Sleeper.now
-        return next.deadline <= now ? 0 : Int32(min(1000, (next.deadline - now + 999_999) / 1_000_000))
+        return deadline <= now ? 0 : Int32(min(60_000, (deadline - now + 999_999) / 1_000_000))
     }
 
-    private func start(_ start: Start, _ transfers: inout [UnsafeMutableRawPointer: Transfer]) {
+    private func start(_ start: Start, _ multis: [Multi], _ transfers: inout [UInt64: Transfer]) {
         do throws(FetchError) {
             let id = start.id
+            let number = multis.count == 1 ? 0 : Int(start.request.serverHash.magnitude % UInt(multis.count))
             let transfer = try Transfer(
-                id: id, request: start.request, pipe: start.pipe,
+                id: id, on: multis[number], request: start.request, pipe: start.pipe,
                 resume: { [weak self] in self?.submit(.resume(id)) }, completion: start.completion)
-            transfers[transfer.easy] = transfer
-            curl_multi_add_handle(multi, transfer.easy)
+            transfers[id] = transfer
+            transfer.multi.add(transfer)
         } catch {
             start.completion(.failure(error))
         }
     }
 
-    private func finish(
-        _ transfer: Transfer, _ code: CURLcode, _ transfers: inout [UnsafeMutableRawPointer: Transfer]
-    ) {
-        curl_multi_remove_handle(multi, transfer.easy)
-        transfers[transfer.easy] = nil
+    private func finish(_ transfer: Transfer, _ code: CURLcode, _ transfers: inout [UInt64: Transfer]) {
+        transfer.multi.remove(transfer)
+        transfers[transfer.id] = nil
         transfer.completion(transfer.result(code))
     }
 }

@@ -70,7 +70,6 @@ package struct ScrapeSession {
     private var scrape: Int32 = 0
     /// When the target was scraped last; nil: it was not.
     private var lastMs: Int64?
-    private var metadataSeen: [String: MetricMetadata] = [:]
     private var reportIDs: [SeriesID] = []
 
     /// - Parameter shared: of all sessions whose targets may be alike.
@@ -205,8 +204,7 @@ package struct ScrapeSession {
     /// Keeps the comments for the next prediction, and hands on what they say.
     private mutating func remember(_ exposition: Exposition, _ bytes: UnsafeBufferPointer<UInt8>) {
         guard !exposition.hasPredictedComments else { return }
-        let news = exposition.metadata.filter { metadataSeen.updateValue($0, forKey: $0.name) != $0 }
-        if !news.isEmpty { sink.setMetadata(news) }
+        if !exposition.metadata.isEmpty { sink.setMetadata(exposition.metadata) }
         commentText = []
         comments = exposition.comments.map { span in
             let start = Int(span.start)

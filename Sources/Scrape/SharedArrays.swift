@@ -1,4 +1,5 @@
 import Exposition
+import Foundation
 import Synchronization
 
 /// Arrays that many sessions have alike, kept once: the kubelets of a fleet expose the same series under the same names.
@@ -8,9 +9,26 @@ package final class SharedArrays: Sendable {
     /// How many different arrays are known at a time; those that are forgotten live on where they are used.
     private static let mostArrays = 1024
 
-    private let texts = Mutex<Set<[UInt8]>>([])
-    private let numbers = Mutex<Set<[Int32]>>([])
-    private let spans = Mutex<Set<[ExpositionPrediction.Span]>>([])
+    /// An array by the memory that it takes: element by element a hash takes ten times as long.
+    private struct Known<Element: BitwiseCopyable & Sendable>: Hashable, Sendable {
+        var array: [Element]
+
+        func hash(into hasher: inout Hasher) { array.withUnsafeBytes { hasher.combine(bytes: $0) } }
+
+        static func == (left: Known, right: Known) -> Bool {
+            left.array.count == right.array.count
+                && left.array.withUnsafeBytes { left in
+                    right.array.withUnsafeBytes { right in
+                        guard let one = left.baseAddress, let other = right.baseAddress else { return true }
+                        return memcmp(one, other, left.count) == 0
+                    }
+                }
+        }
+    }
+
+    private let texts = Mutex<Set<Known<UInt8>>>([])
+    private let numbers = Mutex<Set<Known<Int32>>>([])
+    private let spans = Mutex<Set<Known<ExpositionPrediction.Span>>>([])
 
     package init() {}
 
@@ -25,15 +43,15 @@ package final class SharedArrays: Sendable {
         SharedArrays.known(spans, self.spans)
     }
 
-    private static func known<Element: Hashable & Sendable>(_ array: [Element], _ pool: borrowing Mutex<Set<[Element]>>)
-        -> [Element]
-    {
+    private static func known<Element: BitwiseCopyable & Sendable>(
+        _ array: [Element], _ pool: borrowing Mutex<Set<Known<Element>>>
+    ) -> [Element] {
         guard array.count * MemoryLayout<Element>.stride <= mostBytes else { return fitted(array) }
         return pool.withLock { pool in
-            if let index = pool.firstIndex(of: array) { return pool[index] }
+            if let index = pool.firstIndex(of: Known(array: array)) { return pool[index].array }
             if pool.count >= mostArrays { pool.removeAll() }
             let fitted = fitted(array)
-            pool.insert(fitted)
+            pool.insert(Known(array: fitted))
             return fitted
         }
     }

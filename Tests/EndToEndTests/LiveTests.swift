@@ -181,7 +181,7 @@ private final class World: Sendable {
                 ?? ""
         }
         func ask(_ path: String, post body: String? = nil) async throws -> (
-            status: Int, text: String, headers: [String: String]
+            status: Int, text: String, headers: FetchHeaders
         ) {
             var request = FetchRequest(url: "http://127.0.0.1:\(port())\(path)")
             if let body {

@@ -76,6 +76,11 @@ import Testing
                 }
             // A time of its own is a surprise as well.
             #expect(isAsPredicted == (isSame && !plain.hasTimestamps), "seed \(seed)")
+            // What is said of a family is whole, or was said before.
+            for family in plain.metadata {
+                let said = predicted.metadata.first { $0.name == family.name }
+                #expect(said ?? before.metadata.first { $0.name == family.name } == family, "seed \(seed)")
+            }
             if newBytes.elementsEqual(oldBytes) {
                 #expect(predicted.hasPredictedComments && predicted.metadata.isEmpty)
             }

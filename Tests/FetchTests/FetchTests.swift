@@ -28,6 +28,29 @@ import Testing
         #expect(server.heads.first?.hasPrefix("GET /path HTTP/1.1") == true)
     }
 
+    @Test func servers_areAskedOnOneConnectionEach_whicheverHandleDrivesIt() async throws {
+        let many = HTTPClient(maxConnections: 4096)
+        let accepted = Mutex<[Int: Int]>([:])
+        let servers = (0..<24).map { number in
+            RawServer { _, connection in
+                accepted.withLock { $0[number, default: 0] += 1 }
+                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Number:  \(number) \r\n\r\nok"
+                repeat { connection.write(Array(answer.utf8)) } while !connection.readHead().isEmpty
+            }
+        }
+        for _ in 0..<3 {
+            let answers = try await withThrowingTaskGroup(of: (Int, String?).self) { group in
+                for (number, server) in servers.enumerated() {
+                    let request = FetchRequest(url: server.url + "/metrics")
+                    group.addTask { (number, try await many.fetch(request).headers["X-number"]) }
+                }
+                return try await group.reduce(into: [Int: String?]()) { $0[$1.0] = $1.1 }
+            }
+            #expect(answers == Dictionary(uniqueKeysWithValues: (0..<24).map { ($0, "\($0)") }))
+        }
+        #expect(accepted.withLock { $0 } == Dictionary(uniqueKeysWithValues: (0..<24).map { ($0, 1) }))
+    }
+
     @Test(arguments: [
         ("gzip", "H4sIAAAAAAACAystUDDkAgBykOqCBQAAAA=="), ("zstd", "KLUv/QRYKQAAdXAgMQqlCXsy"),
     ])

@@ -62,7 +62,8 @@ package final class RawServer: Sendable {
     package struct Connection: Sendable {
         let descriptor: Int32
 
-        func readHead() -> String {
+        /// The next request; empty once the other side is gone.
+        package func readHead() -> String {
             var bytes: [UInt8] = []
             var buffer = [UInt8](repeating: 0, count: 65_536)
             while true {
