@@ -24,6 +24,8 @@ enum Benchmarks {
     private static let usage = """
         usage: benchmarks                    all that needs no other server
                benchmarks judgement [NODES]  one evaluation, for some numbers of nodes
+               benchmarks store [SERIES [DAYS]]      a store that is fed for days of simulated time
+               benchmarks churn [SERIES [MINUTES]]   one whose series come and go
                benchmarks cluster            the observation of a cluster's objects
                benchmarks queries [TARGETS [HOURS [ROUNDS]]]   queries beside Prometheus
                benchmarks agreement [QUERIES [SEED]]           answers beside Prometheus'
@@ -41,9 +43,22 @@ enum Benchmarks {
             try await ClusterBenchmark.run(row: row)
             return
         }
-        if let place = CommandLine.arguments.firstIndex(of: "judgement") {
-            let sizes = CommandLine.arguments[(place + 1)...].compactMap(Int.init).filter { $0 > 0 }.sorted()
-            try JudgementBenchmark.run(sizes: sizes.isEmpty ? JudgementBenchmark.sizes : sizes, row: row)
+        func numbers(after word: String) -> [Int]? {
+            guard let place = CommandLine.arguments.firstIndex(of: word) else { return nil }
+            return CommandLine.arguments[(place + 1)...].compactMap(Int.init).filter { $0 > 0 }
+        }
+        if let sizes = numbers(after: "judgement") {
+            try JudgementBenchmark.run(sizes: sizes.isEmpty ? JudgementBenchmark.sizes : sizes.sorted(), row: row)
+            return
+        }
+        if let numbers = numbers(after: "store") {
+            try StoreBenchmark.run(
+                series: numbers.first ?? 100_000, days: numbers.dropFirst().first ?? 30, row: row)
+            return
+        }
+        if let numbers = numbers(after: "churn") {
+            try StoreBenchmark.churn(
+                series: numbers.first ?? 100_000, minutes: numbers.dropFirst().first ?? 60, row: row)
             return
         }
         if let place = CommandLine.arguments.firstIndex(of: "queries") {
@@ -70,6 +85,7 @@ enum Benchmarks {
         try exposition(bodies)
         try ingest(bodies)
         try blocks()
+        try StoreBenchmark.run(series: 100_000, days: 1, row: row)
         try query()
         try logRules(lines, root: root)
         try JudgementBenchmark.run(row: row)
@@ -177,6 +193,14 @@ enum Benchmarks {
             String(
                 format: "%.0f lines a second, %.0f MB/s, %d rules", Double(lines.count) / seconds,
                 Double(bytes) / seconds / 1e6, rules.count))
+    }
+}
+
+/// The memory of this process.
+enum ProcessMemory {
+    static var residentBytes: Int {
+        let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
+        return (text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) * 4096
     }
 }
 

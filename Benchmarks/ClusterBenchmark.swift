@@ -17,7 +17,7 @@ enum ClusterBenchmark {
     static func run(row: (String, String) -> Void) async throws {
         let written = Written()
         let server = RawServer { head, connection in serve(head, connection, written) }
-        let before = residentBytes()
+        let before = ProcessMemory.residentBytes
         let seen = Seen()
         let client = HTTPClient()
         let api = KubernetesAPI(
@@ -34,7 +34,7 @@ enum ClusterBenchmark {
             if kind == .nodes { task.cancel() }
             if kind == .nodes { continue }
             let seconds = now() - start
-            let listed = residentBytes() - before
+            let listed = ProcessMemory.residentBytes - before
             row(
                 "list of \(pods) pods",
                 String(
@@ -47,7 +47,7 @@ enum ClusterBenchmark {
                 String(
                     format: "lag %.0f ms at the median, %.0f ms at most; %.0f MB resident, %d rows",
                     (lags.isEmpty ? 0 : lags[lags.count / 2]) * 1000, (lags.last ?? 0) * 1000,
-                    Double(residentBytes() - before) / 1e6, await seen.rows))
+                    Double(ProcessMemory.residentBytes - before) / 1e6, await seen.rows))
             task.cancel()
         }
     }
@@ -89,11 +89,6 @@ enum ClusterBenchmark {
     }
 
     private static func now() -> Double { Double(DispatchTime.now().uptimeNanoseconds) / 1e9 }
-
-    private static func residentBytes() -> Int {
-        let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
-        return (text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) * 4096
-    }
 
     // MARK: The server
 

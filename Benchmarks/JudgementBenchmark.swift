@@ -35,13 +35,8 @@ enum JudgementBenchmark {
                 "judgement, \(size) nodes",
                 String(
                     format: "%d series: first %.1f s, next %.2f s, %.0f MB resident", size * Fleet.perNode,
-                    first, next.min() ?? 0, Double(residentBytes()) / 1e6))
+                    first, next.min() ?? 0, Double(ProcessMemory.residentBytes) / 1e6))
         }
-    }
-
-    private static func residentBytes() -> Int {
-        let text = (try? String(contentsOfFile: "/proc/self/statm", encoding: .utf8)) ?? ""
-        return (text.split(separator: " ").dropFirst().first.flatMap { Int($0) } ?? 0) * 4096
     }
 
     /// Series of nodes that are made when they are asked for, so that the memory measured is the judgement's.
