@@ -46,9 +46,10 @@ extension BlockCodec {
             writer.add(slot: columns.slot, times: 0, heads.head(columns.slot), of: heads)
         }
         let block = writer.finish()
-        let range = try frame(0, of: block)
-        guard !range.isEmpty else { return [0] }
-        return try ZstdFrame.decompress(Array(block[range]), most: maxFrameBytes)
+        return try block.withRawBytes { (bytes) throws(CorruptBlock) in
+            let packed = try frame(0, of: bytes)
+            return packed.isEmpty ? [0] : try ZstdDecompressor().decompress(packed, most: maxFrameBytes)
+        }
     }
 
     /// What a frame's bytes say.

@@ -72,22 +72,20 @@ package enum BlockCodec {
     }
 
     /// The compressed bytes of a frame; empty where the block has no series of it.
-    static func frame(_ number: Int, of block: [UInt8]) throws(CorruptBlock) -> Range<Int> {
-        try block.withRawBytes { (bytes) throws(CorruptBlock) in
-            var cursor = ByteCursor(bytes)
-            let frames = try cursor.count()
-            var before: UInt64 = 0
-            var own: UInt64 = 0
-            for index in 0..<frames {
-                let length = try cursor.varint()
-                guard length <= UInt64(block.count) else { throw CorruptBlock() }
-                if index < number { before += length }
-                if index == number { own = length }
-            }
-            guard before + own <= UInt64(block.count - cursor.at) else { throw CorruptBlock() }
-            let start = cursor.at + Int(before)
-            return start..<start + Int(own)
+    static func frame(_ number: Int, of block: UnsafeRawBufferPointer) throws(CorruptBlock) -> UnsafeRawBufferPointer {
+        var cursor = ByteCursor(block)
+        let frames = try cursor.count()
+        var before: UInt64 = 0
+        var own: UInt64 = 0
+        for index in 0..<frames {
+            let length = try cursor.varint()
+            guard length <= UInt64(block.count) else { throw CorruptBlock() }
+            if index < number { before += length }
+            if index == number { own = length }
         }
+        guard before + own <= UInt64(block.count - cursor.at) else { throw CorruptBlock() }
+        let start = cursor.at + Int(before)
+        return UnsafeRawBufferPointer(rebasing: block[start..<start + Int(own)])
     }
 }
 
@@ -118,13 +116,12 @@ package struct BlockFrame {
     }
 
     /// A frame of a block; nil where the block has no series of it.
-    static func read(_ number: Int, of block: [UInt8]) throws(BlockCodec.CorruptBlock) -> BlockFrame? {
-        let range = try BlockCodec.frame(number, of: block)
-        guard !range.isEmpty else { return nil }
-        let plain = try block.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
-            try ZstdFrame.decompress(UnsafeRawBufferPointer(rebasing: bytes[range]), most: BlockCodec.maxFrameBytes)
-        }
-        return try BlockFrame(plain: plain, frame: number)
+    static func read(
+        _ number: Int, of block: UnsafeRawBufferPointer, with zstd: ZstdDecompressor
+    ) throws(BlockCodec.CorruptBlock) -> BlockFrame? {
+        let packed = try BlockCodec.frame(number, of: block)
+        guard !packed.isEmpty else { return nil }
+        return try BlockFrame(plain: try zstd.decompress(packed, most: BlockCodec.maxFrameBytes), frame: number)
     }
 
     private static func entries(

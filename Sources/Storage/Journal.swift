@@ -120,6 +120,7 @@ struct JournalWriter {
 /// Reads a generation's journal rows back, in their order.
 struct JournalReader {
     let heads = Heads()
+    private let zstd = ZstdDecompressor()
     private var layouts: [Int: [UInt32]] = [:]
     private var lastMs: Int64 = 0
 
@@ -128,7 +129,7 @@ struct JournalReader {
         row bytes: [UInt8], _ index: inout SeriesIndex, _ newest: Slabs<Int64>
     ) throws(BlockCodec.CorruptBlock) {
         // A flush holds at most what was appended in a second or waited for room.
-        let plain = try ZstdFrame.decompress(bytes, most: 1 << 30)
+        let plain = try zstd.decompress(bytes, most: 1 << 30)
         try plain.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
             try read(plain: bytes, &index, newest)
         }

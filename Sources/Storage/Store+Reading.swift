@@ -19,7 +19,7 @@ extension Store {
         let times = Mutex(TimesCache())
         return SeriesSelection(labels: labels) { [self] places, body in
             do {
-                try read(places, of: members, fromMs, throughMs, times, body)
+                try decompressors.withOne { try read(places, of: members, fromMs, throughMs, times, $0, body) }
             } catch let error as DatabaseError {
                 throw Store.error(error, path: path)
             } catch let error as BlockCodec.CorruptBlock {
@@ -49,7 +49,7 @@ extension Store {
     /// Hands out the samples of series; those of a bucket that follow each other are read together.
     private func read(
         _ places: ArraySlice<Int>, of members: [Member], _ fromMs: Int64, _ throughMs: Int64,
-        _ times: borrowing Mutex<TimesCache>, _ body: SeriesSelection.Body
+        _ times: borrowing Mutex<TimesCache>, _ zstd: ZstdDecompressor, _ body: SeriesSelection.Body
     ) throws {
         var columns = SampleColumns()
         var start = places.startIndex
@@ -70,7 +70,7 @@ extension Store {
                 let slots = group.map { members[$0].slot }
                 // In one transaction: retention may take a generation away, but not half of it.
                 try database.read { db in
-                    blocks = try Store.frames(bucket, of: slots, fromMs, throughMs, db)
+                    blocks = try Store.frames(bucket, of: slots, fromMs, throughMs, db, zstd)
                     rowsOfTimes = try Store.times(of: blocks, slots, times, db)
                 }
             }
@@ -117,7 +117,8 @@ extension Store {
 
     /// The frames of slots in a bucket's blocks that may have samples of the range, the oldest first.
     private static func frames(
-        _ bucket: Int, of slots: [Int], _ fromMs: Int64, _ throughMs: Int64, _ db: GRDB.Database
+        _ bucket: Int, of slots: [Int], _ fromMs: Int64, _ throughMs: Int64, _ db: GRDB.Database,
+        _ zstd: ZstdDecompressor
     ) throws -> [FrameOfBlock] {
         let wanted = Set(slots.map { $0 >> BlockCodec.frameBits })
         let statement = try db.cachedStatement(
@@ -126,10 +127,14 @@ extension Store {
         var out: [FrameOfBlock] = []
         while let row = try rows.next() {
             let id: Int64 = row[0]
-            let data = try row.withUnsafeData(atIndex: 1) { [UInt8]($0 ?? Data()) }
-            for number in wanted {
-                guard let content = try BlockFrame.read(number, of: data) else { continue }
-                out.append(FrameOfBlock(generation: id >> 32, frame: number, content: content))
+            // SQLite's own bytes: of a block of hundreds of series most are of no interest.
+            try row.withUnsafeData(atIndex: 1) { data in
+                try data?.withUnsafeBytes { bytes in
+                    for number in wanted {
+                        guard let content = try BlockFrame.read(number, of: bytes, with: zstd) else { continue }
+                        out.append(FrameOfBlock(generation: id >> 32, frame: number, content: content))
+                    }
+                }
             }
         }
         return out

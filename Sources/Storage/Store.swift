@@ -60,6 +60,7 @@ package final class Store: SampleSink, SeriesSource {
     /// Held while a flush or checkpoint writes: their order in the file is that of memory.
     private let writing = Mutex(())
     private let lock: StoreLock?
+    let decompressors = ZstdDecompressor.Pool()
 
     /// Opens the store in a directory, or makes it.
     ///

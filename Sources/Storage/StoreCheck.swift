@@ -91,6 +91,7 @@ package struct StoreCheck: Sendable {
     }
 
     private mutating func checkBlocks(_ db: GRDB.Database) throws {
+        let zstd = ZstdDecompressor()
         let generations = Set(try Int64.fetchAll(db, sql: "SELECT id FROM generations"))
         let inJournal = Set(try Int64.fetchAll(db, sql: "SELECT DISTINCT generation FROM journal"))
         let rows = try Row.fetchCursor(
@@ -112,7 +113,7 @@ package struct StoreCheck: Sendable {
             if times.generation != generation { times = (generation, try StoreCheck.times(of: generation, db)) }
             do {
                 guard generations.contains(generation) else { throw BlockCodec.CorruptBlock() }
-                samples += try StoreCheck.check(row, slots: slots, times: times.rows)
+                samples += try StoreCheck.check(row, slots: slots, times: times.rows, with: zstd)
                 blocks += 1
             } catch is BlockCodec.CorruptBlock {
                 problems.append(
@@ -138,9 +139,10 @@ package struct StoreCheck: Sendable {
     /// Reads all samples of a block.
     ///
     /// - Returns: how many they are.
-    private static func check(_ row: Row, slots: Int, times: [Int: [Int64]]) throws -> Int {
+    private static func check(
+        _ row: Row, slots: Int, times: [Int: [Int64]], with zstd: ZstdDecompressor
+    ) throws -> Int {
         let data: Data = row[7]
-        let bytes = [UInt8](data)
         let text = try Store.unpacked(row[5], size: row[6])
         guard let counts = try? JSONDecoder().decode([Int].self, from: Data(text)), counts.count <= slots else {
             throw BlockCodec.CorruptBlock()
@@ -148,7 +150,8 @@ package struct StoreCheck: Sendable {
         let span: ClosedRange<Int64> = (row[2] as Int64)...max(row[2], row[3] as Int64)
         var seen = [Int](repeating: 0, count: counts.count)
         for frame in 0...(max(1, counts.count) - 1) >> BlockCodec.frameBits {
-            guard let content = try BlockFrame.read(frame, of: bytes) else { continue }
+            let content = try data.withUnsafeBytes { try BlockFrame.read(frame, of: $0, with: zstd) }
+            guard let content else { continue }
             for entry in content.entries {
                 var columns = SampleColumns()
                 let rows = try entry.times.map { number throws(BlockCodec.CorruptBlock) in

@@ -99,6 +99,9 @@ struct ColumnStream: Sendable {
             order += members
             for member in members { groupOf[member] = number }
         }
+        if splits, groups.count > 1, groups.count * ColumnStream.seriesPerGroup <= order.count {
+            return try foldTogether(groups.count, order.sorted(), groupOf, start, add, merge, finish)
+        }
         var pieces = ColumnStream.pieces(order)
         if !splits { pieces = ColumnStream.aligned(pieces, order, groupOf) }
         let parts = try pieces.map { [groupOf] in ($0, groupOf) }.concurrentMap { places, groupOf in
@@ -150,6 +153,45 @@ struct ColumnStream: Sendable {
         }
         if let done = open { results.append((done.group, try finish(done.group, done.state))) }
         return results
+    }
+
+    /// From so many series a group on all groups are made at the same time.
+    private static let seriesPerGroup = 8
+
+    /// The same with a state for each group, series after series as they are stored: what is compressed together is read
+    /// once, and not for each group that has a part in it.
+    private func foldTogether<State, Result: Sendable>(
+        _ count: Int, _ places: [Int], _ groupOf: [Int], _ start: @Sendable (Int) -> State,
+        _ add: @Sendable (inout State, Int, UnsafeMutableBufferPointer<Double>) throws -> Void,
+        _ merge: @Sendable (inout State, State) -> Void, _ finish: @Sendable (Int, State) throws -> Result
+    ) throws -> [(group: Int, result: Result)] where State: Sendable {
+        let parts = try ColumnStream.pieces(places).map { [groupOf] in ($0, groupOf) }.concurrentMap {
+            places, groupOf in
+            var states: [State] = []
+            var stateOf = [Int](repeating: -1, count: count)
+            try make(places) { place, values in
+                let group = groupOf[place]
+                if stateOf[group] < 0 {
+                    stateOf[group] = states.count
+                    states.append(start(group))
+                }
+                try add(&states[stateOf[group]], place, values)
+            }
+            return (states, stateOf)
+        }
+        return try (0..<count).compactMap { group in
+            var joined: State?
+            for (states, stateOf) in parts where stateOf[group] >= 0 {
+                if var state = joined {
+                    joined = nil
+                    merge(&state, states[stateOf[group]])
+                    joined = state
+                } else {
+                    joined = states[stateOf[group]]
+                }
+            }
+            return try joined.map { (group, try finish(group, $0)) }
+        }
     }
 
     /// Moves the cuts between pieces to where a group ends.
