@@ -150,7 +150,7 @@ let package = Package(
             ]),
         .testTarget(
             name: "EndToEndTests",
-            dependencies: ["upgrade-watch", "Fetch", "Recording", "Series", "Storage", "TestSupport"]),
+            dependencies: ["upgrade-watch", "Exposition", "Fetch", "Recording", "Series", "Storage", "TestSupport"]),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -32,6 +32,14 @@ package final class HTTPClient: Sendable {
 
     deinit { loop.stop() }
 
+    /// Requests that are under way, and those that wait for others to end.
+    package var counts: (active: Int, waiting: Int) {
+        (loop.active.load(ordering: .relaxed), loop.waiting.load(ordering: .relaxed))
+    }
+
+    /// The most requests under way at once.
+    package var maxTransfers: Int { loop.maxTransfers }
+
     /// Runs tasks on the client's own thread: what they ask for begins there, and what comes goes on there, without a
     /// thread waking another.
     ///

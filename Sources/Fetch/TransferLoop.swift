@@ -36,12 +36,15 @@ final class TransferLoop: TaskExecutor {
 
     private let inbox = Mutex(Inbox())
     private let maxConnections: Int
-    private let maxTransfers: Int
+    let maxTransfers: Int
     private let epoll: Int32
     /// An eventfd: what is written to it ends a wait.
     private let signal: Int32
     /// The number of the thread, once it runs.
     private let threadID = Atomic<UInt>(0)
+    /// How many transfers there are, and how many wait for others to end.
+    let active = Atomic<Int>(0)
+    let waiting = Atomic<Int>(0)
 
     /// Each end of a transfer takes a look at all connections of a handle.
     private static let connectionsPerMulti = 256
@@ -162,6 +165,8 @@ final class TransferLoop: TaskExecutor {
                     if let transfer = transfers[id] { finish(transfer, code, &transfers) }
                 }
             }
+            active.store(transfers.count, ordering: .relaxed)
+            self.waiting.store(waiting.count, ordering: .relaxed)
             let hasRoom = transfers.count < maxTransfers && !waiting.isEmpty
             guard running, !hasRoom, inbox.withLock({ $0.commands.isEmpty }) else { continue }
             let deadline = multis.lazy.compactMap(\.deadline).min()

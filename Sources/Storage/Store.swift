@@ -252,12 +252,21 @@ package final class Store: SampleSink, SeriesSource {
         }
     }
 
+    /// The size of the file and of SQLite's log beside it.
+    package var fileBytes: Int {
+        ["", "-wal"].reduce(0) { sum, suffix in
+            let attributes = try? FileManager.default.attributesOfItem(atPath: path + suffix)
+            return sum + (attributes?[.size] as? Int ?? 0)
+        }
+    }
+
     /// What the store has done since it was opened.
     package var counters: StoreCounters {
         state.withLock { state in
             var counters = state.counters
             counters.series = state.index.seriesCount
             counters.samplesPending = state.waiting.reduce(state.journal.samples) { $0 + $1.samples }
+            counters.pendingBytes = state.pendingBytes
             return counters
         }
     }
@@ -441,6 +450,7 @@ package struct StoreCounters: Sendable, Equatable {
     /// Not taken, because too many samples waited for a flush.
     package var samplesDropped = 0
     package var samplesPending = 0
+    package var pendingBytes = 0
     package var series = 0
     package var flushes = 0
     package var flushesFailed = 0

@@ -1,6 +1,7 @@
 import Alerting
 import Cluster
 import Discovery
+import Fetch
 import PromQL
 import Scrape
 import Series
@@ -9,8 +10,12 @@ import WebAPI
 
 /// The service's own metrics, in the text format.
 struct SelfMetrics: Sendable {
+    let version: String
     let store: Store
+    let storage: StorageConfig
+    let work: StoreWork
     let scraping: ScrapeManager
+    let client: HTTPClient
     let discovery: DiscoveryBoard
     let watcher: Watcher
     let alerts: AlertStore
@@ -46,6 +51,32 @@ struct SelfMetrics: Sendable {
         add(
             "upgrade_watch_store_checkpoints_total", "counter", "Times that the journal was moved into blocks.",
             stored.checkpoints)
+        add("upgrade_watch_store_pending_bytes", "gauge", "Bytes that wait to be written.", stored.pendingBytes)
+        add(
+            "upgrade_watch_store_pending_limit_bytes", "gauge",
+            "The bytes that may wait to be written before samples are dropped.", Store.maxPendingBytes)
+        add("upgrade_watch_store_storage_bytes", "gauge", "Size of the store's file and its log.", store.fileBytes)
+        add(
+            "upgrade_watch_store_retention_limit_bytes", "gauge",
+            "The bytes that samples may take before the oldest go; 0: any.", storage.retentionBytes ?? 0)
+        add(
+            "upgrade_watch_store_retention_limit_seconds", "gauge", "The age at which samples go.",
+            Int(storage.retentionMs / 1000))
+        for (kind, help) in [
+            (StoreWork.Kind.flush, "How long good writes of the journal took."),
+            (.checkpoint, "How long it took to move the journal into blocks."),
+            (.retention, "How long it took to delete what is too old."),
+        ] {
+            let name = "upgrade_watch_store_\(kind)_duration_seconds"
+            out += "# HELP \(name) \(help)\n# TYPE \(name) summary\n"
+            out += "\(name)_sum \(GoFloat.text(work[kind].seconds))\n\(name)_count \(work[kind].count)\n"
+        }
+        let transfers = client.counts
+        add("upgrade_watch_fetch_transfers", "gauge", "HTTP requests under way.", transfers.active)
+        add("upgrade_watch_fetch_transfers_waiting", "gauge", "HTTP requests that wait for others.", transfers.waiting)
+        add(
+            "upgrade_watch_fetch_transfers_max", "gauge", "The most HTTP requests under way at a time.",
+            client.maxTransfers)
         let queries = runner.counts
         add("upgrade_watch_engine_queries", "gauge", "Queries of the API that run.", queries.running)
         add(
@@ -85,7 +116,33 @@ struct SelfMetrics: Sendable {
         addKinds("upgrade_watch_object_events_total", "Events of watches.", \.events)
         addKinds("upgrade_watch_object_errors_total", "Lists and watches that failed.", \.errors)
         addKinds("upgrade_watch_object_unreadable_total", "Objects that could not be read.", \.unreadable)
-        return out
+        out += "# HELP upgrade_watch_build_info The program's version.\n# TYPE upgrade_watch_build_info gauge\n"
+        out += "upgrade_watch_build_info{version=\(Labels.quoted(version))} 1\n"
+        return out + process()
+    }
+
+    /// Of the process, as client libraries of Prometheus have them.
+    private func process() -> String {
+        guard let process = ProcessMetrics() else { return "" }
+        let rows: [(name: String, type: String, help: String, value: String)] = [
+            (
+                "cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.",
+                GoFloat.text(process.cpuSeconds)
+            ),
+            ("open_fds", "gauge", "Number of open file descriptors.", "\(process.openFiles)"),
+            ("max_fds", "gauge", "Maximum number of open file descriptors.", "\(process.maxFiles)"),
+            ("virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", "\(process.virtualBytes)"),
+            ("resident_memory_bytes", "gauge", "Resident memory size in bytes.", "\(process.residentBytes)"),
+            ("threads", "gauge", "Number of OS threads in the process.", "\(process.threads)"),
+            (
+                "start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
+                GoFloat.text(process.startSeconds)
+            ),
+        ]
+        return rows.map { row in
+            "# HELP process_\(row.name) \(row.help)\n# TYPE process_\(row.name) \(row.type)\n"
+                + "process_\(row.name) \(row.value)\n"
+        }.joined()
     }
 
     /// The samples of a metric, one a row; nothing where there are no rows.

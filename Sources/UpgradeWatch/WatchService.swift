@@ -26,6 +26,8 @@ package struct ServiceOptions: Sendable {
     package var origins: Pattern
     /// How the API is secured; nil: it is open to all who reach it.
     package var webFile: String?
+    /// Of the program.
+    package var version = ""
     /// All flags by their names, as they are shown.
     package var flags: [String: String] = [:]
 
@@ -43,6 +45,7 @@ package struct WatchService: Sendable {
     private let environment: [String: String]
     private let options: ServiceOptions
     private let runner: QueryRunner
+    private let storeWork = StoreWork()
     private let logger: Logger
 
     /// - Parameter environment: of the process: where a kubeconfig or a service account is looked for.
@@ -116,7 +119,9 @@ package struct WatchService: Sendable {
         let watcher = try Watcher(
             config: config, store: store, source: source, state: state, logger: logger,
             seconds: { (clock.now - began) / .seconds(1) })
-        let flusher = FlushLoop(store: store, config: config.storage, time: time, logger: logger, watcher: watcher)
+        let flusher = FlushLoop(
+            store: store, config: config.storage, time: time, logger: logger, watcher: watcher, work: storeWork,
+            seconds: { (clock.now - began) / .seconds(1) })
         let discoveryBoard = DiscoveryBoard()
         let discovery = DiscoveryService(
             jobs: config.jobs, manager: scraping,
@@ -141,8 +146,9 @@ package struct WatchService: Sendable {
             ]
         }
         let metrics = SelfMetrics(
-            store: store, scraping: scraping, discovery: discoveryBoard, watcher: watcher, alerts: state.alerts,
-            objects: objectBoard, runner: runner)
+            version: options.version, store: store, storage: config.storage, work: storeWork, scraping: scraping,
+            client: client, discovery: discoveryBoard, watcher: watcher, alerts: state.alerts, objects: objectBoard,
+            runner: runner)
         let context = WebContext(
             source: source, receiver: options.receivesWrites ? store : nil,
             engine: QueryEngine(features: config.features), runner: runner,
@@ -290,15 +296,19 @@ final class RoundEnd: Service {
     }
 }
 
-/// Makes appended samples durable, several times a second, and from time to time moves them into blocks.
+/// Makes appended samples durable, twice a second, and from time to time moves them into blocks.
 struct FlushLoop: Service {
     let store: Store
     let config: StorageConfig
     let time: any TimeSource
     let logger: Logger
     let watcher: Watcher
+    let work: StoreWork
+    /// A clock that only its differences matter of.
+    let seconds: @Sendable () -> Double
 
-    private static let intervalMs: Int64 = 250
+    /// With the time that a flush takes, the second that a crash may lose.
+    private static let intervalMs: Int64 = 500
     /// The journal is emptied when it holds as many samples: what a start reads back in about a second.
     private static let checkpointSamples = 16_000_000
     /// As long as Prometheus' blocks: longer ones compress little better.
@@ -313,18 +323,20 @@ struct FlushLoop: Service {
         while !Task.isShuttingDownGracefully && !Task.isCancelled {
             let nowMs = time.nowMs
             do {
-                try store.flush()
+                try timed(.flush) { try store.flush() }
                 if store.samplesOutsideBlocks > FlushLoop.checkpointSamples
                     || nowMs - lastCheckpointMs > FlushLoop.checkpointMs
                 {
                     lastCheckpointMs = nowMs
-                    try store.checkpoint()
+                    try timed(.checkpoint) { try store.checkpoint() }
                 }
                 if nowMs - max(lastRetentionMs, 0) > FlushLoop.retentionMs {
                     lastRetentionMs = nowMs
-                    try store.deleteSamples(
-                        beforeMs: nowMs - config.retentionMs,
-                        sparing: await watcher.baseline(atMs: nowMs), mostBytes: config.retentionBytes)
+                    let baseline = await watcher.baseline(atMs: nowMs)
+                    try timed(.retention) {
+                        try store.deleteSamples(
+                            beforeMs: nowMs - config.retentionMs, sparing: baseline, mostBytes: config.retentionBytes)
+                    }
                 }
                 if !problem.isEmpty { logger.notice("the store can be written again") }
                 problem = ""
@@ -339,6 +351,33 @@ struct FlushLoop: Service {
         } catch {
             // What could not be written stays in memory, for the next round or the last attempt at the end.
             logger.error("store", metadata: ["error": "\(error)"])
+        }
+    }
+
+    private func timed(_ kind: StoreWork.Kind, _ body: () throws -> Void) rethrows {
+        let start = seconds()
+        try body()
+        work.add(seconds() - start, to: kind)
+    }
+}
+
+/// How often the store was written, and how long that took.
+final class StoreWork: Sendable {
+    enum Kind: CaseIterable { case flush, checkpoint, retention }
+
+    struct Total {
+        var count = 0
+        var seconds = 0.0
+    }
+
+    private let totals = Mutex<[Kind: Total]>([:])
+
+    subscript(kind: Kind) -> Total { totals.withLock { $0[kind] ?? Total() } }
+
+    func add(_ seconds: Double, to kind: Kind) {
+        totals.withLock { totals in
+            totals[kind, default: Total()].count += 1
+            totals[kind, default: Total()].seconds += seconds
         }
     }
 }

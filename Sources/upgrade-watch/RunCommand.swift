@@ -66,6 +66,7 @@ struct RunCommand: AsyncParsableCommand {
         var options = ServiceOptions(origins: try Pattern(origins, mode: .anchored))
         options.receivesWrites = receivesWrites
         options.webFile = webFile
+        options.version = Version.text
         options.limits = limits.limits
         options.flags = limits.flags.merging([
             "config.file": config, "enable-feature": language.names.joined(separator: ","), "log.level": logLevel,

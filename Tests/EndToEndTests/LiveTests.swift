@@ -1,3 +1,4 @@
+import Exposition
 import Fetch
 import Foundation
 import Recording
@@ -196,8 +197,7 @@ private final class World: Sendable {
         #expect(await wait { world.notifications == [["0"]] })
         #expect(try await ask("/-/healthy").text == "upgrade-watch is Healthy.\n")
         #expect(try await ask("/-/ready").status == 200)
-        let metrics = try await ask("/metrics").text
-        #expect(metrics.contains("\nupgrade_watch_targets 1\n"))
+        try expectOwnMetrics(try await ask("/metrics").text)
         let query = try await ask("/api/v1/query", post: "query=sum(up)")
         #expect(
             query.text.hasPrefix(#"{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":["#)
@@ -377,5 +377,29 @@ private final class World: Sendable {
         print(
             "kills: 10, scrapes: \(stored.scrapes.count), longest gap: \(distances.max() ?? 0) ms, lines: \(lines), alerts: \(raised)"
         )
+    }
+
+    /// The metrics of a service that has scraped its only target and written what came.
+    private func expectOwnMetrics(_ text: String) throws {
+        let values = try Array(text.utf8).withUnsafeBufferPointer { bytes in
+            let found = try ExpositionParser.parse(bytes)
+            #expect(found.metadata.allSatisfy { !$0.help.isEmpty && $0.type != "unknown" })
+            return try (0..<found.count).reduce(into: [String: Double]()) { values, place in
+                let series = bytes[Int(found.starts[place])..<Int(found.ends[place])]
+                let labels = try ExpositionParser.labels(of: UnsafeBufferPointer(rebasing: series))
+                #expect(values.updateValue(found.values[place], forKey: "\(labels)") == nil, "\(labels) stands twice")
+            }
+        }
+        func value(_ name: String) -> Double { values[name] ?? -1 }
+        #expect(value("upgrade_watch_targets") == 1)
+        #expect(value("upgrade_watch_build_info{version=\"0.1.0\"}") == 1)
+        #expect(value("upgrade_watch_store_flush_duration_seconds_count") >= 1)
+        #expect(value("upgrade_watch_store_storage_bytes") >= 4096)
+        #expect(value("upgrade_watch_fetch_transfers_max") == 1024)
+        #expect(value("process_cpu_seconds_total") > 0)
+        #expect(value("process_resident_memory_bytes") > 1e6 && value("process_virtual_memory_bytes") > 1e6)
+        #expect(value("process_open_fds") > 3 && value("process_open_fds") <= value("process_max_fds"))
+        let age = Date().timeIntervalSince1970 - value("process_start_time_seconds")
+        #expect(age > 0 && age < 600)
     }
 }
