@@ -25,14 +25,12 @@ final class Transfer {
     private let errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
     private let upload: UnsafeMutablePointer<CChar>?
 
+    /// - Parameter easy: a handle without settings, which stays the caller's.
     init(
-        id: UInt64, on multi: Multi, request: FetchRequest, pipe: BytePipe?, resume: @escaping @Sendable () -> Void,
+        id: UInt64, easy: UnsafeMutableRawPointer, on multi: Multi, request: FetchRequest, pipe: BytePipe?,
+        resume: @escaping @Sendable () -> Void,
         completion: @escaping @Sendable (Result<FetchResponse, FetchError>) -> Void
     ) throws(FetchError) {
-        guard let easy = curl_easy_init() else {
-            let url = FetchRequest.redacted(request.url)
-            throw FetchError(code: .broken, url: url, reason: "curl has no memory for another transfer")
-        }
         self.id = id
         self.multi = multi
         self.easy = easy
@@ -52,7 +50,6 @@ final class Transfer {
     }
 
     deinit {
-        curl_easy_cleanup(easy)
         curl_slist_free_all(headerList)
         curl_slist_free_all(connectList)
         errorText.deallocate()

@@ -122,6 +122,7 @@ final class TransferLoop: TaskExecutor {
         var sleepers = Heap<Sleeper>()
         var transfers: [UInt64: Transfer] = [:]
         var waiting: Deque<Start> = []
+        var handles = Handles()
         // Cancelled before their start arrived.
         var cancelled: Set<UInt64> = []
         var lastStarted: UInt64 = 0
@@ -143,7 +144,7 @@ final class TransferLoop: TaskExecutor {
                 case .cancel(let id):
                     if let transfer = transfers[id] {
                         transfer.failure = transfer.error(.cancelled, "cancelled")
-                        finish(transfer, CURLE_OK, &transfers)
+                        finish(transfer, CURLE_OK, &transfers, &handles)
                     } else if let index = waiting.firstIndex(where: { $0.id == id }) {
                         let start = waiting.remove(at: index)
                         start.completion(.failure(.cancelled(start.request, "cancelled")))
@@ -158,11 +159,13 @@ final class TransferLoop: TaskExecutor {
             }
             let now = Sleeper.now
             while let first = sleepers.min, first.deadline <= now { sleepers.removeMin().wake(isCancelled: false) }
-            while transfers.count < maxTransfers, let next = waiting.popFirst() { start(next, multis, &transfers) }
+            while transfers.count < maxTransfers, let next = waiting.popFirst() {
+                start(next, multis, &transfers, &handles)
+            }
             for multi in multis {
                 multi.onDeadline(now)
                 while multi.mayHaveEnded, let (id, code) = multi.nextEnded() {
-                    if let transfer = transfers[id] { finish(transfer, code, &transfers) }
+                    if let transfer = transfers[id] { finish(transfer, code, &transfers, &handles) }
                 }
             }
             active.store(transfers.count, ordering: .relaxed)
@@ -183,7 +186,7 @@ final class TransferLoop: TaskExecutor {
         while let sleeper = sleepers.popMin() { sleeper.wake(isCancelled: true) }
         for transfer in Array(transfers.values) {
             transfer.failure = transfer.error(.cancelled, "the client was stopped")
-            finish(transfer, CURLE_OK, &transfers)
+            finish(transfer, CURLE_OK, &transfers, &handles)
         }
     }
 
@@ -208,24 +211,53 @@ final class TransferLoop: TaskExecutor {
         return deadline <= now ? 0 : Int32(min(60_000, (deadline - now + 999_999) / 1_000_000))
     }
 
-    private func start(_ start: Start, _ multis: [Multi], _ transfers: inout [UInt64: Transfer]) {
+    private func start(
+        _ start: Start, _ multis: [Multi], _ transfers: inout [UInt64: Transfer], _ handles: inout Handles
+    ) {
+        let id = start.id
+        let number = multis.count == 1 ? 0 : Int(start.request.serverHash.magnitude % UInt(multis.count))
+        guard let easy = handles.take() else {
+            let url = FetchRequest.redacted(start.request.url)
+            let reason = "curl has no memory for another transfer"
+            return start.completion(.failure(FetchError(code: .broken, url: url, reason: reason)))
+        }
         do throws(FetchError) {
-            let id = start.id
-            let number = multis.count == 1 ? 0 : Int(start.request.serverHash.magnitude % UInt(multis.count))
             let transfer = try Transfer(
-                id: id, on: multis[number], request: start.request, pipe: start.pipe,
+                id: id, easy: easy, on: multis[number], request: start.request, pipe: start.pipe,
                 resume: { [weak self] in self?.submit(.resume(id)) }, completion: start.completion)
             transfers[id] = transfer
             transfer.multi.add(transfer)
         } catch {
+            handles.give(easy)
             start.completion(.failure(error))
         }
     }
 
-    private func finish(_ transfer: Transfer, _ code: CURLcode, _ transfers: inout [UInt64: Transfer]) {
+    private func finish(
+        _ transfer: Transfer, _ code: CURLcode, _ transfers: inout [UInt64: Transfer], _ handles: inout Handles
+    ) {
         transfer.multi.remove(transfer)
         transfers[transfer.id] = nil
-        transfer.completion(transfer.result(code))
+        let result = transfer.result(code)
+        handles.give(transfer.easy)
+        transfer.completion(result)
+    }
+
+    /// curl's handles for transfers: some are kept for the next ones, for each comes with a buffer and hundreds of settings.
+    private struct Handles: ~Copyable {
+        private var idle: [UnsafeMutableRawPointer] = []
+        private static let most = 16
+
+        deinit { for easy in idle { curl_easy_cleanup(easy) } }
+
+        /// A handle without settings.
+        mutating func take() -> UnsafeMutableRawPointer? { idle.popLast() ?? curl_easy_init() }
+
+        mutating func give(_ easy: UnsafeMutableRawPointer) {
+            guard idle.count < Handles.most else { return curl_easy_cleanup(easy) }
+            curl_easy_reset(easy)
+            idle.append(easy)
+        }
     }
 }
 
