@@ -200,6 +200,9 @@ package enum Comparison {
         } else if !open.isEmpty {
             assessment.verdict = .inconclusive
             assessment.reasons = open.map { "\($0.signal.name): \($0.needs ?? "more data is needed")" }
+        } else if critical.allSatisfy({ $0.status == .absent }) {
+            assessment.verdict = .inconclusive
+            assessment.reasons = ["no critical signal has data"]
         } else if isWhole, [.upgrading, .paused, .rollingBack].contains(assessment.phase) {
             assessment.verdict = .inconclusive
             assessment.reasons = ["the upgrade is not finished; so far no critical signal is worse"]

@@ -16,6 +16,8 @@ package struct ComparisonTables: Sendable {
     }
 
     private var key: Key?
+    /// How many nodes there were when the baseline ended.
+    private var nodesBefore = 0
     private(set) var watched = WatchedTime(bins: Bins(fromMs: 0, throughMs: 0, limit: 1))
     private var tables: [SignalTable] = []
     private var indices: [String: Int] = [:]
@@ -25,6 +27,8 @@ package struct ComparisonTables: Sendable {
     private static let limits = [
         (nodes: 200, bins: 3072), (nodes: 1000, bins: 1536), (nodes: 4000, bins: 768), (nodes: .max, bins: 512),
     ]
+    /// How long before the baseline's end a node was scraped that counts as one of then.
+    private static let scrapedMs: Int64 = 1_200_000
     /// How far before the first bin a counter's last value is looked for.
     private static let silenceMs: Int64 = 600_000
     /// How far back a call looks for samples that were not there yet when their time was read.
@@ -38,24 +42,27 @@ package struct ComparisonTables: Sendable {
 
     func table(of signal: Signal) -> SignalTable? { indices[signal.name].map { tables[$0] } }
 
-    /// Reads what came since the last call.
+    /// Reads what came since the last call, or all where the tables have become too fine.
+    ///
+    /// How wide their bins are follows from the number of nodes and the length of the time, as both are known at the
+    /// call: a service that has followed the upgrade from its first step has the bins that a report makes.
     mutating func follow(_ input: ComparisonInput, upgrade: Upgrade, windows: Windows) throws {
         let key = Key(
             upgrade: upgrade.id, from: upgrade.from, to: upgrade.to, baseline: windows.baseline,
             signals: input.signals.map(\.name))
         let horizonMs = max(windows.nowMs, (upgrade.finishedMs ?? windows.nowMs) + input.soakMs)
-        if key != self.key {
-            let nodes = Set(upgrade.steps.compactMap(\.node)).count
-            let limit = ComparisonTables.limits.first { nodes < $0.nodes }?.bins ?? 512
+        if key != self.key { nodesBefore = try ComparisonTables.nodes(input.source, windows.baseline) }
+        let nodes = max(nodesBefore, Set(upgrade.steps.compactMap(\.node)).count)
+        let limit = ComparisonTables.limits.first { nodes < $0.nodes }?.bins ?? 512
+        func bins(_ limit: Int) -> Bins {
+            Bins(fromMs: windows.baseline.fromMs, throughMs: horizonMs, limit: limit)
+        }
+        let (own, pooled) = (bins(limit), bins(ComparisonTables.pooledLimit))
+        let isAsWide = own == watched.bins && tables.allSatisfy { $0.bins == ($0.signal.poolsUnits ? pooled : own) }
+        if key != self.key || !isAsWide {
             self.key = key
-            func bins(_ limit: Int) -> Bins {
-                Bins(fromMs: windows.baseline.fromMs, throughMs: horizonMs, limit: limit)
-            }
-            watched = WatchedTime(bins: bins(limit))
-            tables = try input.signals.map { signal in
-                try SignalTable(
-                    signal: signal, bins: bins(signal.poolsUnits ? ComparisonTables.pooledLimit : limit))
-            }
+            watched = WatchedTime(bins: own)
+            tables = try input.signals.map { try SignalTable(signal: $0, bins: $0.poolsUnits ? pooled : own) }
             indices = Dictionary(tables.indices.map { (tables[$0].signal.name, $0) }, uniquingKeysWith: { $1 })
             readThroughMs = nil
         }
@@ -63,11 +70,19 @@ package struct ComparisonTables: Sendable {
             readThroughMs.map { $0 - ComparisonTables.latenessMs }
             ?? windows.baseline.fromMs - ComparisonTables.silenceMs
         guard windows.nowMs > readThroughMs ?? .min else { return }
-        readThroughMs = windows.nowMs
         try watched.ingest(input.source, fromMs: fromMs, throughMs: windows.nowMs)
         try tables.mutateConcurrently { [watched] table in
             try table.ingest(input.source, watched: watched, fromMs: fromMs, throughMs: windows.nowMs)
         }
+        // Where a read fails, the next call reads its time again: what was taken counts once.
+        readThroughMs = windows.nowMs
+    }
+
+    private static func nodes(_ source: any SeriesSource, _ baseline: TimeSpan) throws -> Int {
+        let scraped = try source.select(
+            [.equal(Labels.metricName, "up")], fromMs: baseline.throughMs - scrapedMs, throughMs: baseline.throughMs)
+        let ofNodes = scraped.map(\.labels).filter { $0["node"] != nil || $0["job"] == "kubelet" }
+        return Set(ofNodes.map { SignalTable.unit(of: $0) }).count
     }
 
     /// The seconds in which each unit of a signal was watched, by bin, for events in time.

@@ -46,6 +46,16 @@ package struct JudgedRun: Sendable, Equatable {
     package var changed: [String] { intervalsHoldNone.filter { !$0.value }.keys.sorted() }
 }
 
+/// Faults that no node has: what is never there can't be found.
+private struct FaultsWithoutPlace: Error, CustomStringConvertible {
+    var file: String
+    var seed: UInt64
+
+    var description: String {
+        "\(file): with seed \(seed) no node is where the faults are to be: see their where, and with controls_only give them at"
+    }
+}
+
 /// A scenario with one seed: what was to be found, and what each judge found.
 package struct ScenarioRun: Sendable {
     package var name: String
@@ -83,9 +93,12 @@ package struct ScenarioRun: Sendable {
     /// Simulates a scenario and lets the judges look at it.
     ///
     /// - Parameter baselines: those to judge beside ours.
-    /// - Throws: an error in a signal's expression.
+    /// - Throws: an error in a signal's expression, or one that says that the faults have no place.
     package init(_ scenario: Scenario, seed: UInt64, signals: [Signal], baselines: [Baseline] = []) throws {
         let cluster = SimulatedCluster(scenario, seed: seed)
+        guard scenario.faults.isEmpty || cluster.onsetMs != nil else {
+            throw FaultsWithoutPlace(file: scenario.file, seed: seed)
+        }
         let components =
             scenario.components.isEmpty ? scenario.faults.map(\.process.component) : scenario.components
         self.init(

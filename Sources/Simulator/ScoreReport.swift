@@ -4,18 +4,21 @@ import Series
 
 /// The scores of runs, as a table and as JSON.
 package struct ScoreReport: Sendable {
-    private let runs: [ScenarioRun]
-    private let files: [(name: String, file: String)]
+    /// A scenario's name and file, and its runs; other files may give theirs the same name.
+    package typealias File = (name: String, file: String, runs: [ScenarioRun])
+
+    private let files: [File]
     private let judges: [String]
 
     /// - Parameters:
-    ///   - files: the scenarios' names and files, in the order in which they are told.
+    ///   - files: in the order in which they are told.
     ///   - judges: the baselines that judged beside ours.
-    package init(_ runs: [ScenarioRun], files: [(name: String, file: String)], judges: [String] = []) {
-        self.runs = runs
+    package init(_ files: [File], judges: [String] = []) {
         self.files = files
         self.judges = judges
     }
+
+    private var runs: [ScenarioRun] { files.flatMap(\.runs) }
 
     // MARK: JSON
 
@@ -143,7 +146,7 @@ package struct ScoreReport: Sendable {
         let message = Message(
             all: Figures(Score(runs)),
             files: files.map { file in
-                .init(name: file.name, file: file.file, figures: Figures(Score(runs.filter { $0.name == file.name })))
+                .init(name: file.name, file: file.file, figures: Figures(Score(file.runs)))
             },
             baselines: Dictionary(uniqueKeysWithValues: judges.map { ($0, Figures(Score(runs, judge: $0))) }),
             runs: withRuns ? runs.compactMap { Run($0) } : nil)
@@ -173,7 +176,7 @@ package struct ScoreReport: Sendable {
                 part(score.intervalCoverage), minutes(score.delayMinutes),
             ])
         }
-        for file in files { row(file.name, Score(runs.filter { $0.name == file.name })) }
+        for file in files { row(file.name, Score(file.runs)) }
         row("**all**", Score(runs))
         for judge in judges { row("baseline \(judge)", Score(runs, judge: judge)) }
         return lines.map { "| \($0.joined(separator: " | ")) |\n" }.joined()

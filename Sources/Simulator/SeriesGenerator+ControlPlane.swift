@@ -118,7 +118,8 @@ extension SeriesGenerator {
         ) { tick in
             let part = webhooks.added(timeMs(tick))
             return random.bursts(
-                (0.02 * webhooks.ratio(timeMs(tick)) / 60 + perTick * 0.05 * load[tick] * part), dispersion: phi)
+                (0.02 * webhooks.ratio(timeMs(tick)) / 60 * minutes + perTick * 0.05 * load[tick] * part),
+                dispersion: phi)
         }
     }
 

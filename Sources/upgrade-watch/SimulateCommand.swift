@@ -86,12 +86,15 @@ struct SimulateCommand: AsyncParsableCommand {
                 start()
             }
         }
-        let done = runs.compactMap { $0 }
-        let report = ScoreReport(done, files: files.map { ($0.name, $0.file) }, judges: judges.map(\.rawValue))
+        let report = ScoreReport(
+            files.indices.map { file in
+                let own = zip(work, runs).filter { $0.0.file == file }.compactMap(\.1)
+                return (name: files[file].name, file: files[file].file, runs: own)
+            }, judges: judges.map(\.rawValue))
         progress.finish()
         Output.text(
             try json ? report.json(withRuns: !score) : score ? report.table() : report.list())
-        if score { Output.error(Cost.ofThisProcess.words(runs: done.count)) }
+        if score { Output.error(Cost.ofThisProcess.words(runs: work.count)) }
     }
 }
 

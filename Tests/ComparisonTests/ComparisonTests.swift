@@ -162,6 +162,19 @@ private struct Lab {
         #expect(isJudged || gone.needs?.hasPrefix("it is of Kubernetes ") == true)
     }
 
+    /// Signals that may be missing, and are, tell nothing of the upgrade.
+    @Test func verdict_needsACriticalSignalWithData() throws {
+        let lab = Lab()
+        lab.up()
+        let yaml = """
+            signals:
+            - {name: none, component: api, kind: gauge, expression: nosuch_metric, unit: "", critical: true, optional: true}
+            """
+        let assessment = try lab.assess(yaml)
+        #expect(assessment.signals.first?.status == .absent)
+        #expect(assessment.verdict == .inconclusive && assessment.reasons == ["no critical signal has data"])
+    }
+
     @Test func sameErrorsBeforeAndAfter_passEvenThoughTheProcessRestarted() throws {
         let lab = Lab()
         lab.up()

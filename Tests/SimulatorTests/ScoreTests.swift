@@ -88,8 +88,16 @@ private let day: Int64 = 86_400_000
         #expect(Score.wilson(0, of: 0) == nil)
     }
 
+    @Test func filesOfTheSameName_haveTheirOwnRows() {
+        let report = ScoreReport([
+            ("s", "one/s.yaml", [run(.pass, verdict: .pass)]), ("s", "two/s.yaml", [run(.fail, verdict: .pass)]),
+        ])
+        let rows = report.table().split(separator: "\n").filter { $0.hasPrefix("| s |") }
+        #expect(rows.map { $0.split(separator: "|").prefix(3).joined() } == [" s  0  1 ", " s  1  0 "])
+    }
+
     @Test func json_hasItsFields_alsoWhereNothingIsKnown() throws {
-        let report = ScoreReport([run(.pass, verdict: .pass)], files: [("hand", "hand.yaml")], judges: [])
+        let report = ScoreReport([("hand", "hand.yaml", [run(.pass, verdict: .pass)])])
         let text = try report.json(withRuns: false)
         let json = try #require(JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
         for object in [json, try #require((json["files"] as? [[String: Any]])?.first)] {

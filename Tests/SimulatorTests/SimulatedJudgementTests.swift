@@ -29,12 +29,12 @@ private let hour: Int64 = 3_600_000
 
     private func assess(
         _ cluster: SimulatedCluster, source: (any SeriesSource)? = nil, atMs: Int64, _ tables: inout ComparisonTables,
-        batch: Int? = nil, ledger: [LedgerEntry] = []
+        batch: Int? = nil, ledger: [LedgerEntry] = [], signals: [Signal]? = SimulatedJudgementTests.signals
     ) throws -> Assessment {
         try Comparison.assess(
             ComparisonInput(
                 cluster: "small", source: source ?? cluster.source, upgrade: cluster.upgrade(atMs: atMs), nowMs: atMs,
-                baselineMs: 24 * hour, soakMs: 6 * hour, signals: try #require(Self.signals), ledger: ledger,
+                baselineMs: 24 * hour, soakMs: 6 * hour, signals: try #require(signals), ledger: ledger,
                 accountsForMetrics: false, batch: batch, logEvidence: { _ in [] }), tables: &tables)
     }
 
@@ -45,6 +45,14 @@ private let hour: Int64 = 3_600_000
     }
 
     private static let exits = "faults:\n- {kind: container_exits, add: 20}"
+
+    @Test func faultsThatNoNodeHas_areAnError() throws {
+        let text = "faults:\n- {kind: container_exits, add: 20, where: {controls_only: true}}"
+        let thrown = #expect(throws: (any Error).self) {
+            try ScenarioRun(scenario(text), seed: 3, signals: #require(Self.signals))
+        }
+        #expect("\(try #require(thrown))".hasPrefix("small.yaml: with seed 3 no node is where the faults are to be"))
+    }
 
     @Test func sameSeed_givesTheSameSeries_andAnotherGivesOthers() throws {
         let scenario = try scenario(Self.exits)
@@ -72,6 +80,62 @@ private let hour: Int64 = 3_600_000
         let atOnce = try assess(cluster, atMs: cluster.endMs, &fresh)
         #expect(told(inSteps) == told(atOnce), "seed \(seed)")
         #expect(atOnce.verdict == .fail)
+    }
+
+    /// Bins are as wide as the number of nodes and the length of the time ask for: who follows an upgrade from the control
+    /// plane's step on, when no node has gone over, and whose roll-out then takes longer, has those of a report.
+    @Test(arguments: [(210, "batches: [0.3, 1], gap: 20m"), (10, "batches: [0.3, 1], gap: 22h")])
+    func bins_areThoseOfAReport_howeverTheUpgradeWentOn(nodes: Int, rollout: String) throws {
+        let cluster = SimulatedCluster(try scenario(Self.exits, nodes: nodes, rollout: rollout), seed: 3)
+        let exits = try #require(Self.signals).filter { $0.name == "container_exits" }
+        let signal = try #require(exits.first)
+        var streamed = ComparisonTables()
+        for atMs in stride(from: cluster.upgradeMs + 60_000, to: cluster.endMs, by: 3 * Int(hour)) {
+            _ = try assess(cluster, atMs: atMs, &streamed, signals: exits)
+            var fresh = ComparisonTables()
+            _ = try assess(cluster, atMs: atMs, &fresh, signals: exits)
+            let bins = { (tables: ComparisonTables) in
+                tables.series(of: signal, upgrade: cluster.upgrade, nowMs: atMs).map { "\($0)" }
+            }
+            #expect(bins(streamed) == bins(fresh))
+            #expect(bins(fresh).count <= (nodes < 200 ? 3072 : 1536))
+        }
+    }
+
+    /// A source that can't be read at times.
+    private final class FailingSource: SeriesSource {
+        struct Unreadable: Error {}
+        let base: any SeriesSource
+        let fails = Mutex(false)
+
+        init(_ base: any SeriesSource) { self.base = base }
+
+        func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
+            // Some signals are read before, others are not.
+            if fails.withLock({ $0 }), matchers.contains(where: { $0.value.hasPrefix("k") }) { throw Unreadable() }
+            return try base.select(matchers, fromMs: fromMs, throughMs: throughMs)
+        }
+        func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
+            try base.labels(matchers, fromMs: fromMs, throughMs: throughMs)
+        }
+        func metadata() throws -> [MetricMetadata] { [] }
+        func timeRange() throws -> ClosedRange<Int64>? { try base.timeRange() }
+    }
+
+    @Test func looksThatFail_loseNothing() throws {
+        let cluster = SimulatedCluster(try scenario(Self.exits), seed: 3)
+        let source = FailingSource(cluster.source)
+        var streamed = ComparisonTables()
+        for (number, atMs) in stride(from: cluster.upgradeMs + 60_000, to: cluster.endMs, by: Int(hour) / 2)
+            .enumerated()
+        {
+            source.fails.withLock { $0 = number % 4 == 2 || number % 4 == 3 }
+            _ = try? assess(cluster, source: source, atMs: atMs, &streamed)
+        }
+        source.fails.withLock { $0 = false }
+        let after = try assess(cluster, source: source, atMs: cluster.endMs, &streamed)
+        var fresh = ComparisonTables()
+        #expect(told(after) == told(try assess(cluster, atMs: cluster.endMs, &fresh)))
     }
 
     /// How many samples another source gave out.
