@@ -17,7 +17,7 @@ enum JudgementBenchmark {
             let source = Fleet(nodes: size, intervalMs: 600_000)
             let upgrade = source.upgrade
             var tables = ComparisonTables()
-            func evaluate(_ atMs: Int64) throws -> Double {
+            func evaluate(_ upgrade: Upgrade, _ atMs: Int64) throws -> Double {
                 let start = DispatchTime.now().uptimeNanoseconds
                 _ = try Comparison.assess(
                     ComparisonInput(
@@ -27,15 +27,32 @@ enum JudgementBenchmark {
                 return Double(DispatchTime.now().uptimeNanoseconds - start) / 1e9
             }
             let endMs = upgrade.startedMs + 20 * hourMs
-            let first = try evaluate(endMs)
+            let first = try evaluate(upgrade, endMs)
             // A minute later, each series has one new sample.
             source.intervalMs = 60_000
-            let next = try (1...3).map { try evaluate(endMs + Int64($0) * 60_000) }
+            let next = try (1...3).map { try evaluate(upgrade, endMs + Int64($0) * 60_000) }
             row(
                 "judgement, \(size) nodes",
                 String(
                     format: "%d series: first %.1f s, next %.2f s, %.0f MB resident", size * Fleet.perNode,
                     first, next.min() ?? 0, Double(ProcessMemory.residentBytes) / 1e6))
+            // A service follows the upgrade from the control plane's step on, when no node has gone over.
+            tables = ComparisonTables()
+            source.intervalMs = 600_000
+            var begun = upgrade
+            begun.steps = [
+                UpgradeStep(
+                    atMs: upgrade.startedMs, component: "apiserver", instance: "i", node: nil, from: upgrade.from,
+                    to: upgrade.to)
+            ]
+            begun.finishedMs = nil
+            let atStep = try evaluate(begun, upgrade.startedMs + 60_000)
+            let later = try evaluate(upgrade, endMs)
+            row(
+                "followed, \(size) nodes",
+                String(
+                    format: "at the first step %.1f s, 20 hours later %.1f s, %.0f MB resident", atStep, later,
+                    Double(ProcessMemory.residentBytes) / 1e6))
         }
     }
 

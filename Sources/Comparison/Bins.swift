@@ -21,6 +21,33 @@ struct Bins: Sendable, Equatable {
 
     func startMs(_ index: Int) -> Int64 { fromMs + Int64(index) * widthMs }
 
+    /// Says the bin of one time after another, most of which are in the bin of the one before or in the next.
+    struct Cursor {
+        private let bins: Bins
+        private var index = 0
+        /// The end of the bin that `index` names.
+        private var endMs: Int64
+
+        init(_ bins: Bins) {
+            self.bins = bins
+            endMs = bins.startMs(1)
+        }
+
+        /// As ``Bins/index(of:)``, without a division where the time is near the last one.
+        @inline(__always)
+        mutating func index(of atMs: Int64) -> Int? {
+            if atMs > endMs, atMs - endMs <= bins.widthMs {
+                index += 1
+                endMs += bins.widthMs
+            } else if atMs > endMs || atMs <= endMs - bins.widthMs {
+                guard let far = bins.index(of: atMs) else { return nil }
+                index = far
+                endMs = bins.startMs(far + 1)
+            }
+            return index
+        }
+    }
+
     /// How many bins a length of time has, at least one.
     func count(ms: Int64) -> Int { max(1, Int((ms + widthMs / 2) / widthMs)) }
 }

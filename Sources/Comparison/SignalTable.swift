@@ -82,12 +82,12 @@ struct SignalTable: Sendable {
         var presence = signal.presence
         func read(_ matchers: [LabelMatcher], _ role: Role) throws {
             let list = try source.select(matchers, fromMs: fromMs, throughMs: throughMs)
-            if presence?.map(\.description) == matchers.map(\.description) {
-                markPresent(list)
-                presence = nil
-            }
+            let tells = presence?.map(\.description) == matchers.map(\.description)
+            if tells { presence = nil }
+            // A gauge may be there and infinite.
+            if tells, role == .value { markPresent(list) }
             if !list.isEmpty, role == .sum || role == .drop { hasCounted = true }
-            add(list, role, watched)
+            add(list, role, watched, tellsPresence: tells && role != .value)
         }
         switch signal.kind {
         case .ratio(let numerator, let denominator):
@@ -124,14 +124,16 @@ struct SignalTable: Sendable {
     }
 
     private mutating func markPresent(_ list: [SeriesSamples]) {
+        var cursor = Bins.Cursor(bins)
         for series in list {
             for (atMs, value) in zip(series.timestampsMs, series.values) where !value.isNaN {
-                if let index = bins.index(of: atMs) { markPresent(index) }
+                if let index = cursor.index(of: atMs) { markPresent(index) }
             }
         }
     }
 
     private mutating func markPresent(_ index: Int) {
+        if index < presence.count, presence[index] { return }
         while presence.count <= index { presence.append(false) }
         presence[index] = true
     }
@@ -141,17 +143,20 @@ struct SignalTable: Sendable {
         column[index] += Float(value)
     }
 
-    private mutating func add(_ list: [SeriesSamples], _ role: Role, _ watched: WatchedTime) {
+    /// - Parameter tellsPresence: whether each sample says that there was data.
+    private mutating func add(_ list: [SeriesSamples], _ role: Role, _ watched: WatchedTime, tellsPresence: Bool) {
+        var cursor = Bins.Cursor(bins)
         for series in list {
-            var position =
-                positions[role.rawValue].removeValue(forKey: series.labels) ?? Position(cell: nil, lastMs: .min)
+            let known = positions[role.rawValue].index(forKey: series.labels)
+            var position = known.map { positions[role.rawValue].values[$0] } ?? Position(cell: nil, lastMs: .min)
             for (atMs, value) in zip(series.timestampsMs, series.values) where atMs > position.lastMs {
                 position.lastMs = atMs
                 // A staleness marker ends nothing for a counter: it may come back with its old value.
                 guard role == .value ? value.isFinite : !value.isNaN else { continue }
                 let previous = position.last
                 position.last = value
-                guard let index = bins.index(of: atMs) else { continue }
+                guard let index = cursor.index(of: atMs) else { continue }
+                if tellsPresence { markPresent(index) }
                 let amount: Double
                 switch role {
                 case .value: amount = value
@@ -185,7 +190,11 @@ struct SignalTable: Sendable {
                     }
                 }
             }
-            positions[role.rawValue][series.labels] = position
+            if let known {
+                positions[role.rawValue].values[known] = position
+            } else {
+                positions[role.rawValue][series.labels] = position
+            }
         }
     }
 

@@ -246,7 +246,7 @@ final class SeriesGenerator {
         ) {
             var random = random("\(name) \(node.name)")
             let changes = effects.changes(process, node: index)
-            var slow = SlowNoise(self.random("\(name) slow \(node.name)"), memory: 0.9, deviation: 0.05)
+            var slow = SlowNoise(self.random("\(name) slow \(node.name)"), memory: pow(0.9, minutes), deviation: 0.05)
             let own = exp(scenario.noise.nodeSpread * random.normal())
             var sums = [Double](repeating: 0, count: ticks)
             let counts = (0..<ticks).map { tick -> Double in
@@ -268,7 +268,7 @@ final class SeriesGenerator {
             ["operation_name": "volume_mount", "status": "success"])
         memory(target, 150e6, .kubeletMemory, node: index)
         let cpuChanges = effects.changes(.kubeletCPU, node: index)
-        var cpu = SlowNoise(random("cpu \(node.name)"), memory: 0.9, deviation: 0.05)
+        var cpu = SlowNoise(random("cpu \(node.name)"), memory: pow(0.9, minutes), deviation: 0.05)
         counter("process_cpu_seconds_total", target) { tick in
             60 * minutes * 0.03 * shock[tick] * exp(cpu.next()) * cpuChanges.ratio(timeMs(tick))
         }
