@@ -3,6 +3,7 @@ import Fetch
 import Foundation
 import Recording
 import Remote
+import Scrape
 import Series
 import TestSupport
 
@@ -80,7 +81,7 @@ enum PeerQueryBenchmark {
         _ servers: [PeerServer], _ series: [Labels], targets: Int, hours: Int, _ client: HTTPClient
     ) async throws {
         let isCounter = series.map { labels in
-            ["_total", "_bucket", "_count", "_sum"].contains { labels.name.hasSuffix($0) }
+            ScrapeSession.counted.contains { labels.name.hasSuffix($0) }
         }
         for start in stride(from: 0, to: hours * 60, by: chunk) {
             for target in 0..<targets {

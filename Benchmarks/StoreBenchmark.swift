@@ -1,6 +1,7 @@
 import Exposition
 import Foundation
 import Recording
+import Scrape
 import Series
 import Storage
 import TestSupport
@@ -138,7 +139,7 @@ enum StoreBenchmark {
             guard let first = scrapes.first else { return }
             labels = first.keys.filter { key in scrapes.allSatisfy { $0[key] != nil } }.sorted()
             isCounter = labels.map { labels in
-                ["_total", "_bucket", "_count", "_sum"].contains { labels.name.hasSuffix($0) }
+                ScrapeSession.counted.contains { labels.name.hasSuffix($0) }
             }
             values = zip(scrapes, scrapes.dropFirst()).map { before, scrape in
                 zip(labels, isCounter).map { labels, isCounter in

@@ -4,7 +4,7 @@ import Foundation
 ///
 /// "Process metrics" of the guide for writing client libraries
 /// (prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics).
-struct ProcessMetrics: Equatable {
+struct ProcessMetrics {
     var cpuSeconds = 0.0
     var openFiles = 0
     var maxFiles = 0

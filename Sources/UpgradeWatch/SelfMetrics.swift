@@ -28,7 +28,7 @@ struct SelfMetrics: Sendable {
         let targets = scraping.statuses
         var out = ""
         func add(_ name: String, _ type: String, _ help: String, _ value: Int) {
-            out += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(value)\n"
+            out += metric(name, type, help, "\(value)")
         }
         add("upgrade_watch_store_series", "gauge", "Series in the store.", stored.series)
         add(
@@ -116,9 +116,15 @@ struct SelfMetrics: Sendable {
         addKinds("upgrade_watch_object_events_total", "Events of watches.", \.events)
         addKinds("upgrade_watch_object_errors_total", "Lists and watches that failed.", \.errors)
         addKinds("upgrade_watch_object_unreadable_total", "Objects that could not be read.", \.unreadable)
-        out += "# HELP upgrade_watch_build_info The program's version.\n# TYPE upgrade_watch_build_info gauge\n"
-        out += "upgrade_watch_build_info{version=\(Labels.quoted(version))} 1\n"
+        out += family("upgrade_watch_build_info", "gauge", "The program's version.", [version]) {
+            ("version=\(Labels.quoted($0))", "1")
+        }
         return out + process()
+    }
+
+    /// A metric of one sample without labels.
+    private func metric(_ name: String, _ type: String, _ help: String, _ value: String) -> String {
+        "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n\(name) \(value)\n"
     }
 
     /// Of the process, as client libraries of Prometheus have them.
@@ -139,10 +145,7 @@ struct SelfMetrics: Sendable {
                 GoFloat.text(process.startSeconds)
             ),
         ]
-        return rows.map { row in
-            "# HELP process_\(row.name) \(row.help)\n# TYPE process_\(row.name) \(row.type)\n"
-                + "process_\(row.name) \(row.value)\n"
-        }.joined()
+        return rows.map { metric("process_" + $0.name, $0.type, $0.help, $0.value) }.joined()
     }
 
     /// The samples of a metric, one a row; nothing where there are no rows.

@@ -116,12 +116,12 @@ package struct WatchService: Sendable {
         let source = config.storage.source(store, client: client, time: time)
         let clock = ContinuousClock()
         let began = clock.now
+        let seconds: @Sendable () -> Double = { (clock.now - began) / .seconds(1) }
         let watcher = try Watcher(
-            config: config, store: store, source: source, state: state, logger: logger,
-            seconds: { (clock.now - began) / .seconds(1) })
+            config: config, store: store, source: source, state: state, logger: logger, seconds: seconds)
         let flusher = FlushLoop(
             store: store, config: config.storage, time: time, logger: logger, watcher: watcher, work: storeWork,
-            seconds: { (clock.now - began) / .seconds(1) })
+            seconds: seconds)
         let discoveryBoard = DiscoveryBoard()
         let discovery = DiscoveryService(
             jobs: config.jobs, manager: scraping,
@@ -363,7 +363,7 @@ struct FlushLoop: Service {
 
 /// How often the store was written, and how long that took.
 final class StoreWork: Sendable {
-    enum Kind: CaseIterable { case flush, checkpoint, retention }
+    enum Kind { case flush, checkpoint, retention }
 
     struct Total {
         var count = 0
