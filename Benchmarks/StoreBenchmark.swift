@@ -89,8 +89,9 @@ enum StoreBenchmark {
             row(
                 "churn, minute \(minute)",
                 String(
-                    format: "%d series of which %d go on, %.0f MB resident, %.1f MB in files", store.counters.series,
-                    fleet.series, Double(ProcessMemory.residentBytes) / 1e6, Double(fileBytes(directory)) / 1e6))
+                    format: "%d series, %d in memory, of which %d go on; %.0f MB resident, %.1f MB in files",
+                    store.counters.series, store.counters.seriesInMemory, fleet.series,
+                    Double(ProcessMemory.residentBytes) / 1e6, Double(fileBytes(directory)) / 1e6))
         }
         try store.close()
     }

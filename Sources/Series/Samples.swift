@@ -6,6 +6,9 @@ package struct SeriesID: Hashable, Sendable, Comparable {
 
     package init(rawValue: Int64) { self.rawValue = rawValue }
 
+    /// Of no series of any store.
+    package static let none = SeriesID(rawValue: -1)
+
     package static func < (left: SeriesID, right: SeriesID) -> Bool { left.rawValue < right.rawValue }
 }
 

@@ -71,7 +71,9 @@ extension BlockCodec {
         var reader = JournalReader()
         var index = SeriesIndex()
         let newest = Slabs<Int64>(repeating: .min)
-        try plain.withRawBytes { (bytes) throws(CorruptBlock) in try reader.read(plain: bytes, &index, newest) }
+        try plain.withRawBytes { (bytes) throws(CorruptBlock) in
+            try reader.read(plain: bytes, &index, newest) { _ in nil }
+        }
         return reader.heads.samples
     }
 }

@@ -125,23 +125,26 @@ struct JournalReader {
     private var lastMs: Int64 = 0
 
     /// Reads a row of the table `journal`.
+    ///
+    /// - Parameter bucket: what the file has of a bucket, of which a series that sleeps has samples here; nil where that
+    ///   can't be read.
     mutating func read(
-        row bytes: [UInt8], _ index: inout SeriesIndex, _ newest: Slabs<Int64>
+        row bytes: [UInt8], _ index: inout SeriesIndex, _ newest: Slabs<Int64>, bucket: (Int) -> SavedBucket?
     ) throws(BlockCodec.CorruptBlock) {
         // A flush holds at most what was appended in a second or waited for room.
         let plain = try zstd.decompress(bytes, most: 1 << 30)
         try plain.withRawBytes { (bytes) throws(BlockCodec.CorruptBlock) in
-            try read(plain: bytes, &index, newest)
+            try read(plain: bytes, &index, newest, bucket: bucket)
         }
     }
 
     mutating func read(
-        plain: UnsafeRawBufferPointer, _ index: inout SeriesIndex, _ newest: Slabs<Int64>
+        plain: UnsafeRawBufferPointer, _ index: inout SeriesIndex, _ newest: Slabs<Int64>, bucket: (Int) -> SavedBucket?
     ) throws(BlockCodec.CorruptBlock) {
         var cursor = ByteCursor(plain)
         while !cursor.isAtEnd {
             switch try cursor.varint() {
-            case JournalWriter.Record.series: try series(&cursor, &index)
+            case JournalWriter.Record.series: try series(&cursor, &index, newest, bucket)
             case JournalWriter.Record.layout:
                 let source = try number(&cursor)
                 var places: [UInt32] = []
@@ -149,12 +152,13 @@ struct JournalReader {
                 for _ in 0..<(try cursor.count()) {
                     last = last &+ Varint.unzigzag(try cursor.varint())
                     guard let place = UInt32(exactly: last) else { throw BlockCodec.CorruptBlock() }
+                    try wake(place, &index, newest, bucket)
                     places.append(place)
                 }
                 layouts[source] = places
             case JournalWriter.Record.row: try row(&cursor, index, newest)
             case JournalWriter.Record.samples:
-                for _ in 0..<(try cursor.count(each: 3)) { try sample(&cursor, index, newest) }
+                for _ in 0..<(try cursor.count(each: 3)) { try sample(&cursor, &index, newest, bucket) }
             default: throw BlockCodec.CorruptBlock()
             }
         }
@@ -167,9 +171,22 @@ struct JournalReader {
         return Int(value)
     }
 
-    private func series(_ cursor: inout ByteCursor, _ index: inout SeriesIndex) throws(BlockCodec.CorruptBlock) {
+    /// Takes the series of a bucket back in, if the one at a place sleeps.
+    private func wake(
+        _ place: UInt32, _ index: inout SeriesIndex, _ newest: Slabs<Int64>, _ bucket: (Int) -> SavedBucket?
+    ) throws(BlockCodec.CorruptBlock) {
+        guard index.isAsleep(place) else { return }
+        guard let saved = bucket(SeriesIndex.bucket(ofPlace: place)) else { throw BlockCodec.CorruptBlock() }
+        index.wake(saved, newest)
+        guard !index.isAsleep(place) else { throw BlockCodec.CorruptBlock() }
+    }
+
+    private func series(
+        _ cursor: inout ByteCursor, _ index: inout SeriesIndex, _ newest: Slabs<Int64>, _ bucket: (Int) -> SavedBucket?
+    ) throws(BlockCodec.CorruptBlock) {
         let place = try cursor.varint()
         guard place < UInt64(UInt32.max) else { throw BlockCodec.CorruptBlock() }
+        try wake(UInt32(place), &index, newest, bucket)
         var pairs: [Label] = []
         for _ in 0..<(try cursor.count(each: 2)) { pairs.append(Label(try text(&cursor), try text(&cursor))) }
         guard index.load(Labels(sorted: pairs), place: UInt32(place), isSaved: false) else {
@@ -220,13 +237,14 @@ struct JournalReader {
     }
 
     private mutating func sample(
-        _ cursor: inout ByteCursor, _ index: SeriesIndex, _ newest: Slabs<Int64>
+        _ cursor: inout ByteCursor, _ index: inout SeriesIndex, _ newest: Slabs<Int64>,
+        _ bucket: (Int) -> SavedBucket?
     ) throws(BlockCodec.CorruptBlock) {
         let place = try cursor.varint()
         let atMs = try time(&cursor)
-        guard place < UInt64(UInt32.max), let series = index.series(atPlace: UInt32(place)) else {
-            throw BlockCodec.CorruptBlock()
-        }
+        guard place < UInt64(UInt32.max) else { throw BlockCodec.CorruptBlock() }
+        try wake(UInt32(place), &index, newest, bucket)
+        guard let series = index.series(atPlace: UInt32(place)) else { throw BlockCodec.CorruptBlock() }
         var state = heads.head(series).state
         switch try state.read(&cursor) {
         case .value, .repeats(1): break

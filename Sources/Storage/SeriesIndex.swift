@@ -4,18 +4,26 @@ import Series
 /// Which series there are, where each stands in the file, and which of them a selector accepts.
 ///
 /// In memory. A label with its value is kept once and has a number; a series is a list of such numbers. Series are
-/// numbered as they come; in the file they have a place in a bucket of their metric's name.
+/// numbered as they come; in the file they have a place in a bucket of their metric's name. Of series that sleep only the
+/// place is here, and a hash of their labels.
 struct SeriesIndex {
     /// Series of one metric that share their blocks.
     struct Bucket {
         let name: String
-        /// The series by slot.
+        /// The series by slot; ``SeriesIndex/asleep`` for one that sleeps.
         var members: [UInt32] = []
         /// How many of them the file has.
         var saved = 0
         /// The newest sample in a block; of no meaning without one.
         var lastMs = Int64.min
+        /// How many of the members sleep.
+        var sleeping = 0
+        /// The newest sample of those that sleep; of no meaning without one.
+        var sleepingLastMs = Int64.min
     }
+
+    /// In the place of a series' number.
+    static let asleep = UInt32.max
 
     /// Slots in a bucket: enough that a block fills its pages, few enough that a query of one series reads little else.
     static let bucketBits = 9
@@ -39,7 +47,10 @@ struct SeriesIndex {
     private let generations = Slabs<UInt32>(repeating: 0)
     private let places = Slabs<UInt32>(repeating: .max)
     private var freeSeries: [UInt32] = []
-    private(set) var seriesCount = 0
+    /// Series that do not sleep.
+    private(set) var awakeCount = 0
+    private(set) var sleepingCount = 0
+    private var sleepers = SleepingSeries()
 
     /// Series by the hash of their labels: open addressing, 0 for an empty place, else the number plus one.
     private var table = [UInt32](repeating: 0, count: 1024)
@@ -71,12 +82,27 @@ struct SeriesIndex {
     static func slot(ofPlace place: UInt32) -> Int { Int(place) & (bucketSize - 1) }
     static func place(bucket: Int, slot: Int) -> UInt32 { UInt32(bucket << bucketBits | slot) }
 
-    /// The series at a place; nil where there is none.
+    /// The series at a place; nil where there is none, or one that sleeps.
     func series(atPlace place: UInt32) -> Int? {
+        guard let number = member(atPlace: place), number != SeriesIndex.asleep else { return nil }
+        return Int(number)
+    }
+
+    /// Whether a series is at that place and sleeps.
+    func isAsleep(_ place: UInt32) -> Bool { member(atPlace: place) == SeriesIndex.asleep }
+
+    private func member(atPlace place: UInt32) -> UInt32? {
         let bucket = SeriesIndex.bucket(ofPlace: place)
         let slot = SeriesIndex.slot(ofPlace: place)
         guard bucket < buckets.count, let members = buckets[bucket]?.members, slot < members.count else { return nil }
-        return Int(members[slot])
+        return members[slot]
+    }
+
+    /// Whether the file has a series.
+    func isSaved(_ number: Int) -> Bool {
+        let place = places[number]
+        guard place != .max, let bucket = buckets[SeriesIndex.bucket(ofPlace: place)] else { return false }
+        return SeriesIndex.slot(ofPlace: place) < bucket.saved
     }
 
     /// Makes the next bucket's number higher than all of a file that has lost some.
@@ -146,6 +172,13 @@ struct SeriesIndex {
     }
 
     private mutating func add(_ labels: Labels, to bucket: Int) -> SeriesID {
+        let slot = buckets[bucket]?.members.count ?? 0
+        let number = register(labels, at: SeriesIndex.place(bucket: bucket, slot: slot))
+        buckets[bucket]?.members.append(number)
+        return id(number)
+    }
+
+    private mutating func register(_ labels: Labels, at seat: UInt32) -> UInt32 {
         let number: UInt32
         if let free = freeSeries.popLast() {
             number = free
@@ -163,12 +196,10 @@ struct SeriesIndex {
             SeriesIndex.insert(number, into: &postings[Int(pair)])
         }
         spans[Int(number)] = UInt64(start) << 16 | UInt64(labels.pairs.count)
-        let slot = buckets[bucket]?.members.count ?? 0
-        buckets[bucket]?.members.append(number)
-        places[Int(number)] = SeriesIndex.place(bucket: bucket, slot: slot)
+        places[Int(number)] = seat
         enter(number)
-        seriesCount += 1
-        return id(number)
+        awakeCount += 1
+        return number
     }
 
     private static func insert(_ number: UInt32, into list: inout [UInt32]) {
@@ -247,16 +278,24 @@ struct SeriesIndex {
 
     /// Takes buckets out with all their series; the series' numbers are given again, their ids are not.
     mutating func remove(buckets gone: [Int]) {
-        var dead: Set<UInt32> = []
-        var touched: Set<UInt32> = []
+        var dead: [UInt32] = []
         for bucket in gone {
-            guard let members = buckets[bucket]?.members, let name = buckets[bucket]?.name else { continue }
-            if openBuckets[name] == bucket { openBuckets[name] = nil }
+            guard let old = buckets[bucket] else { continue }
+            if openBuckets[old.name] == bucket { openBuckets[old.name] = nil }
             buckets[bucket] = nil
-            dead.formUnion(members)
+            sleepingCount -= old.sleeping
+            dead += old.members.filter { $0 != SeriesIndex.asleep }
         }
+        forget(dead)
+    }
+
+    private mutating func forget(_ dead: [UInt32]) {
+        guard !dead.isEmpty else { return }
+        var isDead = [Bool](repeating: false, count: spans.count)
+        var touched: Set<UInt32> = []
         for number in dead {
             let series = Int(number)
+            isDead[series] = true
             touched.formUnion(numbers(of: series))
             deadNumbers += Int(spans[series] & 0xffff)
             spans[series] = 0
@@ -264,7 +303,7 @@ struct SeriesIndex {
             places[series] = .max
         }
         for pair in touched {
-            postings[Int(pair)].removeAll { dead.contains($0) }
+            postings[Int(pair)].removeAll { isDead[Int($0)] }
             guard postings[Int(pair)].isEmpty else { continue }
             let label = pairs[Int(pair)]
             postings[Int(pair)] = []
@@ -274,7 +313,7 @@ struct SeriesIndex {
             freePairs.append(pair)
         }
         freeSeries += dead
-        seriesCount -= dead.count
+        awakeCount -= dead.count
         rebuildTable(size: table.count)
         if deadNumbers > labelNumbers.count / 2 { closeGaps() }
     }
@@ -292,6 +331,81 @@ struct SeriesIndex {
         }
         labelNumbers.cut(to: end)
         deadNumbers = 0
+    }
+
+    // MARK: Sleeping
+
+    /// Lets go of series that the file has; their numbers are given again, their places stay theirs.
+    ///
+    /// - Parameter series: numbers, each with the time of its newest sample.
+    mutating func sleep(_ series: [(number: UInt32, lastMs: Int64)]) {
+        var all = SleepingSeries()
+        swap(&all, &sleepers)
+        all.keep({ isAsleep($0) }, more: series.count)
+        for (number, lastMs) in series {
+            let place = places[Int(number)]
+            all.add(labels(Int(number)), place)
+            note(sleeperAt: place, lastMs)
+            buckets[SeriesIndex.bucket(ofPlace: place)]?.members[SeriesIndex.slot(ofPlace: place)] = SeriesIndex.asleep
+        }
+        sleepers = all
+        forget(series.map(\.number))
+    }
+
+    private mutating func note(sleeperAt place: UInt32, _ lastMs: Int64) {
+        let bucket = SeriesIndex.bucket(ofPlace: place)
+        let known = buckets[bucket]?.sleepingLastMs ?? .min
+        buckets[bucket]?.sleepingLastMs = max(known, lastMs)
+        buckets[bucket]?.sleeping += 1
+        sleepingCount += 1
+    }
+
+    /// Takes in a series of the file at its bucket's next place, asleep.
+    mutating func load(sleeping labels: Labels, place: UInt32, lastMs: Int64) {
+        let bucket = SeriesIndex.bucket(ofPlace: place)
+        sleepers.add(labels, place)
+        note(sleeperAt: place, lastMs)
+        buckets[bucket]?.members.append(SeriesIndex.asleep)
+        buckets[bucket]?.saved += 1
+        if (buckets[bucket]?.members.count ?? 0) < SeriesIndex.bucketSize { openBuckets[labels.name] = bucket }
+    }
+
+    /// A bucket in which a series with these labels may sleep; nil where none does.
+    mutating func bucket(ofSleeping labels: Labels) -> Int? {
+        guard sleepingCount > 0 else { return nil }
+        return sleepers.places(of: labels).first { isAsleep($0) }.map { SeriesIndex.bucket(ofPlace: $0) }
+    }
+
+    /// Takes all series of a bucket that sleep back in.
+    ///
+    /// - Parameter newest: gets the times of their newest samples.
+    mutating func wake(_ saved: SavedBucket, _ newest: Slabs<Int64>) {
+        guard saved.number < buckets.count, let members = buckets[saved.number]?.members else { return }
+        var woken = 0
+        for (slot, labels) in zip(members.indices, saved.labels) where members[slot] == SeriesIndex.asleep {
+            let number = register(labels, at: SeriesIndex.place(bucket: saved.number, slot: slot))
+            buckets[saved.number]?.members[slot] = number
+            newest.grow(to: Int(number) + 1)
+            newest[Int(number)] = saved.newestMs(slot)
+            woken += 1
+        }
+        buckets[saved.number]?.sleeping -= woken
+        buckets[saved.number]?.sleepingLastMs = .min
+        sleepingCount -= woken
+    }
+
+    /// Where series sleep that may have samples of a time or newer, as far as the matchers of the name tell.
+    ///
+    /// - Returns: buckets, each with the slots that sleep.
+    func sleepers(_ matchers: [LabelMatcher], fromMs: Int64) -> [(bucket: Int, slots: [Int])] {
+        guard sleepingCount > 0 else { return [] }
+        let names = matchers.filter { $0.name == Labels.metricName }
+        return buckets.indices.compactMap { number in
+            guard let bucket = buckets[number], bucket.sleeping > 0, bucket.sleepingLastMs >= fromMs,
+                names.allSatisfy({ $0.accepts(bucket.name) })
+            else { return nil }
+            return (number, bucket.members.indices.filter { bucket.members[$0] == SeriesIndex.asleep })
+        }
     }
 
     // MARK: What the file was told

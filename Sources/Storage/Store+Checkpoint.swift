@@ -12,17 +12,20 @@ extension Store {
     func checkpointWhileWriting() throws {
         try flushWhileWriting()
         state.withLock { $0.freeze() }
-        while let frozen = state.withLock({ $0.frozen.first }) { try write(frozen) }
+        while let frozen = state.withLock({ $0.frozen.first }) {
+            try write(frozen)
+            guard frozen.heads.samples > 0 else { continue }
+            let limitMs = Store.sleepLimit(firstMs: frozen.heads.firstMs, lastMs: frozen.heads.lastMs)
+            state.withLock { $0.sleep(beforeMs: limitMs) }
+        }
     }
 
     fileprivate struct Bucket {
         var number: Int
         var name: String
         var members: [UInt32]
-        /// The newest sample of each of its series; `Int64.min` for none.
-        var newest: [Int64]
-        /// The labels of all its series, where the file does not know all of them.
-        var labels: [Labels]?
+        /// The labels of those of its series that the file does not know; they are the last ones.
+        var newLabels: [Labels]
     }
 
     /// A block that is ready to be written.
@@ -32,7 +35,7 @@ extension Store {
         var endMs = Int64.min
         var samples = 0
         var counts: [UInt32] = []
-        /// The newest sample of each slot, from this block or one before it.
+        /// The newest sample of each slot; `Int64.min` for none.
         var newest: [Int64] = []
         var data: [UInt8] = []
     }
@@ -53,14 +56,15 @@ extension Store {
                     defer { bucket += 1 }
                     guard let next = state.withLock({ $0.bucket(bucket) }) else { continue }
                     let block = Store.encode(next, frozen, writer, &times)
-                    guard block != nil || next.labels != nil else { continue }
+                    guard block != nil || !next.newLabels.isEmpty else { continue }
                     if let block {
                         try times.write(db)
-                        try Store.insert(block, Schema.id(generation: frozen.generation, blocks), db)
+                        try Store.insert(
+                            block, Schema.id(generation: frozen.generation, blocks), db)
                         blocks += 1
                         bytes += block.data.count
                     }
-                    if let labels = next.labels { bytes += try Store.write(labels, of: next, db) }
+                    if !next.newLabels.isEmpty { bytes += try Store.writeLabels(of: next, db) }
                     written.append((next, block?.endMs))
                 }
                 if bucket == end { try Store.finish(frozen, db) }
@@ -88,9 +92,9 @@ extension Store {
     ) -> Block? {
         var block = Block(bucket: bucket.number)
         for (slot, number) in bucket.members.enumerated() {
-            let head = frozen.heads.head(Int(number))
+            let head = number == SeriesIndex.asleep ? Heads.Head() : frozen.heads.head(Int(number))
             block.counts.append(head.count)
-            block.newest.append(min(bucket.newest[slot], frozen.heads.lastMs))
+            block.newest.append(.min)
             guard head.count > 0 else { continue }
             writer.add(slot: slot, times: head.hasOwnTimes ? 0 : times.number(head.source), head, of: frozen.heads)
             let range = range(of: head, frozen.heads)
@@ -125,8 +129,13 @@ extension Store {
             id, block.bucket, block.startMs, block.endMs, block.samples, Data(ShellText.pack(counts)), counts.count,
             Data(block.data),
         ])
-        let lastMs = block.newest.max() ?? block.endMs
-        let ages = NewestCodec.encode(block.newest, lastMs: lastMs)
+        // Series that have no sample here have theirs in blocks before this one.
+        var newest = block.newest
+        for (slot, newestMs) in try savedNewest(ofBucket: block.bucket, db).enumerated() where slot < newest.count {
+            newest[slot] = max(newest[slot], newestMs)
+        }
+        let lastMs = newest.max() ?? block.endMs
+        let ages = NewestCodec.encode(newest, lastMs: lastMs)
         try db.cachedStatement(
             sql: "INSERT OR REPLACE INTO newest (bucket, last_ms, ages, ages_size) VALUES (?, ?, ?, ?)"
         ).execute(arguments: [block.bucket, lastMs, Data(ShellText.pack(ages)), ages.count])
@@ -135,7 +144,11 @@ extension Store {
     /// Tells the file of a bucket's new series.
     ///
     /// - Returns: how many bytes that took.
-    private static func write(_ labels: [Labels], of bucket: Bucket, _ db: GRDB.Database) throws -> Int {
+    private static func writeLabels(of bucket: Bucket, _ db: GRDB.Database) throws -> Int {
+        let known = bucket.members.count - bucket.newLabels.count
+        let saved = known > 0 ? try savedBucket(bucket.number, db)?.labels ?? [] : []
+        guard saved.count == known else { throw BlockCodec.CorruptBlock() }
+        let labels = saved + bucket.newLabels
         let text = BucketLabels.encode(labels)
         let packed = ShellText.pack(text)
         try db.cachedStatement(
@@ -233,17 +246,16 @@ extension Store.State {
         sources.release { old.times(of: $0).isEmpty }
         heads = Heads()
         generation += 1
+        newSeries = 0
         journal.startOver()
     }
 
     /// A bucket as it is now; nil for one that is gone.
     fileprivate func bucket(_ number: Int) -> Store.Bucket? {
         guard let bucket = index.buckets[number] else { return nil }
-        let isSaved = bucket.saved == bucket.members.count
         return Store.Bucket(
             number: number, name: bucket.name, members: bucket.members,
-            newest: bucket.members.map { newest[Int($0)] },
-            labels: isSaved ? nil : bucket.members.map { index.labels(Int($0)) })
+            newLabels: bucket.members[bucket.saved...].map { index.labels(Int($0)) })
     }
 
     /// Notes what the file knows of a bucket.
@@ -266,7 +278,9 @@ extension Store.State {
         let memory = allHeads
         for (number, bucket) in index.buckets.enumerated() {
             guard let bucket, bucket.saved == bucket.members.count, bucket.lastMs < beforeMs else { continue }
-            let hasHeads = bucket.members.contains { series in memory.contains { $0.head(Int(series)).count > 0 } }
+            let hasHeads = bucket.members.contains { series in
+                series != SeriesIndex.asleep && memory.contains { $0.head(Int(series)).count > 0 }
+            }
             if !hasHeads { gone.append(number) }
         }
         index.remove(buckets: gone)

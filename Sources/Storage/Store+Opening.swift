@@ -31,6 +31,9 @@ extension Store {
     }
 
     private func loadIndex(_ db: GRDB.Database) throws {
+        let last = try Row.fetchOne(
+            db, sql: "SELECT start_ms, (SELECT max(end_ms) FROM generations) FROM generations ORDER BY id DESC LIMIT 1")
+        let limitMs = last.map { Store.sleepLimit(firstMs: $0[0], lastMs: $0[1]) } ?? .min
         let rows = try Store.bucketRows(db)
         while let row = try rows.next() {
             let bucket: Int = row[0]
@@ -39,7 +42,11 @@ extension Store {
                 let series = try Store.labels(ofBucket: row)
                 let newest = try Store.newest(ofBucket: row)
                 let lastMs: Int64? = row[4]
-                guard state.withLock({ $0.load(bucket, name, series, newest ?? [], lastMs) }) else {
+                guard
+                    state.withLock({
+                        $0.load(bucket, name, series, newest ?? [], lastMs, sleepingBeforeMs: limitMs)
+                    })
+                else {
                     throw BlockCodec.CorruptBlock()
                 }
             } catch {
@@ -58,13 +65,12 @@ extension Store {
 
     /// The rows of the buckets, each with that of its newest samples.
     static func bucketRows(_ db: GRDB.Database) throws -> RowCursor {
-        try Row.fetchCursor(
-            db,
-            sql: """
-                SELECT id, name, labels, labels_size, last_ms, ages, ages_size
-                FROM buckets LEFT JOIN newest ON bucket = id ORDER BY id
-                """)
+        try Row.fetchCursor(db, sql: bucketSQL + " ORDER BY id")
     }
+
+    static let bucketSQL = """
+        SELECT id, name, labels, labels_size, last_ms, ages, ages_size FROM buckets LEFT JOIN newest ON bucket = id
+        """
 
     static func labels(ofBucket row: Row) throws(BlockCodec.CorruptBlock) -> [Labels] {
         guard let labels = BucketLabels.decode(try unpacked(row[2], size: row[3])) else {
@@ -77,6 +83,13 @@ extension Store {
     static func newest(ofBucket row: Row) throws(BlockCodec.CorruptBlock) -> [Int64]? {
         guard let lastMs: Int64 = row[4] else { return nil }
         return try NewestCodec.decode(try unpacked(row[5], size: row[6]), lastMs: lastMs)
+    }
+
+    /// The time of each slot's newest sample in a block.
+    static func savedNewest(ofBucket bucket: Int, _ db: GRDB.Database) throws -> [Int64] {
+        let statement = try db.cachedStatement(sql: "SELECT last_ms, ages, ages_size FROM newest WHERE bucket = ?")
+        guard let row = try Row.fetchOne(statement, arguments: [bucket]) else { return [] }
+        return try NewestCodec.decode(try unpacked(row[1], size: row[2]), lastMs: row[0])
     }
 
     static func journalRows(_ db: GRDB.Database) throws -> RowCursor {
@@ -97,7 +110,11 @@ extension Store {
             let generation: Int64 = row[1]
             let data: Data? = row[2]
             do {
-                try state.withLock { try $0.replay(data, of: generation) }
+                try state.withLock { state in
+                    try state.replay(data, of: generation) { [database] bucket in
+                        try? database.unsafeReentrantRead { try Store.savedBucket(bucket, $0) }
+                    }
+                }
             } catch {
                 throw StoreError(code: .unreadable, path: path, reason: "row \(id) of the table journal is damaged")
             }
@@ -109,32 +126,42 @@ extension Store {
 extension Store.State {
     /// Takes in a bucket of the file.
     ///
-    /// - Parameter newestOfSlots: the newest sample by slot; slots beyond its end have none.
+    /// - Parameters:
+    ///   - newestOfSlots: the newest sample by slot; slots beyond its end have none.
+    ///   - sleepingBeforeMs: series that ended before that sleep.
     /// - Returns: false where it is damaged.
     mutating func load(
-        _ bucket: Int, _ name: String, _ series: [Labels], _ newestOfSlots: [Int64], _ lastMs: Int64?
+        _ bucket: Int, _ name: String, _ series: [Labels], _ newestOfSlots: [Int64], _ lastMs: Int64?,
+        sleepingBeforeMs: Int64 = .min
     ) -> Bool {
         guard series.count <= SeriesIndex.bucketSize, index.load(bucket: bucket, name: name, lastMs: lastMs ?? .min)
         else { return false }
         for (slot, labels) in series.enumerated() {
             let place = SeriesIndex.place(bucket: bucket, slot: slot)
+            let slotMs = slot < newestOfSlots.count ? newestOfSlots[slot] : .min
+            if slotMs != .min, slotMs < sleepingBeforeMs {
+                index.load(sleeping: labels, place: place, lastMs: slotMs)
+                continue
+            }
             guard index.load(labels, place: place, isSaved: true), let number = index.series(atPlace: place) else {
                 return false
             }
             newest.grow(to: number + 1)
-            newest[number] = slot < newestOfSlots.count ? newestOfSlots[slot] : .min
+            newest[number] = slotMs
         }
         return true
     }
 
     /// Takes in a row of the journal; rows come by generation.
-    mutating func replay(_ row: Data?, of generation: Int64) throws {
+    ///
+    /// - Parameter bucket: reads a bucket of which a series that sleeps has samples here.
+    mutating func replay(_ row: Data?, of generation: Int64, bucket: (Int) -> SavedBucket?) throws {
         guard let row else { throw BlockCodec.CorruptBlock() }
         if replaying?.generation != generation {
             freezeReplayed()
             replaying = (generation, JournalReader())
         }
-        try replaying?.reader.read(row: [UInt8](row), &index, newest)
+        try replaying?.reader.read(row: [UInt8](row), &index, newest, bucket: bucket)
     }
 
     private mutating func freezeReplayed() {

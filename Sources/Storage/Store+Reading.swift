@@ -9,15 +9,20 @@ extension Store {
     }
 
     package func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection {
-        let (labels, members) = state.withLock { state in
-            let numbers = state.index.select(matchers)
-            return (
-                numbers.map { state.index.labels(Int($0)) },
-                numbers.map { Member(id: state.index.id($0), place: state.index.place(Int($0))) }
-            )
+        let (awake, sleeping) = state.withLock { state in
+            let awake = state.index.select(matchers).map { number in
+                let member = Member(id: state.index.id(number), place: state.index.place(Int(number)))
+                return (labels: state.index.labels(Int(number)), member: member)
+            }
+            return (awake, state.index.sleepers(matchers, fromMs: fromMs))
         }
+        let asleep = try sleepers(sleeping, matchers, fromMs: fromMs).map { place, labels in
+            (labels: labels, member: Member(id: .none, place: place))
+        }
+        let all = asleep.isEmpty ? awake : (awake + asleep).sorted { $0.member.place < $1.member.place }
+        let members = all.map(\.member)
         let times = Mutex(TimesCache())
-        return SeriesSelection(labels: labels) { [self] places, body in
+        return SeriesSelection(labels: all.map(\.labels)) { [self] places, body in
             do {
                 try decompressors.withOne { try read(places, of: members, fromMs, throughMs, times, $0, body) }
             } catch let error as DatabaseError {
@@ -183,11 +188,13 @@ extension Store {
     // MARK: What is there
 
     package func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
-        state.withLock { state in
-            state.index.select(matchers).compactMap { number -> Labels? in
+        let (awake, sleeping) = state.withLock { state in
+            let awake = state.index.select(matchers).compactMap { number -> Labels? in
                 state.newest[Int(number)] >= fromMs ? state.index.labels(Int(number)) : nil
             }
-        }.sorted()
+            return (awake, state.index.sleepers(matchers, fromMs: fromMs))
+        }
+        return (awake + (try sleepers(sleeping, matchers, fromMs: fromMs).map(\.labels))).sorted()
     }
 
     package func metadata() throws -> [MetricMetadata] {

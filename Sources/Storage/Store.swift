@@ -34,6 +34,8 @@ package final class Store: SampleSink, SeriesSource {
         var waiting: [Segment] = []
         var metadata: [String: MetricMetadata] = [:]
         var pendingMetadata: [MetricMetadata] = []
+        /// Series that came since the last checkpoint began.
+        var newSeries = 0
         /// While the store is opened: the generation of the journal that is read.
         var replaying: (generation: Int64, reader: JournalReader)?
         var counters = StoreCounters()
@@ -111,17 +113,6 @@ package final class Store: SampleSink, SeriesSource {
 
     // MARK: Appending
 
-    package func ids(for labels: [Labels]) -> [SeriesID] {
-        state.withLock { state in
-            labels.map { labels in
-                if let id = state.index.id(of: labels) { return id }
-                let id = state.index.insert(labels)
-                state.enter(id, labels)
-                return id
-            }
-        }
-    }
-
     package func source(_ labels: Labels) -> SampleSource { state.withLock { $0.sources.source(labels) } }
 
     package func append(
@@ -188,6 +179,9 @@ package final class Store: SampleSink, SeriesSource {
     package var samplesOutsideBlocks: Int {
         state.withLock { $0.allHeads.reduce(0) { $0 + $1.samples } }
     }
+
+    /// Series that are new since the last checkpoint began: with the next but one those that they replaced fall asleep.
+    package var newSeries: Int { state.withLock { $0.newSeries } }
 
     /// Moves the samples in memory into blocks and empties the journal.
     ///
@@ -264,7 +258,8 @@ package final class Store: SampleSink, SeriesSource {
     package var counters: StoreCounters {
         state.withLock { state in
             var counters = state.counters
-            counters.series = state.index.seriesCount
+            counters.seriesInMemory = state.index.awakeCount
+            counters.series = state.index.awakeCount + state.index.sleepingCount
             counters.samplesPending = state.waiting.reduce(state.journal.samples) { $0 + $1.samples }
             counters.pendingBytes = state.pendingBytes
             return counters
@@ -302,6 +297,7 @@ extension Store.State {
         guard let number = index.number(id) else { return }
         newest.grow(to: number + 1)
         newest[number] = .min
+        newSeries += 1
         journal.series(place: index.place(number), labels)
     }
 
@@ -452,6 +448,10 @@ package struct StoreCounters: Sendable, Equatable {
     package var samplesPending = 0
     package var pendingBytes = 0
     package var series = 0
+    /// Those of them that do not sleep: whose labels are in memory.
+    package var seriesInMemory = 0
+    /// Series that came back and could not be taken, because the file could not be read.
+    package var seriesRefused = 0
     package var flushes = 0
     package var flushesFailed = 0
     package var checkpoints = 0

@@ -174,7 +174,7 @@ package struct StoreCheck: Sendable {
         let rows = try Store.journalRows(db)
         while let row = try rows.next() {
             do {
-                try state.replay(row[2], of: row[1])
+                try state.replay(row[2], of: row[1]) { _ in nil }
                 journalRows += 1
             } catch {
                 problems.append(
@@ -183,7 +183,7 @@ package struct StoreCheck: Sendable {
             }
         }
         state.endReplay()
-        series = state.index.seriesCount
+        series = state.index.awakeCount
         samples += state.allHeads.reduce(0) { $0 + $1.samples }
     }
 

@@ -32,6 +32,12 @@ struct SelfMetrics: Sendable {
         }
         add("upgrade_watch_store_series", "gauge", "Series in the store.", stored.series)
         add(
+            "upgrade_watch_store_awake_series", "gauge", "Series in the store whose labels are in memory.",
+            stored.seriesInMemory)
+        add(
+            "upgrade_watch_store_refused_series_total", "counter",
+            "Times that a series could not be taken because the file could not be read.", stored.seriesRefused)
+        add(
             "upgrade_watch_store_samples_appended_total", "counter", "Samples taken into the store.",
             stored.samplesAppended)
         add(

@@ -313,6 +313,10 @@ struct FlushLoop: Service {
     private static let checkpointSamples = 16_000_000
     /// As long as Prometheus' blocks: longer ones compress little better.
     private static let checkpointMs: Int64 = 2 * 3_600_000
+    /// Where series come and go, those that went leave the memory with a checkpoint: after so many new ones, and a fifth of
+    /// all, there is one each quarter of an hour.
+    private static let checkpointSeries = 20_000
+    private static let churnCheckpointMs: Int64 = 15 * 60_000
     private static let retentionMs: Int64 = 3_600_000
 
     func run() async throws {
@@ -324,8 +328,9 @@ struct FlushLoop: Service {
             let nowMs = time.nowMs
             do {
                 try timed(.flush) { try store.flush() }
-                if store.samplesOutsideBlocks > FlushLoop.checkpointSamples
-                    || nowMs - lastCheckpointMs > FlushLoop.checkpointMs
+                let sinceMs = nowMs - lastCheckpointMs
+                if store.samplesOutsideBlocks > FlushLoop.checkpointSamples || sinceMs > FlushLoop.checkpointMs
+                    || sinceMs > FlushLoop.churnCheckpointMs && seriesComeAndGo
                 {
                     lastCheckpointMs = nowMs
                     try timed(.checkpoint) { try store.checkpoint() }
@@ -352,6 +357,11 @@ struct FlushLoop: Service {
             // What could not be written stays in memory, for the next round or the last attempt at the end.
             logger.error("store", metadata: ["error": "\(error)"])
         }
+    }
+
+    private var seriesComeAndGo: Bool {
+        let new = store.newSeries
+        return new > FlushLoop.checkpointSeries && new > store.counters.seriesInMemory / 5
     }
 
     private func timed(_ kind: StoreWork.Kind, _ body: () throws -> Void) rethrows {

@@ -68,6 +68,84 @@ import Testing
         #expect(try store.timeRange() == twin.timeRange())
     }
 
+    /// Series that come, go, and come back: what sleeps is there for those who ask for its time, and takes up where it ended.
+    @Test func seriesThatSleep_areReadFromTheFile_andWakeWhenTheyComeBack() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        var store = try Store(directory: directory.path)
+        let twin = MemorySeries()
+        var nowMs: Int64 = 1_700_000_000_000
+        var mostAsleep = 0
+        var wokeUp = 0
+        // A hundred and more of each metric, so that buckets have some that sleep and some that do not.
+        var alive = Set(0..<300)
+        for _ in 0..<400 {
+            switch Int.random(in: 0..<40, using: &random) {
+            case 0...3: try store.checkpoint()
+            case 4:
+                // As after a kill.
+                try store.flush()
+                store = try Self.reopened(directory.path, &store)
+            case 5:
+                try store.close()
+                store = try Self.reopened(directory.path, &store)
+            case 6...9:
+                let before = store.counters.series - store.counters.seriesInMemory
+                alive = alive.filter { _ in Int.random(in: 0..<3, using: &random) > 0 }
+                for _ in 0..<100 { alive.insert(Int.random(in: 0..<900, using: &random)) }
+                _ = store.ids(for: alive.map(labels))
+                _ = twin.ids(for: alive.map(labels))
+                if store.counters.series - store.counters.seriesInMemory < before { wokeUp += 1 }
+            default:
+                let chosen = alive.sorted().map(labels)
+                let values = chosen.map { _ in random.anyDouble() }
+                let results = [store as any SampleSink, twin].map { sink in
+                    sink.append(values, of: sink.ids(for: chosen), from: sink.source(["job": "all"]), atMs: nowMs)
+                }
+                #expect(results[0] == results[1], "seed \(seed)")
+                nowMs += Int64.random(in: 1...300_000, using: &random)
+            }
+            mostAsleep = max(mostAsleep, store.counters.series - store.counters.seriesInMemory)
+            let lowMs = nowMs - Int64.random(in: 0...20_000_000, using: &random)
+            let matchers = [
+                [LabelMatcher.equal("job", "even")], [try LabelMatcher("__name__", .matches, "metric_[1-3]")],
+                [.equal("instance", "host-\(Int.random(in: 0..<900, using: &random))")],
+                [try LabelMatcher("job", .notEqual, "odd"), .equal("__name__", "metric_3")],
+            ]
+            guard let chosen = matchers.randomElement(using: &random) else { continue }
+            let highMs = lowMs + Int64.random(in: 0...20_000_000, using: &random)
+            let expected = try twin.select(chosen, fromMs: lowMs, throughMs: highMs)
+            #expect(try store.select(chosen, fromMs: lowMs, throughMs: highMs) == expected, "seed \(seed)")
+            let named = Set(try store.labels(chosen, fromMs: lowMs, throughMs: highMs))
+            #expect(named.isSuperset(of: expected.map(\.labels)), "seed \(seed)")
+        }
+        #expect(mostAsleep > 50 && wokeUp > 0, "seed \(seed): \(mostAsleep) series slept, \(wokeUp) times some woke")
+        #expect(try store.select([], fromMs: .min, throughMs: .max) == twin.select([], fromMs: .min, throughMs: .max))
+        let check = try StoreCheck(directory: directory.path)
+        #expect(check.problems.isEmpty, "seed \(seed): \(check.problems)")
+    }
+
+    /// Lets go of a store, as its process would, and opens it again.
+    private static func reopened(_ directory: String, _ store: inout Store) throws -> Store {
+        let empty = TemporaryDirectory()
+        store = try Store(directory: empty.path)
+        return try Store(directory: directory)
+    }
+
+    /// A generation whose samples are all older than those of the one before says nothing of other series.
+    @Test func newestSamples_areKept_whereALaterGenerationIsOlder() throws {
+        var store = try Store(directory: directory.path)
+        #expect(append(store, series: 1, atMs: 100_000, value: 1).accepted == 1)
+        try store.flush()
+        // As after a kill.
+        store = try Self.reopened(directory.path, &store)
+        #expect(append(store, series: 8, atMs: 50_000, value: 1).accepted == 1)
+        try store.close()
+        store = try Self.reopened(directory.path, &store)
+        #expect(append(store, series: 1, atMs: 100_000, value: 2).duplicates == 1)
+        #expect(append(store, series: 1, atMs: 60_000, value: 2).outOfOrder == 1)
+    }
+
     @Test func whatWasFlushed_isThereAfterAKill_andNothingTwice() throws {
         do {
             let store = try Store(directory: directory.path)
