@@ -104,7 +104,7 @@ let package = Package(
         .testTarget(name: "SeriesTests", dependencies: ["Series"]),
         .testTarget(
             name: "SimulatorTests",
-            dependencies: ["Simulator", "Comparison", "Cluster", "Series", "StrictYAML", "TestSupport"]),
+            dependencies: ["Simulator", "Comparison", "Cluster", "Series", "Statistics", "StrictYAML", "TestSupport"]),
         .testTarget(name: "StatisticsTests", dependencies: ["Statistics", "TestSupport"]),
         .testTarget(name: "ExpositionTests", dependencies: ["Exposition", "Recording", "Series", "TestSupport"]),
         .target(

@@ -23,7 +23,8 @@ enum Benchmarks {
 
     private static let usage = """
         usage: benchmarks                    all that needs no other server
-               benchmarks judgement [NODES]  one evaluation, for some numbers of nodes
+               benchmarks judgement [NODES…] [--history SECONDS]  one evaluation, for some numbers of nodes; the history's
+                                             samples are so far apart (600)
                benchmarks store [SERIES [DAYS]]      a store that is fed for days of simulated time
                benchmarks churn [SERIES [MINUTES]]   one whose series come and go
                benchmarks cluster            the observation of a cluster's objects
@@ -45,10 +46,14 @@ enum Benchmarks {
         }
         func numbers(after word: String) -> [Int]? {
             guard let place = CommandLine.arguments.firstIndex(of: word) else { return nil }
-            return CommandLine.arguments[(place + 1)...].compactMap(Int.init).filter { $0 > 0 }
+            return CommandLine.arguments[(place + 1)...].prefix { Int($0) != nil }.compactMap(Int.init).filter {
+                $0 > 0
+            }
         }
         if let sizes = numbers(after: "judgement") {
-            try JudgementBenchmark.run(sizes: sizes.isEmpty ? JudgementBenchmark.sizes : sizes.sorted(), row: row)
+            try JudgementBenchmark.run(
+                sizes: sizes.isEmpty ? JudgementBenchmark.sizes : sizes.sorted(),
+                historyMs: Int64(numbers(after: "--history")?.first ?? 600) * 1000, row: row)
             return
         }
         if let numbers = numbers(after: "store") {

@@ -9,12 +9,14 @@ enum JudgementBenchmark {
     static let sizes = [50, 500, 5000, 10_000]
     private static let hourMs: Int64 = 3_600_000
 
-    /// - Parameter sizes: in rising order: what smaller ones leave in memory is counted with the next.
-    static func run(sizes: [Int] = sizes, row: (String, String) -> Void) throws {
+    /// - Parameters:
+    ///   - sizes: in rising order: what smaller ones leave in memory is counted with the next.
+    ///   - historyMs: between two samples of the history. What is kept depends on the time alone; what reading takes does
+    ///     not, so that a history a minute apart takes ten times as long as the default.
+    static func run(sizes: [Int] = sizes, historyMs: Int64 = 600_000, row: (String, String) -> Void) throws {
         let signals = try Signal.load(file: FileManager.default.currentDirectoryPath + "/config/signals.yaml")
         for size in sizes {
-            // Days of history in few samples: what is kept depends on the time alone, and the rest is known by then.
-            let source = Fleet(nodes: size, intervalMs: 600_000)
+            let source = Fleet(nodes: size, intervalMs: historyMs)
             let upgrade = source.upgrade
             var tables = ComparisonTables()
             func evaluate(_ upgrade: Upgrade, _ atMs: Int64) throws -> Double {
@@ -38,7 +40,7 @@ enum JudgementBenchmark {
                     first, next.min() ?? 0, Double(ProcessMemory.residentBytes) / 1e6))
             // A service follows the upgrade from the control plane's step on, when no node has gone over.
             tables = ComparisonTables()
-            source.intervalMs = 600_000
+            source.intervalMs = historyMs
             var begun = upgrade
             begun.steps = [
                 UpgradeStep(

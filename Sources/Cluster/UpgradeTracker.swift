@@ -10,9 +10,12 @@ package struct VersionSighting: Sendable, Equatable {
     package var version: String
     /// `metrics` or `objects`.
     package var origin: String
+    /// When the process began that has the version, by its own clock; nil where that is not known.
+    package var startedMs: Int64?
 
     package init(
-        atMs: Int64, component: String, instance: String?, node: String?, version: String, origin: String
+        atMs: Int64, component: String, instance: String?, node: String?, version: String, origin: String,
+        startedMs: Int64? = nil
     ) {
         self.atMs = atMs
         self.component = component
@@ -20,6 +23,7 @@ package struct VersionSighting: Sendable, Equatable {
         self.node = node
         self.version = version
         self.origin = origin
+        self.startedMs = startedMs
     }
 
     /// What changes its version as one: a node's kubelet whoever tells of it, else the target.
@@ -47,6 +51,8 @@ package struct UpgradeTracker: Sendable, Codable {
 
     /// What every component of Kubernetes tells its version by.
     package static let versionMetric = "kubernetes_build_info"
+    /// What tells since when it has it.
+    package static let startMetric = "process_start_time_seconds"
     /// How long the other origin may still tell of the version before: a node object is updated some time after its
     /// kubelet answers, and the reverse.
     private static let disagreementMs: Int64 = 120_000
@@ -109,9 +115,11 @@ package struct UpgradeTracker: Sendable, Codable {
         }
         let isLate = sighting.origin != current.origin && sighting.version == current.previous
         if isLate, sighting.atMs - current.sinceMs < UpgradeTracker.disagreementMs { return }
+        // Between two sightings the process knows best; one whose clock is wrong is not believed.
+        let startedMs = sighting.startedMs.flatMap { current.lastSeenMs < $0 && $0 <= sighting.atMs ? $0 : nil }
         let step = UpgradeStep(
-            atMs: sighting.atMs, component: sighting.component, instance: sighting.instance, node: sighting.node,
-            from: current.version, to: sighting.version)
+            atMs: startedMs ?? sighting.atMs, component: sighting.component, instance: sighting.instance,
+            node: sighting.node, from: current.version, to: sighting.version)
         versions[subject] = Current(
             version: sighting.version, sinceMs: sighting.atMs, lastSeenMs: sighting.atMs, origin: sighting.origin,
             previous: current.version)
@@ -269,6 +277,10 @@ extension UpgradeTracker {
                         version: tag.prefix { $0 != "@" }.description, origin: "objects"))
             }
         }
+        let target = { (labels: Labels) in [labels["job"], labels["instance"]] }
+        let starts = try Dictionary(
+            source.select([.equal(Labels.metricName, UpgradeTracker.startMetric)], fromMs: fromMs, throughMs: throughMs)
+                .map { (target($0.labels), $0) }, uniquingKeysWith: { first, _ in first })
         for series in try source.select(
             [.equal(Labels.metricName, UpgradeTracker.versionMetric)], fromMs: fromMs, throughMs: throughMs)
         {
@@ -278,11 +290,18 @@ extension UpgradeTracker {
             let instance = series.labels["instance"]
             let host = instance.map { text in text.lastIndex(of: ":").map { String(text[..<$0]) } ?? text } ?? ""
             let node = series.labels["node"] ?? nodes[host.trimmingCharacters(in: CharacterSet(charactersIn: "[]"))]
+            let started = starts[target(series.labels)]
+            var next = 0
             for (atMs, value) in zip(series.timestampsMs, series.values) where value == 1 {
+                // One scrape's samples have one time.
+                while let times = started?.timestampsMs, next < times.count, times[next] < atMs { next += 1 }
+                let isThere = started.map { next < $0.timestampsMs.count && $0.timestampsMs[next] == atMs } ?? false
                 sightings.append(
                     VersionSighting(
                         atMs: atMs, component: component, instance: instance, node: node, version: version,
-                        origin: "metrics"))
+                        origin: "metrics",
+                        startedMs: isThere
+                            ? started.flatMap { Int64(exactly: ($0.values[next] * 1000).rounded()) } : nil))
             }
         }
         return sightings.sorted { $0.atMs < $1.atMs }

@@ -417,7 +417,6 @@ struct CountJudge {
         }
         // What was there as soon as it could be looked for began with the step.
         let candidates = cohorts.startsMs.map { bins.firstIndex(from: signal.treatedFromMs($0)) }
-            .filter { $0 < sides.treatedExposure.count && sides.treatedExposure[$0] > 0 }
         let end = peak > 0 ? peak : counts.count
         return ChangePoint.poissonStep(
             counts: Array(events[..<end]), exposures: Array(seen[..<end]), candidates: Set(candidates),

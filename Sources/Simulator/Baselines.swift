@@ -36,9 +36,12 @@ package enum Baseline: String, Sendable, CaseIterable {
             let bad = failing(series, upgradeMs: upgradeMs, atMs: atMs)
             if let first = bad.first {
                 if !isFailing { run.pagesMs.append(atMs) }
-                run.blame = .init(
-                    component: first.signal.component.isEmpty ? nil : first.signal.component, batch: nil,
-                    onsetMs: atMs)
+                // What an alert says when it comes is what its reader goes by.
+                run.blame =
+                    run.blame
+                    ?? .init(
+                        component: first.signal.component.isEmpty ? nil : first.signal.component, batch: nil,
+                        onsetMs: atMs)
             }
             isFailing = !bad.isEmpty
             run.verdict = isFailing ? .fail : .pass

@@ -151,6 +151,10 @@ package struct RecordingWriter {
             if let version = version(job, instance, atMs) {
                 body += "# TYPE kubernetes_build_info gauge\nkubernetes_build_info{git_version=\"\(version)\"} 1\n"
             }
+            // The process before an upgrade is as old as the cluster.
+            let startedMs = steps(job, instance).last { $0.atMs <= atMs }?.atMs ?? cluster.startMs
+            body += "# TYPE process_start_time_seconds gauge\n"
+            body += "process_start_time_seconds \(GoFloat.text(Double(startedMs) / 1000))\n"
             var family = ""
             for index in exposed.indices {
                 let series = exposed[index].series
@@ -171,10 +175,14 @@ package struct RecordingWriter {
 
     /// What a component says of its version; nil for one that has none of Kubernetes' own.
     private func version(_ component: String, _ instance: String, _ atMs: Int64) -> String? {
-        let steps = cluster.upgrade.steps.filter { $0.component == component && $0.instance == instance }
+        let steps = steps(component, instance)
         let last = steps.last { $0.atMs <= atMs }
         let known = ["kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].contains(component)
         return last?.to ?? steps.first?.from ?? (known ? cluster.upgrade.from : nil)
+    }
+
+    private func steps(_ component: String, _ instance: String) -> [UpgradeStep] {
+        cluster.upgrade.steps.filter { $0.component == component && $0.instance == instance }
     }
 
     // MARK: Logs

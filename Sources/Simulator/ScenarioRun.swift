@@ -56,6 +56,20 @@ private struct FaultsWithoutPlace: Error, CustomStringConvertible {
     }
 }
 
+/// Faults that begin when nobody looks any more.
+private struct FaultsAfterTheEnd: Error, CustomStringConvertible {
+    var file: String
+    var seed: UInt64
+    var onsetMs: Int64
+    var endMs: Int64
+
+    var description: String {
+        let lateMs = max(60_000, onsetMs - endMs)
+        return
+            "\(file): with seed \(seed) the faults begin \(TimeFormat.duration(ms: lateMs / 60_000 * 60_000)) after the soak's end: make their delay shorter, or the soak longer"
+    }
+}
+
 /// A scenario with one seed: what was to be found, and what each judge found.
 package struct ScenarioRun: Sendable {
     package var name: String
@@ -63,7 +77,6 @@ package struct ScenarioRun: Sendable {
     package var expectation: Scenario.Expectation
     package var upgradeMs: Int64
     package var endMs: Int64
-    package var soakMs: Int64
     package var onsetMs: Int64?
     /// The components that may be blamed.
     package var components: Set<String>
@@ -73,7 +86,7 @@ package struct ScenarioRun: Sendable {
     package var judged: [String: JudgedRun]
 
     package init(
-        name: String, seed: UInt64, expectation: Scenario.Expectation, upgradeMs: Int64, endMs: Int64, soakMs: Int64,
+        name: String, seed: UInt64, expectation: Scenario.Expectation, upgradeMs: Int64, endMs: Int64,
         onsetMs: Int64?, components: Set<String>, batches: Set<Int>, judged: [String: JudgedRun]
     ) {
         self.name = name
@@ -81,7 +94,6 @@ package struct ScenarioRun: Sendable {
         self.expectation = expectation
         self.upgradeMs = upgradeMs
         self.endMs = endMs
-        self.soakMs = soakMs
         self.onsetMs = onsetMs
         self.components = components
         self.batches = batches
@@ -99,11 +111,14 @@ package struct ScenarioRun: Sendable {
         guard scenario.faults.isEmpty || cluster.onsetMs != nil else {
             throw FaultsWithoutPlace(file: scenario.file, seed: seed)
         }
+        if let onsetMs = cluster.onsetMs, onsetMs >= cluster.endMs {
+            throw FaultsAfterTheEnd(file: scenario.file, seed: seed, onsetMs: onsetMs, endMs: cluster.endMs)
+        }
         let components =
             scenario.components.isEmpty ? scenario.faults.map(\.process.component) : scenario.components
         self.init(
             name: scenario.name, seed: seed, expectation: scenario.expectation, upgradeMs: cluster.upgradeMs,
-            endMs: cluster.endMs, soakMs: scenario.soakMs, onsetMs: cluster.onsetMs, components: Set(components),
+            endMs: cluster.endMs, onsetMs: cluster.onsetMs, components: Set(components),
             batches: cluster.faultyBatches, judged: [:])
         var tables = ComparisonTables()
         judged[ScenarioRun.ours] = try ScenarioRun.judge(cluster, signals, &tables)

@@ -31,9 +31,6 @@ package struct Score: Sendable, Equatable {
     /// Intervals of nulls, and those that hold no change.
     package var nullIntervals = 0
     package var nullIntervalsRight = 0
-    /// Of runs whose monitoring went blind: how many there are, and how many were told so.
-    package var blindDue = 0
-    package var blind = 0
     /// How often each verdict came in the end, by what it should be.
     package var verdicts: [String: [String: Int]] = [:]
 
@@ -79,10 +76,6 @@ package struct Score: Sendable, Equatable {
             if run.expectation == .pass {
                 passDue += 1
                 if judged.verdict == .pass { passed += 1 }
-            }
-            if run.expectation == .blind {
-                blindDue += 1
-                if judged.verdict == .blind { blind += 1 }
             }
         }
     }

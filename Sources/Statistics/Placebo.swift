@@ -20,8 +20,10 @@ package enum Placebo {
 
     /// How far a statistic may lie from its placebos' median by chance: a standard deviation.
     ///
-    /// The larger of the robust one and the plain one, since tails count here, and more by what is not known of it and of
-    /// the median.
+    /// The larger of the robust one (1.4826 times the median absolute deviation: Rousseeuw and Croux, "Alternatives to the
+    /// median absolute deviation", JASA 88, 1993) and the plain one, since tails count here. More by what is not known of
+    /// it, as a Student's t of so many windows has a greater variance than a normal distribution, n/(n-3) of n less one
+    /// degrees roughly, and of the median, 1 + 1/n.
     /// - Parameter windows: how many windows there are that do not overlap, more than 3.
     package static func spread(_ placebos: [Double], windows: Double) -> Double {
         let middle = RobustSlope.median(placebos)

@@ -53,12 +53,8 @@ package enum RateRatio {
         exposure > 0 ? SpecialFunctions.gammaQuantile(confidence, shape: count + 1) / exposure : .infinity
     }
 
-    /// The overdispersion of counts in bins about a constant rate: Pearson's chi-squared over its degrees of
-    /// freedom, at least 1; 1 for fewer than five bins with exposure.
-    package static func dispersion(counts: [Double], exposures: [Double]) -> Double {
-        max(1, pearson(counts, exposures)?.ratio ?? 1)
-    }
-
+    /// Pearson's chi-squared of counts in bins about a constant rate, over its degrees of freedom, and these (McCullagh and
+    /// Nelder, "Generalized Linear Models", 2nd edition 1989, section 4.5); nil for fewer than five bins with exposure.
     private static func pearson(_ counts: [Double], _ exposures: [Double]) -> (ratio: Double, freedom: Double)? {
         var (used, total, exposure) = (0, 0.0, 0.0)
         for index in counts.indices where exposures[index] > 0 {

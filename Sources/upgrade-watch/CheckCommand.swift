@@ -166,8 +166,15 @@ struct CheckSignals: AsyncParsableCommand {
             let counts = try signals.map {
                 try $0.series(in: store, fromMs: range.lowerBound, throughMs: range.upperBound)
             }
-            for (signal, count) in zip(signals, counts) {
-                let words = count == 0 ? "no data" : "\(count) series"
+            let unknown = try signals.map { signal in
+                try signal.unknownCounter.flatMap {
+                    try store.labels([.equal(Labels.metricName, $0)], fromMs: .min, throughMs: .max).isEmpty ? $0 : nil
+                }
+            }
+            for ((signal, count), counter) in zip(zip(signals, counts), unknown) {
+                let words =
+                    counter.map { "no version of Kubernetes is known to have \($0): is it spelled so?" }
+                    ?? (count == 0 ? "no data" : "\(count) series")
                 Output.text("  \(signal.name)\(signal.isCritical ? " *" : ""): \(words)\n")
             }
             let blind = zip(signals, counts).filter { $0.isCritical && !$0.isOptional && $1 == 0 }.map(\.0.name)
@@ -176,12 +183,12 @@ struct CheckSignals: AsyncParsableCommand {
                     description: "\(file): no data in \(name) for critical signals: "
                         + "\(blind.joined(separator: ", ")); scrape what exposes them, or make them not critical")
             }
-            let unknown = try signals.compactMap(\.unknownCounter).filter {
-                try store.labels([.equal(Labels.metricName, $0)], fromMs: .min, throughMs: .max).isEmpty
-            }
-            guard unknown.isEmpty else {
+            // Others may be of a component that is not there.
+            let misspelled = zip(signals, unknown).compactMap { $0.isCritical ? $1 : nil }
+            guard misspelled.isEmpty else {
                 throw InputError(
-                    description: "\(file): \(unknown.joined(separator: ", ")): no series in \(name), and no version of "
+                    description:
+                        "\(file): \(misspelled.joined(separator: ", ")): no series in \(name), and no version of "
                         + "Kubernetes is known to have it; is it spelled so?")
             }
             return "\(signals.count) signals, \(counts.filter { $0 > 0 }.count) with data"

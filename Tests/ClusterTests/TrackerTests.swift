@@ -37,6 +37,29 @@ private func sighting(
         #expect(upgrade.phase(atMs: 21 * minute, soakMs: minute) == .done)
     }
 
+    /// A step is when the new process began, where that can be: between the last sight of the old version and the first of
+    /// the new one.
+    @Test(arguments: [(95, 95), (60, 60), (58, 180), (181, 180), (nil, 180)] as [(Int64?, Int64)])
+    func step_isWhenTheProcessBegan(started: Int64?, step: Int64) throws {
+        let source = MemorySeries()
+        let labels: Labels = ["job": "apiserver", "instance": "10.0.0.1:6443"]
+        for (atMs, version, startedMs) in [(59, "v1.32.1", 1), (180, "v1.33.5", started)] as [(Int64, String, Int64?)] {
+            var named = labels
+            named["__name__"] = "kubernetes_build_info"
+            named["git_version"] = version
+            _ = source.append([(named, 1)], atMs: atMs * 1000)
+            guard let startedMs else { continue }
+            var start = labels
+            start["__name__"] = "process_start_time_seconds"
+            _ = source.append([(start, Double(startedMs) + 0.25)], atMs: atMs * 1000)
+        }
+        var tracker = UpgradeTracker()
+        try tracker.follow(source, marks: [], throughMs: 200_000)
+        let upgrade = try #require(tracker.upgrades.first)
+        let wanted = step == 180 ? 180_000 : step * 1000 + 250
+        #expect(upgrade.steps.map(\.atMs) == [wanted] && upgrade.startedMs == wanted)
+    }
+
     @Test func targetAndObject_tellOfOneStep_whoeverComesFirst() {
         var tracker = UpgradeTracker()
         tracker.observe(sighting(0, "kubelet", "v1", node: "n", origin: "objects"))

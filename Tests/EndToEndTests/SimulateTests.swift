@@ -60,6 +60,44 @@ import Testing
         #expect(unknown.code == 64 && unknown.errors.contains("the upgrade has no batch 9 so far; it has 1, 2, 3"))
     }
 
+    /// What `simulate` hands to the judgement is what is found in what was scraped, also where that is seldom or fails: when
+    /// the API server stepped, and that the errors began with it.
+    @Test(arguments: ["scrape_interval: 2m", "nuisances: [{kind: scrape_gaps, share: 0.2}]"])
+    func steps_areFoundWhenTheyWere(more: String) throws {
+        let directory = TemporaryDirectory()
+        let file = try directory.write(
+            "errors.yaml",
+            """
+            pre: 3h
+            soak: 90m
+            topology: {nodes: 1, workloads: 1, control_planes: 1}
+            load: {requests_per_second: 30}
+            rollout: {batches: []}
+            faults: [{kind: apiserver_errors, add: 0.02}]
+            \(more)
+            """)
+        let seed = UInt64.random(in: 1...1_000_000)
+        let (recording, store) = (directory.path + "/recording", directory.path + "/store")
+        let recorded = try Binary.run(
+            ["simulate", file, "--seeds", "\(seed)..\(seed)", "--write-recording", recording], in: directory)
+        #expect(recorded.code == 0, "\(recorded.errors)")
+        let simulated = try Binary.run(
+            ["simulate", file, "--seeds", "\(seed)..\(seed)", "--score", "--json"], in: directory)
+        let score = try #require(JSONSerialization.jsonObject(with: Data(simulated.output.utf8)) as? [String: Any])
+        #expect(score["recall"] as? Double == 1 && score["onset_error_minutes"] as? Double == 0, "seed \(seed)")
+        #expect(try Binary.run(["replay", recording, "--store", store], in: directory).code == 0)
+        let report = try Binary.run(["report", "--store", store, "--format", "json"], in: directory)
+        #expect(report.code == 1, "seed \(seed): \(report.output)")
+        let json = try #require(JSONSerialization.jsonObject(with: Data(report.output.utf8)) as? [String: Any])
+        let steps = try #require((json["upgrade"] as? [String: Any])?["steps"] as? [[String: Any]])
+        // Simulated time is whole hours at the first step.
+        let first = try #require(steps.first { $0["component"] as? String == "kube-apiserver" }?["at"] as? String)
+        #expect(first.contains(":00:00"), "seed \(seed): \(first)")
+        let finding = try #require(
+            (json["findings"] as? [[String: Any]])?.first { $0["signal"] as? String == "apiserver_errors" })
+        #expect(finding["onset"] as? String == first, "seed \(seed)")
+    }
+
     @Test func faultsOfAScenario_areToldByLineAndColumn() throws {
         let directory = TemporaryDirectory()
         let file = try directory.write("bad.yaml", "faults:\n- {kind: nonsense, ratio: 2}\n")

@@ -18,7 +18,7 @@ private let day: Int64 = 86_400_000
         judged.verdict = verdict
         judged.blame = blame
         return ScenarioRun(
-            name: "hand", seed: 1, expectation: expectation, upgradeMs: 0, endMs: day, soakMs: day, onsetMs: onset,
+            name: "hand", seed: 1, expectation: expectation, upgradeMs: 0, endMs: day, onsetMs: onset,
             components: components, batches: batches, judged: [ScenarioRun.ours: judged])
     }
 
@@ -63,7 +63,7 @@ private let day: Int64 = 86_400_000
         #expect(score.falseFailRate == 0.2)
         #expect(score.pagesPerDay == 2.0 / 5)
         #expect(score.passAmongNulls == 2.0 / 3)
-        #expect(score.blind == 1 && score.blindDue == 1)
+        #expect(score.verdicts["blind"] == ["BLIND": 1])
         #expect(score.precision == 0)
         #expect(score.verdicts["any"] == ["FAIL": 1])
     }

@@ -3,6 +3,7 @@ import Comparison
 import Foundation
 import Series
 import Simulator
+import Statistics
 import Synchronization
 import TestSupport
 import Testing
@@ -44,7 +45,31 @@ private let hour: Int64 = 3_600_000
             + assessment.signals.map { "\($0.signal.name) \($0.status)" } + assessment.findings.map(\.summary)
     }
 
+    /// All that is told: also how sure, how much, since when and where; to six digits, since sums of other orders have other
+    /// last ones.
+    private func whole(_ assessment: Assessment) -> [String] {
+        let number = { (value: Double?) in value.map { String(format: "%.6g", $0) } ?? "-" }
+        return told(assessment)
+            + assessment.signals.map { result in
+                let interval = result.effect?.interval
+                let numbers = [result.pValue, interval?.estimate, interval?.low, interval?.high].map(number)
+                return "\(result.signal.name) \(numbers.joined(separator: " "))"
+            }
+            + assessment.findings.map {
+                "\($0.id) \($0.scope) \(String(describing: $0.onsetMs)) \($0.cause.explanation)"
+            } + assessment.incidents.map { "\($0)" }
+    }
+
     private static let exits = "faults:\n- {kind: container_exits, add: 20}"
+    private static let apiErrors = "faults:\n- {kind: apiserver_errors, add: 0.02}"
+
+    @Test func faultsThatBeginWhenAllIsOver_areAnError() throws {
+        let text = "faults:\n- {kind: container_exits, add: 20, delay: 370m}"
+        let thrown = #expect(throws: (any Error).self) {
+            try ScenarioRun(scenario(text, rollout: "batches: [1]"), seed: 3, signals: #require(Self.signals))
+        }
+        #expect("\(try #require(thrown))".hasPrefix("small.yaml: with seed 3 the faults begin "))
+    }
 
     @Test func faultsThatNoNodeHas_areAnError() throws {
         let text = "faults:\n- {kind: container_exits, add: 20, where: {controls_only: true}}"
@@ -65,11 +90,15 @@ private let hour: Int64 = 3_600_000
     }
 
     /// What a service has read bit by bit is what a report reads at once.
-    @Test func batch_isTheSameAsStreaming() throws {
-        let cluster = SimulatedCluster(try scenario(Self.exits), seed: 3)
-        var streamed = ComparisonTables()
+    @Test(arguments: [
+        "", SimulatedJudgementTests.exits, SimulatedJudgementTests.apiErrors,
+        "faults:\n- {kind: kubelet_cpu, ratio: 3, where: {batches: [2]}}",
+    ])
+    func batch_isTheSameAsStreaming(more: String) throws {
         let seed = UInt64.random(in: 0 ... .max)
         var random = SeededRandom(seed: seed)
+        let cluster = SimulatedCluster(try scenario(more), seed: seed)
+        var streamed = ComparisonTables()
         var atMs = cluster.upgradeMs + 60_000
         while atMs < cluster.endMs {
             _ = try assess(cluster, atMs: atMs, &streamed)
@@ -78,8 +107,32 @@ private let hour: Int64 = 3_600_000
         let inSteps = try assess(cluster, atMs: cluster.endMs, &streamed)
         var fresh = ComparisonTables()
         let atOnce = try assess(cluster, atMs: cluster.endMs, &fresh)
-        #expect(told(inSteps) == told(atOnce), "seed \(seed)")
-        #expect(atOnce.verdict == .fail)
+        let different = zip(whole(inSteps), whole(atOnce)).filter { $0 != $1 }
+        #expect(different.isEmpty, "seed \(seed): \(different.prefix(3))")
+        #expect(whole(inSteps).count == whole(atOnce).count, "seed \(seed)")
+        #expect((atOnce.verdict == .fail) == !more.isEmpty, "seed \(seed)")
+    }
+
+    /// What comes after a look changes nothing in it.
+    @Test func look_seesOnlyWhatWasThere() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        let cluster = SimulatedCluster(try scenario(Self.exits), seed: seed)
+        for _ in 0..<5 {
+            let atMs = Int64.random(in: cluster.upgradeMs + 60_000..<cluster.endMs, using: &random)
+            let other = ChangedSource(base: cluster.source) { series in
+                var series = series
+                for place in series.values.indices where series.timestampsMs[place] > atMs {
+                    series.values[place] = series.values[place] * 7 + 1000
+                }
+                return [series]
+            }
+            var tables = ComparisonTables()
+            var others = ComparisonTables()
+            #expect(
+                try whole(assess(cluster, atMs: atMs, &tables))
+                    == whole(assess(cluster, source: other, atMs: atMs, &others)), "seed \(seed)")
+        }
     }
 
     /// Bins are as wide as the number of nodes and the length of the time ask for: who follows an upgrade from the control
@@ -233,33 +286,60 @@ private let hour: Int64 = 3_600_000
         }
     }
 
-    /// Every second or fourth scrape tells the same: the verdict, and which signals fail.
-    @Test(arguments: [11, 12, 13] as [UInt64]) func scrapeInterval_changesNoVerdict(seed: UInt64) throws {
-        for more in ["", Self.exits] {
-            let cluster = SimulatedCluster(try scenario(more + "\nscrape_interval: 30s"), seed: seed)
-            var told: [[String]] = []
-            for every in [1, 2, 4] as [Int64] {
-                let thinned = ChangedSource(base: cluster.source) { series in
-                    // What one scrape brings has one time.
-                    let kept = series.timestampsMs.indices.filter { series.timestampsMs[$0] / 30_000 % every == 0 }
-                    return [
-                        SeriesSamples(
-                            labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
-                            values: kept.map { series.values[$0] })
-                    ]
-                }
-                var tables = ComparisonTables()
-                let assessment = try assess(cluster, source: thinned, atMs: cluster.endMs, &tables)
-                let failing = Set(assessment.findings.filter(\.failsUpgrade).map(\.signal))
-                told.append([assessment.verdict.rawValue] + failing.sorted())
+    /// Every second, fourth or tenth scrape tells the same: the verdict, and that the signal of the fault fails, and since
+    /// when.
+    @Test(arguments: [
+        ("", ""), (SimulatedJudgementTests.exits, "container_exits"),
+        (SimulatedJudgementTests.apiErrors, "apiserver_errors"),
+    ])
+    func scrapeInterval_changesNoVerdict(more: String, signal: String) throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        let cluster = SimulatedCluster(try scenario(more + "\nscrape_interval: 30s"), seed: seed)
+        for every in [1, 2, 4, 10] as [Int64] {
+            let thinned = ChangedSource(base: cluster.source) { series in
+                // What one scrape brings has one time.
+                let kept = series.timestampsMs.indices.filter { series.timestampsMs[$0] / 30_000 % every == 0 }
+                return [
+                    SeriesSamples(
+                        labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
+                        values: kept.map { series.values[$0] })
+                ]
             }
-            #expect(told == [told[0], told[0], told[0]])
-            #expect((told[0].first == "FAIL") == !more.isEmpty)
+            var tables = ComparisonTables()
+            let assessment = try assess(cluster, source: thinned, atMs: cluster.endMs, &tables)
+            let failing = assessment.findings.filter(\.failsUpgrade)
+            #expect((assessment.verdict == .fail) == !more.isEmpty, "seed \(seed), every \(every)")
+            guard !more.isEmpty else { continue }
+            let finding = failing.first { $0.signal == signal }
+            #expect(finding?.onsetMs == cluster.onsetMs, "seed \(seed), every \(every): \(failing.map(\.signal))")
         }
     }
 
+    /// An error that is there with the first scrape after the API server's step is the step's, also where that scrape comes
+    /// late: what nobody saw in between began when it was to be expected.
+    @Test(arguments: [0, 1, 2, 3] as [Int64]) func scrapesThatAreMissing_areNoReasonToWait(minutes: Int64) throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        let cluster = SimulatedCluster(try scenario(Self.apiErrors), seed: seed)
+        let fromMs = cluster.upgradeMs - 60_000
+        let gapped = ChangedSource(base: cluster.source) { series in
+            let kept = series.timestampsMs.indices.filter { place in
+                !(fromMs...fromMs + 120_000 + minutes * 60_000).contains(series.timestampsMs[place])
+            }
+            return [
+                SeriesSamples(
+                    labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
+                    values: kept.map { series.values[$0] })
+            ]
+        }
+        var tables = ComparisonTables()
+        let assessment = try assess(cluster, source: gapped, atMs: cluster.upgradeMs + 3 * hour, &tables)
+        let finding = assessment.findings.first { $0.signal == "apiserver_errors" && $0.failsUpgrade }
+        #expect(finding?.onsetMs == cluster.onsetMs, "seed \(seed): \(told(assessment))")
+    }
+
     /// Pods get other names with the upgrade, and count from zero again; what is compared are workloads and nodes.
-    @Test(arguments: [13, 14, 15] as [UInt64]) func podNames_changeNothing(seed: UInt64) throws {
+    @Test func podNames_changeNothing() throws {
+        let seed = UInt64.random(in: 0 ... .max)
         let cluster = SimulatedCluster(try scenario(Self.exits), seed: seed)
         let upgradeMs = cluster.upgradeMs
         let renamed = ChangedSource(base: cluster.source) { series in
@@ -281,7 +361,7 @@ private let hour: Int64 = 3_600_000
         var others = ComparisonTables()
         #expect(
             try told(assess(cluster, atMs: cluster.endMs, &tables))
-                == told(assess(cluster, source: renamed, atMs: cluster.endMs, &others)))
+                == told(assess(cluster, source: renamed, atMs: cluster.endMs, &others)), "seed \(seed)")
     }
 
     /// What would change nothing in any run is an error of the file, not a fault that nobody can find.

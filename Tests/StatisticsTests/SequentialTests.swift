@@ -170,6 +170,24 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
         #expect(EValues.discoveries([], level: 0.1) == [])
     }
 
+    /// Whatever they have to do with each other: here each is the same test, or its opposite.
+    @Test func rejections_areRarelyFalse_howeverTheTestsDepend() {
+        var random = SeededRandom(seed: 27_12)
+        let runs = 4000
+        var falsely = 0
+        for _ in 0..<runs {
+            // One over a uniform number, by halves: an e-value of mean one and less.
+            let uniform = Double.random(in: 1e-12..<1, using: &random)
+            let values = (0..<20).map { index in
+                let own = index % 2 == 0 ? uniform : 1 - uniform
+                return -0.5 * log(own) - log(2)
+            }
+            let weights = [Double](repeating: 1, count: values.count)
+            if !EValues.rejections(logValues: values, weights: weights, level: 0.05).isEmpty { falsely += 1 }
+        }
+        #expect(falsely <= runs * 5 / 100, "\(falsely)")
+    }
+
     @Test func rejections_takeTheirPartOfTheLevel() {
         #expect(EValues.rejections(logValues: [log(150), log(150), 99], weights: [3, 1, 0], level: 0.01) == [0])
     }
@@ -205,6 +223,37 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
         let line = try #require(RobustSlope.theilSen(x: (0..<12).map(Double.init), y: y))
         #expect(near(line.slope, 0.5046666666666667) && near(line.intercept, 3.6593333333333335))
         #expect(RobustSlope.theilSen(x: [1, 1], y: [2, 3]) == nil)
+    }
+
+    /// Up to 29 % of the points may be anywhere, and the slope stays among those of the others.
+    @Test func slope_bearsWildPoints() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        for _ in 0..<50 {
+            let count = Int.random(in: 20...60, using: &random)
+            let x = (0..<count).map(Double.init)
+            let slope = Double.random(in: -5...5, using: &random)
+            var y = x.map { slope * $0 + Double.random(in: -0.1...0.1, using: &random) }
+            for place in Array(0..<count).shuffled(using: &random).prefix(count * 29 / 100) {
+                y[place] = Double.random(in: -1e9...1e9, using: &random)
+            }
+            let line = try #require(RobustSlope.theilSen(x: x, y: y))
+            #expect(abs(line.slope - slope) <= 0.2, "seed \(seed)")
+        }
+    }
+
+    /// By numpy and scipy, by the definitions.
+    @Test func contrastOfStrata_isWeightedByTheTreated() throws {
+        let strata: [(treated: [Double], controls: [Double])] = [
+            ([1.2, 0.8, 1.9], [0.1, -0.4, 0.6, 0.3]), ([5.1, 6.2], [4.0, 4.4, 3.1]),
+        ]
+        let units = strata.enumerated().flatMap { stratum, units in
+            units.treated.map { UnitChange(change: $0, isTreated: true, stratum: stratum) }
+                + units.controls.map { UnitChange(change: $0, isTreated: false, stratum: stratum) }
+        }
+        let interval = try #require(GroupContrast.interval(units, confidence: 0.99))
+        #expect(near(interval.estimate, 1.4166666666666667))
+        #expect(near(interval.low, -0.0741644363933529, 1e-8) && near(interval.high, 2.907497769726686))
     }
 
     @Test func contrastOfOneStratum_isWelchs() throws {
@@ -260,6 +309,8 @@ private func near(_ a: Double, _ b: Double, _ tolerance: Double = 1e-9) -> Bool 
         #expect(Placebo.score(observed: 3, placebos: [1, 2]) == nil)
         #expect(Placebo.score(observed: 3, placebos: [1, 1, 1]) == .infinity)
         #expect(Placebo.pValue(observed: 1.5, placebos: placebos) == 2.0 / 31)
+        // numpy's std(ddof=1), larger than scipy's median_abs_deviation here, times the factors of ten windows.
+        #expect(near(Placebo.spread(placebos, windows: 10), 1.01815977943209))
         #expect(Placebo.windowMeans([1, 2, 3, 6], length: 2, step: 1) == [1.5, 2.5, 4.5])
         #expect(Placebo.windowMeans([1], length: 2, step: 1) == [])
     }

@@ -13,7 +13,7 @@ struct DeclaredMetrics: Sendable {
     private var others: [[LabelMatcher]] = []
 
     /// What versions and exits of containers are read from.
-    private static let own = [UpgradeTracker.versionMetric, MetricExits.startMetric]
+    private static let own = [UpgradeTracker.versionMetric, UpgradeTracker.startMetric, MetricExits.startMetric]
 
     init(signals: [Signal], groups: [RuleGroup], catalogue: VersionCatalogue = .builtIn) {
         names = Set(DeclaredMetrics.own)
