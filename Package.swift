@@ -145,8 +145,8 @@ let package = Package(
         .testTarget(
             name: "UpgradeWatchTests",
             dependencies: [
-                "UpgradeWatch", "Alerting", "Discovery", "Exposition", "Fetch", "Scrape", "Series", "StrictYAML",
-                "TestSupport",
+                "UpgradeWatch", "Alerting", "Discovery", "Exposition", "Fetch", "Scrape", "Series", "Storage",
+                "StrictYAML", "TestSupport",
             ]),
         .testTarget(
             name: "EndToEndTests",

@@ -38,7 +38,8 @@ package struct ScrapeSession {
         /// ``dropped`` for a series that relabelling drops.
         var id: SeriesID
 
-        static let dropped = SeriesID(rawValue: -1)
+        /// Another than ``SeriesID/none``, which is asked for again.
+        static let dropped = SeriesID(rawValue: -2)
     }
 
     /// The samples of a scrape that has the same series as the one before.

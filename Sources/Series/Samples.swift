@@ -6,7 +6,7 @@ package struct SeriesID: Hashable, Sendable, Comparable {
 
     package init(rawValue: Int64) { self.rawValue = rawValue }
 
-    /// Of no series of any store.
+    /// Of no series of any store: samples of it are unknown.
     package static let none = SeriesID(rawValue: -1)
 
     package static func < (left: SeriesID, right: SeriesID) -> Bool { left.rawValue < right.rawValue }
@@ -97,7 +97,7 @@ package struct AppendResult: Sendable, Equatable {
     package var duplicates = 0
     /// Not taken because too many wait to be written down; they may be sent again.
     package var dropped = 0
-    /// Of series or a source that the store has no more: their numbers have to be asked for again.
+    /// Of series or a source that have another number by now, or none: it has to be asked for again.
     package var unknown = 0
 
     package init(accepted: Int = 0, outOfOrder: Int = 0, duplicates: Int = 0) {

@@ -36,8 +36,10 @@ struct SeriesIndex {
     private var pairs: [Label] = []
     private var pairIDs: [Label: UInt32] = [:]
     private var pairsOfName: [String: [UInt32]] = [:]
-    /// For each label and value the series that have it, ascending.
+    /// For each label and value the series that have it; ascending, but for those in ``unsorted``.
     private var postings: [[UInt32]] = []
+    /// Lists to which a number was appended that had been given before.
+    private var unsorted: Set<UInt32> = []
     private var freePairs: [UInt32] = []
 
     /// For each series, where its labels' numbers begin in ``labelNumbers`` and how many they are; 0 for none.
@@ -51,6 +53,8 @@ struct SeriesIndex {
     private(set) var awakeCount = 0
     private(set) var sleepingCount = 0
     private var sleepers = SleepingSeries()
+    /// The newest sample of all that ever slept.
+    private var newestSleeperMs = Int64.min
 
     /// Series by the hash of their labels: open addressing, 0 for an empty place, else the number plus one.
     private var table = [UInt32](repeating: 0, count: 1024)
@@ -193,22 +197,14 @@ struct SeriesIndex {
         for label in labels.pairs {
             let pair = pairNumber(label)
             labelNumbers.append(pair)
-            SeriesIndex.insert(number, into: &postings[Int(pair)])
+            if let last = postings[Int(pair)].last, last > number { unsorted.insert(pair) }
+            postings[Int(pair)].append(number)
         }
         spans[Int(number)] = UInt64(start) << 16 | UInt64(labels.pairs.count)
         places[Int(number)] = seat
         enter(number)
         awakeCount += 1
         return number
-    }
-
-    private static func insert(_ number: UInt32, into list: inout [UInt32]) {
-        guard let last = list.last, last > number else {
-            list.append(number)
-            return
-        }
-        // A number that was given again.
-        list.insert(number, at: list.partitioningIndex { $0 >= number })
     }
 
     private mutating func pairNumber(_ label: Label) -> UInt32 {
@@ -268,6 +264,30 @@ struct SeriesIndex {
         tableUsed += 1
     }
 
+    /// Takes a series out of the table; what stands behind it for want of a better place moves up (Knuth, "The Art of
+    /// Computer Programming", volume 3, 6.4, algorithm R).
+    private mutating func leaveTable(_ number: UInt32) {
+        let mask = table.count - 1
+        func home(_ entry: UInt32) -> Int {
+            Int(truncatingIfNeeded: SeriesIndex.hash(numbers(of: Int(entry) - 1))) & mask
+        }
+        var hole = home(number + 1)
+        while table[hole] != number + 1 {
+            guard table[hole] != 0 else { return }
+            hole = (hole + 1) & mask
+        }
+        var at = (hole + 1) & mask
+        while table[at] != 0 {
+            if (at - home(table[at])) & mask >= (at - hole) & mask {
+                table[hole] = table[at]
+                hole = at
+            }
+            at = (at + 1) & mask
+        }
+        table[hole] = 0
+        tableUsed -= 1
+    }
+
     private mutating func rebuildTable(size: Int) {
         table = [UInt32](repeating: 0, count: size)
         tableUsed = 0
@@ -297,24 +317,28 @@ struct SeriesIndex {
             let series = Int(number)
             isDead[series] = true
             touched.formUnion(numbers(of: series))
+            leaveTable(number)
             deadNumbers += Int(spans[series] & 0xffff)
             spans[series] = 0
             generations[series] &+= 1
             places[series] = .max
         }
+        var unused: [String: Set<UInt32>] = [:]
         for pair in touched {
             postings[Int(pair)].removeAll { isDead[Int($0)] }
             guard postings[Int(pair)].isEmpty else { continue }
             let label = pairs[Int(pair)]
             postings[Int(pair)] = []
+            unsorted.remove(pair)
             pairIDs[label] = nil
-            pairsOfName[label.name]?.removeAll { $0 == pair }
+            unused[label.name, default: []].insert(pair)
             pairs[Int(pair)] = Label("", "")
             freePairs.append(pair)
         }
-        freeSeries += dead
+        for (name, unused) in unused { pairsOfName[name]?.removeAll { unused.contains($0) } }
+        // The least is given again first.
+        freeSeries += dead.reversed()
         awakeCount -= dead.count
-        rebuildTable(size: table.count)
         if deadNumbers > labelNumbers.count / 2 { closeGaps() }
     }
 
@@ -339,6 +363,7 @@ struct SeriesIndex {
     ///
     /// - Parameter series: numbers, each with the time of its newest sample.
     mutating func sleep(_ series: [(number: UInt32, lastMs: Int64)]) {
+        guard !series.isEmpty else { return }
         var all = SleepingSeries()
         swap(&all, &sleepers)
         all.keep({ isAsleep($0) }, more: series.count)
@@ -354,6 +379,7 @@ struct SeriesIndex {
 
     private mutating func note(sleeperAt place: UInt32, _ lastMs: Int64) {
         let bucket = SeriesIndex.bucket(ofPlace: place)
+        newestSleeperMs = max(newestSleeperMs, lastMs)
         let known = buckets[bucket]?.sleepingLastMs ?? .min
         buckets[bucket]?.sleepingLastMs = max(known, lastMs)
         buckets[bucket]?.sleeping += 1
@@ -370,6 +396,9 @@ struct SeriesIndex {
         if (buckets[bucket]?.members.count ?? 0) < SeriesIndex.bucketSize { openBuckets[labels.name] = bucket }
     }
 
+    /// Whether any series of a bucket sleeps.
+    func hasSleepers(_ bucket: Int) -> Bool { (buckets[bucket]?.sleeping ?? 0) > 0 }
+
     /// A bucket in which a series with these labels may sleep; nil where none does.
     mutating func bucket(ofSleeping labels: Labels) -> Int? {
         guard sleepingCount > 0 else { return nil }
@@ -379,8 +408,9 @@ struct SeriesIndex {
     /// Takes all series of a bucket that sleep back in.
     ///
     /// - Parameter newest: gets the times of their newest samples.
-    mutating func wake(_ saved: SavedBucket, _ newest: Slabs<Int64>) {
-        guard saved.number < buckets.count, let members = buckets[saved.number]?.members else { return }
+    /// - Returns: how many they are.
+    @discardableResult mutating func wake(_ saved: SavedBucket, _ newest: Slabs<Int64>) -> Int {
+        guard saved.number < buckets.count, let members = buckets[saved.number]?.members else { return 0 }
         var woken = 0
         for (slot, labels) in zip(members.indices, saved.labels) where members[slot] == SeriesIndex.asleep {
             let number = register(labels, at: SeriesIndex.place(bucket: saved.number, slot: slot))
@@ -390,15 +420,16 @@ struct SeriesIndex {
             woken += 1
         }
         buckets[saved.number]?.sleeping -= woken
-        buckets[saved.number]?.sleepingLastMs = .min
+        if !hasSleepers(saved.number) { buckets[saved.number]?.sleepingLastMs = .min }
         sleepingCount -= woken
+        return woken
     }
 
     /// Where series sleep that may have samples of a time or newer, as far as the matchers of the name tell.
     ///
     /// - Returns: buckets, each with the slots that sleep.
     func sleepers(_ matchers: [LabelMatcher], fromMs: Int64) -> [(bucket: Int, slots: [Int])] {
-        guard sleepingCount > 0 else { return [] }
+        guard sleepingCount > 0, fromMs <= newestSleeperMs else { return [] }
         let names = matchers.filter { $0.name == Labels.metricName }
         return buckets.indices.compactMap { number in
             guard let bucket = buckets[number], bucket.sleeping > 0, bucket.sleepingLastMs >= fromMs,
@@ -428,12 +459,13 @@ struct SeriesIndex {
     /// is tried on what is left, or, where nothing else is asked, gathered from the lists of all values that they accept.
     /// - Complexity: O(series of the rarest value, times the logarithms of the others'); O(all) where every matcher
     ///   accepts an empty value.
-    func select(_ matchers: [LabelMatcher]) -> [UInt32] {
+    mutating func select(_ matchers: [LabelMatcher]) -> [UInt32] {
         var exact: [[UInt32]] = []
         var others: [LabelMatcher] = []
         for matcher in matchers {
             if matcher.operator == .equal, !matcher.value.isEmpty {
                 guard let pair = pairIDs[Label(matcher.name, matcher.value)] else { return [] }
+                if unsorted.remove(pair) != nil { postings[Int(pair)].sort() }
                 exact.append(postings[Int(pair)])
             } else {
                 others.append(matcher)

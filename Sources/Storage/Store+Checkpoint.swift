@@ -14,9 +14,7 @@ extension Store {
         state.withLock { $0.freeze() }
         while let frozen = state.withLock({ $0.frozen.first }) {
             try write(frozen)
-            guard frozen.heads.samples > 0 else { continue }
-            let limitMs = Store.sleepLimit(firstMs: frozen.heads.firstMs, lastMs: frozen.heads.lastMs)
-            state.withLock { $0.sleep(beforeMs: limitMs) }
+            sleep(after: frozen)
         }
     }
 
@@ -26,6 +24,10 @@ extension Store {
         var members: [UInt32]
         /// The labels of those of its series that the file does not know; they are the last ones.
         var newLabels: [Labels]
+        /// The labels of the others, where the file is to be told of new ones and none of the others sleeps.
+        var knownLabels: [Labels]?
+        /// The newest sample of each of its series as memory has it; `Int64.min` for those that sleep.
+        var newest: [Int64]
     }
 
     /// A block that is ready to be written.
@@ -59,12 +61,11 @@ extension Store {
                     guard block != nil || !next.newLabels.isEmpty else { continue }
                     if let block {
                         try times.write(db)
-                        try Store.insert(
-                            block, Schema.id(generation: frozen.generation, blocks), db)
+                        try insert(block, of: next, Schema.id(generation: frozen.generation, blocks), db)
                         blocks += 1
                         bytes += block.data.count
                     }
-                    if !next.newLabels.isEmpty { bytes += try Store.writeLabels(of: next, db) }
+                    if !next.newLabels.isEmpty { bytes += try writeLabels(of: next, db) }
                     written.append((next, block?.endMs))
                 }
                 if bucket == end { try Store.finish(frozen, db) }
@@ -118,7 +119,7 @@ extension Store {
         return (columns.timestampsMs.first ?? 0)...(columns.timestampsMs.last ?? 0)
     }
 
-    private static func insert(_ block: Block, _ id: Int64, _ db: GRDB.Database) throws {
+    private func insert(_ block: Block, of bucket: Bucket, _ id: Int64, _ db: GRDB.Database) throws {
         let counts = Array("[\(block.counts.map(String.init).joined(separator: ","))]".utf8)
         try db.cachedStatement(
             sql: """
@@ -129,11 +130,11 @@ extension Store {
             id, block.bucket, block.startMs, block.endMs, block.samples, Data(ShellText.pack(counts)), counts.count,
             Data(block.data),
         ])
-        // Series that have no sample here have theirs in blocks before this one.
+        // Series that have no sample here have theirs in blocks before this one. Memory knows of later ones, too, and is asked
+        // where the row is damaged.
         var newest = block.newest
-        for (slot, newestMs) in try savedNewest(ofBucket: block.bucket, db).enumerated() where slot < newest.count {
-            newest[slot] = max(newest[slot], newestMs)
-        }
+        let saved = (try? Store.savedNewest(ofBucket: block.bucket, db)) ?? bucket.newest
+        for (slot, newestMs) in zip(newest.indices, saved) { newest[slot] = max(newest[slot], newestMs) }
         let lastMs = newest.max() ?? block.endMs
         let ages = NewestCodec.encode(newest, lastMs: lastMs)
         try db.cachedStatement(
@@ -144,11 +145,17 @@ extension Store {
     /// Tells the file of a bucket's new series.
     ///
     /// - Returns: how many bytes that took.
-    private static func writeLabels(of bucket: Bucket, _ db: GRDB.Database) throws -> Int {
-        let known = bucket.members.count - bucket.newLabels.count
-        let saved = known > 0 ? try savedBucket(bucket.number, db)?.labels ?? [] : []
-        guard saved.count == known else { throw BlockCodec.CorruptBlock() }
-        let labels = saved + bucket.newLabels
+    private func writeLabels(of bucket: Bucket, _ db: GRDB.Database) throws -> Int {
+        guard let known = try bucket.knownLabels ?? Store.savedBucket(bucket.number, db)?.labels,
+            known.count + bucket.newLabels.count == bucket.members.count
+        else {
+            throw StoreError(
+                code: .unreadable, path: path,
+                reason:
+                    "row \(bucket.number) of the table buckets is damaged: stop the service and run check store --repair"
+            )
+        }
+        let labels = known + bucket.newLabels
         let text = BucketLabels.encode(labels)
         let packed = ShellText.pack(text)
         try db.cachedStatement(
@@ -247,6 +254,7 @@ extension Store.State {
         heads = Heads()
         generation += 1
         newSeries = 0
+        woken = []
         journal.startOver()
     }
 
@@ -255,7 +263,10 @@ extension Store.State {
         guard let bucket = index.buckets[number] else { return nil }
         return Store.Bucket(
             number: number, name: bucket.name, members: bucket.members,
-            newLabels: bucket.members[bucket.saved...].map { index.labels(Int($0)) })
+            newLabels: bucket.members[bucket.saved...].map { index.labels(Int($0)) },
+            knownLabels: bucket.saved < bucket.members.count && bucket.sleeping == 0
+                ? bucket.members[..<bucket.saved].map { index.labels(Int($0)) } : nil,
+            newest: bucket.members.map { $0 == SeriesIndex.asleep ? .min : newest[Int($0)] })
     }
 
     /// Notes what the file knows of a bucket.

@@ -1,3 +1,4 @@
+import Algorithms
 import GRDB
 import Series
 import Synchronization
@@ -13,43 +14,74 @@ struct SavedBucket: Sendable {
     func newestMs(_ slot: Int) -> Int64 { slot < newest.count ? newest[slot] : .min }
 }
 
-/// Series that have had no sample for long *sleep*: their labels are in the file alone. They wake where one of their
-/// bucket gets a sample, and are read from the file by the queries that reach back to them.
+/// Series that have had no sample for long *sleep*: their labels are in the file alone. All of a bucket wake where one of them
+/// is asked for, and queries that reach back to them read them from the file.
 extension Store {
     /// A series that ended is looked at again by those who ask what became of it; an index in the file is slower.
-    private static let awakeMs: Int64 = 15 * 60_000
+    static let awakeMs: Int64 = 15 * 60_000
+    /// A generation that is shorter says nothing of series that are scraped seldom, or not yet after a start.
+    private static let shortestMs: Int64 = 5 * 60_000
+    /// Series that fall asleep while the store is held: some hundredths of a second.
+    private static let atOnce = 10_000
 
     package func ids(for labels: [Labels]) -> [SeriesID] {
-        var asked: Set<Int> = []
+        var unreadable: Set<Int> = []
         while true {
             var asleep: Set<Int> = []
             let ids = state.withLock { state in
-                labels.map { labels in
+                let ids = labels.map { labels in
                     if let id = state.index.id(of: labels) { return id }
                     if let bucket = state.index.bucket(ofSleeping: labels) {
+                        if !unreadable.contains(bucket) { asleep.insert(bucket) }
                         // Where the file can't be read it is not known whether the series is new.
-                        if asked.contains(bucket) { state.counters.seriesRefused += 1 } else { asleep.insert(bucket) }
                         return .none
                     }
                     let id = state.index.insert(labels)
                     state.enter(id, labels)
                     return id
                 }
+                if asleep.isEmpty { state.counters.seriesRefused += ids.count { $0 == .none } }
+                return ids
             }
             guard !asleep.isEmpty else { return ids }
-            wake(asleep)
-            asked.formUnion(asleep)
+            for bucket in asleep.sorted() where !wake(bucket) { unreadable.insert(bucket) }
         }
     }
 
-    private func wake(_ buckets: Set<Int>) {
-        let saved = try? database.read { db in
-            try buckets.sorted().compactMap { try Store.savedBucket($0, db) }
-        }
-        state.withLock { state in
-            for bucket in saved ?? [] { state.index.wake(bucket, state.newest) }
+    /// - Returns: whether nothing sleeps in the bucket now; false where the file can't be read.
+    private func wake(_ bucket: Int) -> Bool {
+        guard state.withLock({ $0.index.hasSleepers(bucket) }) else { return true }
+        let saved = try? database.read { try Store.savedBucket(bucket, $0) }
+        return state.withLock { state in
+            if let saved, state.index.hasSleepers(bucket) {
+                state.newSeries += state.index.wake(saved, state.newest)
+                state.woken.insert(bucket)
+            }
+            return !state.index.hasSleepers(bucket)
         }
     }
+
+    /// Puts series to sleep that had no sample in a generation that is in blocks, and none since.
+    ///
+    /// A bit at a time: others append meanwhile.
+    func sleep(after written: FrozenHeads) {
+        guard written.heads.samples > 0, written.heads.lastMs - written.heads.firstMs >= Store.shortestMs else {
+            return
+        }
+        let limitMs = written.heads.lastMs - Store.awakeMs
+        let ended = state.withLock { state in
+            (0..<min(state.index.numbers, state.newest.count)).filter { state.hasEnded($0, written, beforeMs: limitMs) }
+        }
+        for some in ended.chunks(ofCount: Store.atOnce) {
+            state.withLock { state in
+                let still = some.filter { state.hasEnded($0, written, beforeMs: limitMs) }
+                state.index.sleep(still.map { (UInt32($0), state.newest[$0]) })
+            }
+        }
+    }
+
+    /// The time before which series ended that sleep when the store is opened.
+    static func sleepLimit(firstMs: Int64, lastMs: Int64) -> Int64 { min(firstMs, lastMs - awakeMs) }
 
     /// A bucket's series as the file has them; nil where there is no such bucket any more.
     ///
@@ -85,23 +117,17 @@ extension Store {
             throw Store.error(error, path: path)
         }
     }
-
-    /// The time before which series end that sleep once a generation is in blocks.
-    static func sleepLimit(firstMs: Int64, lastMs: Int64) -> Int64 { min(firstMs, lastMs - awakeMs) }
 }
 
 extension Store.State {
-    /// Puts series to sleep that had no sample since a time, and none in memory.
-    mutating func sleep(beforeMs: Int64) {
-        let memory = allHeads
-        var ended: [(number: UInt32, lastMs: Int64)] = []
-        for number in 0..<min(index.numbers, newest.count) {
-            let lastMs = newest[number]
-            guard lastMs != .min, lastMs < beforeMs, index.isSaved(number),
-                memory.allSatisfy({ $0.head(number).count == 0 })
-            else { continue }
-            ended.append((UInt32(number), lastMs))
-        }
-        if !ended.isEmpty { index.sleep(ended) }
+    /// Whether a series has no sample in a generation that was written, none in memory, and none since a time.
+    ///
+    /// One whose bucket woke not long ago is waited for.
+    fileprivate func hasEnded(_ number: Int, _ written: FrozenHeads, beforeMs: Int64) -> Bool {
+        let lastMs = newest[number]
+        return lastMs != .min && lastMs < beforeMs && index.isSaved(number)
+            && !woken.contains(SeriesIndex.bucket(ofPlace: index.place(number)))
+            && written.heads.head(number).count == 0 && heads.head(number).count == 0
+            && frozen.allSatisfy { $0.heads.head(number).count == 0 }
     }
 }

@@ -34,8 +34,10 @@ package final class Store: SampleSink, SeriesSource {
         var waiting: [Segment] = []
         var metadata: [String: MetricMetadata] = [:]
         var pendingMetadata: [MetricMetadata] = []
-        /// Series that came since the last checkpoint began.
+        /// Series that came or woke since the last checkpoint began.
         var newSeries = 0
+        /// Buckets whose series woke since then.
+        var woken: Set<Int> = []
         /// While the store is opened: the generation of the journal that is read.
         var replaying: (generation: Int64, reader: JournalReader)?
         var counters = StoreCounters()
@@ -180,7 +182,8 @@ package final class Store: SampleSink, SeriesSource {
         state.withLock { $0.allHeads.reduce(0) { $0 + $1.samples } }
     }
 
-    /// Series that are new since the last checkpoint began: with the next but one those that they replaced fall asleep.
+    /// Series that are new in memory since the last checkpoint began: with the next but one those that they replaced fall
+    /// asleep.
     package var newSeries: Int { state.withLock { $0.newSeries } }
 
     /// Moves the samples in memory into blocks and empties the journal.

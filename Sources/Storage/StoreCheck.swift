@@ -183,6 +183,7 @@ package struct StoreCheck: Sendable {
             }
         }
         state.endReplay()
+        // Nothing was put to sleep here.
         series = state.index.awakeCount
         samples += state.allHeads.reduce(0) { $0 + $1.samples }
     }

@@ -25,14 +25,17 @@ package struct SeriesImport {
 
     /// Text is read in pieces of so many bytes.
     package static let pieceBytes = 8 << 20
-    /// Samples in memory at which they are moved into blocks.
-    private static let mostInMemory = 4_000_000
-    /// Samples that wait for a flush at most: the store takes 256 MB of them.
-    private static let mostWaiting = 1_000_000
+    private let mostInMemory: Int
+    private let mostWaiting: Int
     private var waiting = 0
 
-    package init(into store: Store, nowMs: Int64) {
+    /// - Parameters:
+    ///   - mostInMemory: samples in memory at which they are moved into blocks.
+    ///   - mostWaiting: samples that wait for a flush at most: the store takes 256 MB of them.
+    package init(into store: Store, nowMs: Int64, mostInMemory: Int = 4_000_000, mostWaiting: Int = 1_000_000) {
         self.store = store
+        self.mostInMemory = mostInMemory
+        self.mostWaiting = mostWaiting
         latestMs = nowMs + 3_600_000
     }
 
@@ -145,15 +148,16 @@ package struct SeriesImport {
     ///
     /// - Throws: `StoreError`.
     package mutating func add(_ series: [SeriesSamples]) throws {
-        let ids = store.ids(for: series.map(\.labels))
-        for (id, one) in zip(ids, series) {
+        for one in series {
+            // Not all at once: with a checkpoint series may fall asleep, and have other numbers when they wake.
+            let id = store.ids(for: [one.labels])[0]
             var batch = SampleBatch()
             for (atMs, value) in zip(one.timestampsMs, one.values) {
                 batch.append(id, timestampMs: atMs, value: value)
             }
             result += store.append(batch)
             waiting += batch.count
-            if waiting >= SeriesImport.mostWaiting { try makeRoom() }
+            if waiting >= mostWaiting { try makeRoom() }
         }
         try makeRoom()
     }
@@ -163,6 +167,8 @@ package struct SeriesImport {
     private mutating func makeRoom() throws {
         waiting = 0
         try store.flush()
-        if store.samplesOutsideBlocks > SeriesImport.mostInMemory { try store.checkpoint() }
+        guard store.samplesOutsideBlocks > mostInMemory else { return }
+        try store.checkpoint()
+        ids.removeAll(keepingCapacity: true)
     }
 }

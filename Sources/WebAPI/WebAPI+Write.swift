@@ -93,7 +93,7 @@ extension WebAPI {
             guard let samples = rows[row] else { continue }
             result += receiver.append(samples.values, of: samples.ids, from: row.source, atMs: row.timestampMs)
         }
-        // Retention took series away a moment ago: sent again, they are new.
+        // Series had another number a moment ago: sent again, they are found.
         result.dropped += result.unknown
         return result
     }

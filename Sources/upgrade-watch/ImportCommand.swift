@@ -35,7 +35,8 @@ struct ImportCommand: AsyncParsableCommand {
             let left = [
                 (result.outOfOrder, "older than the newest of their series: import before the service runs"),
                 (result.duplicates, "of a time that their series has already"),
-                (result.dropped + result.unknown, "for want of room"),
+                (result.dropped, "for want of room"),
+                (result.unknown, "of series whose rows in the store can't be read: see check store"),
             ]
             for (count, reason) in left where count > 0 { Output.error("\(count) samples left out, \(reason)") }
             if let failure { throw failure }

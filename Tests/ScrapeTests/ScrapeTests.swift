@@ -216,6 +216,21 @@ import Testing
         #expect(all.first { $0.labels.name == "up" }?.values == [1, 1, 1, 0])
     }
 
+    @Test func seriesThatTheStoreCannotFind_areAskedForAtEachScrape() throws {
+        let sink = ForgetfulSink()
+        var session = ScrapeSession(
+            target: ScrapeTarget(labels: ["job": "j", "instance": "i"], url: "http://x"), sink: sink)
+        sink.refused.withLock { $0 = ["b"] }
+        #expect(try scrape(&session, "a 1\nb 1\n", atMs: 1000).result.unknown == 1)
+        #expect(try scrape(&session, "a 2\nb 2\n", atMs: 2000).result.unknown == 1)
+        sink.refused.withLock { $0 = [] }
+        #expect(try scrape(&session, "a 3\nb 3\n", atMs: 3000).result.unknown == 0)
+        #expect(try scrape(&session, "a 4\nb 4\n", atMs: 4000).result.unknown == 0)
+        let all = try sink.store.select([.equal("job", "j")], fromMs: .min, throughMs: .max)
+        #expect(all.first { $0.labels.name == "a" }?.values == [1, 2, 3, 4])
+        #expect(all.first { $0.labels.name == "b" }?.values == [3, 4])
+    }
+
     @Test func manyNewSeriesOverTime_areForgottenAgain_andThoseThatStayAreFound() throws {
         var session = session()
         for round in 0..<40 {
@@ -232,12 +247,17 @@ import Testing
 private final class ForgetfulSink: SampleSink {
     let store = MemorySeries()
     private let epoch = Mutex<Int64>(0)
+    /// Names of series that it can't tell the number of.
+    let refused = Mutex<Set<String>>([])
 
     func forget() { epoch.withLock { $0 += 1 } }
 
     func ids(for labels: [Labels]) -> [SeriesID] {
         let epoch = epoch.withLock { $0 }
-        return store.ids(for: labels).map { SeriesID(rawValue: epoch << 32 | $0.rawValue) }
+        return labels.map { labels in
+            if refused.withLock({ $0.contains(labels.name) }) { return .none }
+            return SeriesID(rawValue: epoch << 32 | store.ids(for: [labels])[0].rawValue)
+        }
     }
 
     func source(_ labels: Labels) -> SampleSource { SampleSource(rawValue: epoch.withLock { $0 }) }
