@@ -14,8 +14,7 @@ package struct VersionSighting: Sendable, Equatable {
     package var startedMs: Int64?
 
     package init(
-        atMs: Int64, component: String, instance: String?, node: String?, version: String, origin: String,
-        startedMs: Int64? = nil
+        atMs: Int64, component: String, instance: String?, node: String?, version: String, origin: String
     ) {
         self.atMs = atMs
         self.component = component
@@ -23,7 +22,6 @@ package struct VersionSighting: Sendable, Equatable {
         self.node = node
         self.version = version
         self.origin = origin
-        self.startedMs = startedMs
     }
 
     /// What changes its version as one: a node's kubelet whoever tells of it, else the target.
@@ -88,7 +86,9 @@ package struct UpgradeTracker: Sendable, Codable {
             var fromMs = max(range.lowerBound, throughMs == .min ? .min : throughMs - UpgradeTracker.overlapMs)
             while fromMs <= end {
                 let throughMs = min(end, fromMs + UpgradeTracker.chunkMs)
-                for sighting in try UpgradeTracker.sightings(in: source, fromMs: fromMs, throughMs: throughMs) {
+                let sightings = try UpgradeTracker.sightings(
+                    in: source, fromMs: fromMs, throughMs: throughMs, readsStarts: true)
+                for sighting in sightings {
                     observe(sighting)
                 }
                 fromMs = throughMs + 1
@@ -241,10 +241,11 @@ extension UpgradeTracker {
     /// The sightings in a stretch of stored samples: `kubernetes_build_info` of every target, and the node objects'
     /// kubelet versions.
     ///
+    /// - Parameter readsStarts: whether to tell when the processes began, which takes another read.
     /// - Returns: In order of time; one a sample.
     /// - Throws: the source's error.
     package static func sightings(
-        in source: any SeriesSource, fromMs: Int64, throughMs: Int64
+        in source: any SeriesSource, fromMs: Int64, throughMs: Int64, readsStarts: Bool = false
     ) throws -> [VersionSighting] {
         var sightings: [VersionSighting] = []
         /// The nodes by their addresses: a target of the control plane is often known by its address alone.
@@ -278,9 +279,11 @@ extension UpgradeTracker {
             }
         }
         let target = { (labels: Labels) in [labels["job"], labels["instance"]] }
-        let starts = try Dictionary(
-            source.select([.equal(Labels.metricName, UpgradeTracker.startMetric)], fromMs: fromMs, throughMs: throughMs)
-                .map { (target($0.labels), $0) }, uniquingKeysWith: { first, _ in first })
+        let told =
+            readsStarts
+            ? try source.select(
+                [.equal(Labels.metricName, UpgradeTracker.startMetric)], fromMs: fromMs, throughMs: throughMs) : []
+        let starts = Dictionary(told.map { (target($0.labels), $0) }, uniquingKeysWith: { first, _ in first })
         for series in try source.select(
             [.equal(Labels.metricName, UpgradeTracker.versionMetric)], fromMs: fromMs, throughMs: throughMs)
         {
@@ -293,15 +296,18 @@ extension UpgradeTracker {
             let started = starts[target(series.labels)]
             var next = 0
             for (atMs, value) in zip(series.timestampsMs, series.values) where value == 1 {
-                // One scrape's samples have one time.
-                while let times = started?.timestampsMs, next < times.count, times[next] < atMs { next += 1 }
-                let isThere = started.map { next < $0.timestampsMs.count && $0.timestampsMs[next] == atMs } ?? false
-                sightings.append(
-                    VersionSighting(
-                        atMs: atMs, component: component, instance: instance, node: node, version: version,
-                        origin: "metrics",
-                        startedMs: isThere
-                            ? started.flatMap { Int64(exactly: ($0.values[next] * 1000).rounded()) } : nil))
+                var sighting = VersionSighting(
+                    atMs: atMs, component: component, instance: instance, node: node, version: version,
+                    origin: "metrics")
+                if let started {
+                    // One scrape's samples have one time.
+                    let times = started.timestampsMs
+                    while next < times.count, times[next] < atMs { next += 1 }
+                    if next < times.count, times[next] == atMs {
+                        sighting.startedMs = Int64(exactly: (started.values[next] * 1000).rounded())
+                    }
+                }
+                sightings.append(sighting)
             }
         }
         return sightings.sorted { $0.atMs < $1.atMs }

@@ -142,17 +142,18 @@ package struct RecordingWriter {
             return left == right ? bound(x) < bound(y) : left < right
         }
         let output = try Output("\(directory)/\(file)")
+        let steps = steps(job, instance)
         for (atMs, value) in zip(up.timestampsMs, up.values) {
             guard value == 1 else {
                 try output.write("# scrape \(atMs) 0 0\n")
                 continue
             }
             var body = ""
-            if let version = version(job, instance, atMs) {
+            if let version = version(job, steps, atMs) {
                 body += "# TYPE kubernetes_build_info gauge\nkubernetes_build_info{git_version=\"\(version)\"} 1\n"
             }
             // The process before an upgrade is as old as the cluster.
-            let startedMs = steps(job, instance).last { $0.atMs <= atMs }?.atMs ?? cluster.startMs
+            let startedMs = steps.last { $0.atMs <= atMs }?.atMs ?? cluster.startMs
             body += "# TYPE process_start_time_seconds gauge\n"
             body += "process_start_time_seconds \(GoFloat.text(Double(startedMs) / 1000))\n"
             var family = ""
@@ -174,8 +175,7 @@ package struct RecordingWriter {
     }
 
     /// What a component says of its version; nil for one that has none of Kubernetes' own.
-    private func version(_ component: String, _ instance: String, _ atMs: Int64) -> String? {
-        let steps = steps(component, instance)
+    private func version(_ component: String, _ steps: [UpgradeStep], _ atMs: Int64) -> String? {
         let last = steps.last { $0.atMs <= atMs }
         let known = ["kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler"].contains(component)
         return last?.to ?? steps.first?.from ?? (known ? cluster.upgrade.from : nil)
@@ -287,7 +287,7 @@ package struct RecordingWriter {
             let items = ready.map { one -> String in
                 let name = one.labels["node"] ?? ""
                 let isReady = one.values[tick] == 1
-                let version = version("kubelet", "\(name):10250", atMs) ?? ""
+                let version = version("kubelet", steps("kubelet", "\(name):10250"), atMs) ?? ""
                 return "{\"metadata\":{\"name\":\"\(name)\"},\"spec\":{},\"status\":{\"nodeInfo\":{\"kubeletVersion\":"
                     + "\"\(version)\"},\"conditions\":[{\"type\":\"Ready\",\"status\":\"\(isReady ? "True" : "False")\"}]}}"
             }.joined(separator: ",")

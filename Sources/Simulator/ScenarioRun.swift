@@ -46,27 +46,12 @@ package struct JudgedRun: Sendable, Equatable {
     package var changed: [String] { intervalsHoldNone.filter { !$0.value }.keys.sorted() }
 }
 
-/// Faults that no node has: what is never there can't be found.
-private struct FaultsWithoutPlace: Error, CustomStringConvertible {
-    var file: String
-    var seed: UInt64
+/// Faults that nobody could find, for no node has them or nobody looks any more.
+private struct FaultsOutOfSight: Error, CustomStringConvertible {
+    var description: String
 
-    var description: String {
-        "\(file): with seed \(seed) no node is where the faults are to be: see their where, and with controls_only give them at"
-    }
-}
-
-/// Faults that begin when nobody looks any more.
-private struct FaultsAfterTheEnd: Error, CustomStringConvertible {
-    var file: String
-    var seed: UInt64
-    var onsetMs: Int64
-    var endMs: Int64
-
-    var description: String {
-        let lateMs = max(60_000, onsetMs - endMs)
-        return
-            "\(file): with seed \(seed) the faults begin \(TimeFormat.duration(ms: lateMs / 60_000 * 60_000)) after the soak's end: make their delay shorter, or the soak longer"
+    init(_ scenario: Scenario, seed: UInt64, _ reason: String) {
+        description = "\(scenario.file): with seed \(seed) \(reason)"
     }
 }
 
@@ -109,10 +94,15 @@ package struct ScenarioRun: Sendable {
     package init(_ scenario: Scenario, seed: UInt64, signals: [Signal], baselines: [Baseline] = []) throws {
         let cluster = SimulatedCluster(scenario, seed: seed)
         guard scenario.faults.isEmpty || cluster.onsetMs != nil else {
-            throw FaultsWithoutPlace(file: scenario.file, seed: seed)
+            throw FaultsOutOfSight(
+                scenario, seed: seed,
+                "no node is where the faults are to be: see their where, and with controls_only give them at")
         }
         if let onsetMs = cluster.onsetMs, onsetMs >= cluster.endMs {
-            throw FaultsAfterTheEnd(file: scenario.file, seed: seed, onsetMs: onsetMs, endMs: cluster.endMs)
+            let late = TimeFormat.duration(ms: max(60_000, onsetMs - cluster.endMs) / 60_000 * 60_000)
+            throw FaultsOutOfSight(
+                scenario, seed: seed,
+                "the faults begin \(late) after the soak's end: make their delay shorter, or the soak longer")
         }
         let components =
             scenario.components.isEmpty ? scenario.faults.map(\.process.component) : scenario.components

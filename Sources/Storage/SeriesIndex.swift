@@ -171,8 +171,14 @@ struct SeriesIndex {
         guard buckets[bucket]?.members.count == SeriesIndex.slot(ofPlace: place) else { return false }
         _ = add(labels, to: bucket)
         if isSaved { buckets[bucket]?.saved += 1 }
-        if (buckets[bucket]?.members.count ?? 0) < SeriesIndex.bucketSize { openBuckets[labels.name] = bucket }
+        noteRoom(in: bucket)
         return true
+    }
+
+    /// Lets new series of the metric into a bucket that was loaded, if it has room.
+    private mutating func noteRoom(in number: Int) {
+        guard let bucket = buckets[number], bucket.members.count < SeriesIndex.bucketSize else { return }
+        openBuckets[bucket.name] = number
     }
 
     private mutating func add(_ labels: Labels, to bucket: Int) -> SeriesID {
@@ -393,7 +399,7 @@ struct SeriesIndex {
         note(sleeperAt: place, lastMs)
         buckets[bucket]?.members.append(SeriesIndex.asleep)
         buckets[bucket]?.saved += 1
-        if (buckets[bucket]?.members.count ?? 0) < SeriesIndex.bucketSize { openBuckets[labels.name] = bucket }
+        noteRoom(in: bucket)
     }
 
     /// Whether any series of a bucket sleeps.

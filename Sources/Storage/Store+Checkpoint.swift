@@ -286,13 +286,10 @@ extension Store.State {
     /// Takes buckets out of the index whose newest sample is older than that, and says which.
     fileprivate mutating func emptyBuckets(beforeMs: Int64) -> [Int] {
         var gone: [Int] = []
-        let memory = allHeads
         for (number, bucket) in index.buckets.enumerated() {
             guard let bucket, bucket.saved == bucket.members.count, bucket.lastMs < beforeMs else { continue }
-            let hasHeads = bucket.members.contains { series in
-                series != SeriesIndex.asleep && memory.contains { $0.head(Int(series)).count > 0 }
-            }
-            if !hasHeads { gone.append(number) }
+            let hasSamples = bucket.members.contains { $0 != SeriesIndex.asleep && hasSamplesInMemory(Int($0)) }
+            if !hasSamples { gone.append(number) }
         }
         index.remove(buckets: gone)
         return gone

@@ -39,14 +39,9 @@ extension Store {
             let bucket: Int = row[0]
             let name: String = row[1]
             do {
-                let series = try Store.labels(ofBucket: row)
-                let newest = try Store.newest(ofBucket: row)
+                let saved = try SavedBucket(row)
                 let lastMs: Int64? = row[4]
-                guard
-                    state.withLock({
-                        $0.load(bucket, name, series, newest ?? [], lastMs, sleepingBeforeMs: limitMs)
-                    })
-                else {
+                guard state.withLock({ $0.load(saved, name, lastMs, sleepingBeforeMs: limitMs) }) else {
                     throw BlockCodec.CorruptBlock()
                 }
             } catch {
@@ -81,15 +76,14 @@ extension Store {
 
     /// The time of each slot's newest sample; nil where the bucket has no sample in a block.
     static func newest(ofBucket row: Row) throws(BlockCodec.CorruptBlock) -> [Int64]? {
-        guard let lastMs: Int64 = row[4] else { return nil }
-        return try NewestCodec.decode(try unpacked(row[5], size: row[6]), lastMs: lastMs)
+        guard let lastMs: Int64 = row["last_ms"] else { return nil }
+        return try NewestCodec.decode(try unpacked(row["ages"], size: row["ages_size"]), lastMs: lastMs)
     }
 
     /// The time of each slot's newest sample in a block.
     static func savedNewest(ofBucket bucket: Int, _ db: GRDB.Database) throws -> [Int64] {
         let statement = try db.cachedStatement(sql: "SELECT last_ms, ages, ages_size FROM newest WHERE bucket = ?")
-        guard let row = try Row.fetchOne(statement, arguments: [bucket]) else { return [] }
-        return try NewestCodec.decode(try unpacked(row[1], size: row[2]), lastMs: row[0])
+        return try Row.fetchOne(statement, arguments: [bucket]).flatMap { try newest(ofBucket: $0) } ?? []
     }
 
     static func journalRows(_ db: GRDB.Database) throws -> RowCursor {
@@ -126,19 +120,17 @@ extension Store {
 extension Store.State {
     /// Takes in a bucket of the file.
     ///
-    /// - Parameters:
-    ///   - newestOfSlots: the newest sample by slot; slots beyond its end have none.
-    ///   - sleepingBeforeMs: series that ended before that sleep.
+    /// - Parameter sleepingBeforeMs: series that ended before that sleep.
     /// - Returns: false where it is damaged.
     mutating func load(
-        _ bucket: Int, _ name: String, _ series: [Labels], _ newestOfSlots: [Int64], _ lastMs: Int64?,
-        sleepingBeforeMs: Int64 = .min
+        _ bucket: SavedBucket, _ name: String, _ lastMs: Int64?, sleepingBeforeMs: Int64 = .min
     ) -> Bool {
-        guard series.count <= SeriesIndex.bucketSize, index.load(bucket: bucket, name: name, lastMs: lastMs ?? .min)
+        guard bucket.labels.count <= SeriesIndex.bucketSize,
+            index.load(bucket: bucket.number, name: name, lastMs: lastMs ?? .min)
         else { return false }
-        for (slot, labels) in series.enumerated() {
-            let place = SeriesIndex.place(bucket: bucket, slot: slot)
-            let slotMs = slot < newestOfSlots.count ? newestOfSlots[slot] : .min
+        for (slot, labels) in bucket.labels.enumerated() {
+            let place = SeriesIndex.place(bucket: bucket.number, slot: slot)
+            let slotMs = bucket.newestMs(slot)
             if slotMs != .min, slotMs < sleepingBeforeMs {
                 index.load(sleeping: labels, place: place, lastMs: slotMs)
                 continue

@@ -14,6 +14,14 @@ struct SavedBucket: Sendable {
     func newestMs(_ slot: Int) -> Int64 { slot < newest.count ? newest[slot] : .min }
 }
 
+extension SavedBucket {
+    /// - Parameter row: one of ``Store/bucketSQL``.
+    init(_ row: Row) throws(BlockCodec.CorruptBlock) {
+        self.init(
+            number: row[0], labels: try Store.labels(ofBucket: row), newest: try Store.newest(ofBucket: row) ?? [])
+    }
+}
+
 /// Series that have had no sample for long *sleep*: their labels are in the file alone. All of a bucket wake where one of them
 /// is asked for, and queries that reach back to them read them from the file.
 extension Store {
@@ -89,8 +97,7 @@ extension Store {
     static func savedBucket(_ number: Int, _ db: GRDB.Database) throws -> SavedBucket? {
         let statement = try db.cachedStatement(sql: Store.bucketSQL + " WHERE id = ?")
         guard let row = try Row.fetchOne(statement, arguments: [number]) else { return nil }
-        return SavedBucket(
-            number: number, labels: try labels(ofBucket: row), newest: try newest(ofBucket: row) ?? [])
+        return try SavedBucket(row)
     }
 
     /// The series that matchers accept, of those that sleep and may have samples of a time or newer.
@@ -127,7 +134,11 @@ extension Store.State {
         let lastMs = newest[number]
         return lastMs != .min && lastMs < beforeMs && index.isSaved(number)
             && !woken.contains(SeriesIndex.bucket(ofPlace: index.place(number)))
-            && written.heads.head(number).count == 0 && heads.head(number).count == 0
-            && frozen.allSatisfy { $0.heads.head(number).count == 0 }
+            && written.heads.head(number).count == 0 && !hasSamplesInMemory(number)
+    }
+
+    /// Whether any sample of a series is not in a block, as far as it is known.
+    func hasSamplesInMemory(_ number: Int) -> Bool {
+        heads.head(number).count > 0 || frozen.contains { $0.heads.head(number).count > 0 }
     }
 }

@@ -76,7 +76,8 @@ package struct StoreCheck: Sendable {
                     Problem(
                         table: "newest", row: Int64(bucket), reason: "the times of the newest samples can't be read"))
             }
-            guard state.load(bucket, row[1], labels, newest ?? [], lastMs) else {
+            let saved = SavedBucket(number: bucket, labels: labels, newest: newest ?? [])
+            guard state.load(saved, row[1], lastMs) else {
                 slots[bucket] = nil
                 problems.append(Problem(table: "buckets", row: Int64(bucket), reason: "a series stands in it twice"))
                 continue

@@ -116,6 +116,7 @@ package struct WatchService: Sendable {
         let source = config.storage.source(store, client: client, time: time)
         let clock = ContinuousClock()
         let began = clock.now
+        // Since the start, by a clock that nobody sets.
         let seconds: @Sendable () -> Double = { (clock.now - began) / .seconds(1) }
         let watcher = try Watcher(
             config: config, store: store, source: source, state: state, logger: logger, seconds: seconds)
