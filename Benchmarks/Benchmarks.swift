@@ -23,8 +23,8 @@ enum Benchmarks {
 
     private static let usage = """
         usage: benchmarks                    all that needs no other server
-               benchmarks judgement [NODES…] [--history SECONDS]  one evaluation, for some numbers of nodes; the history's
-                                             samples are so far apart (600)
+               benchmarks judgement [NODES…] [--history SECONDS]  evaluations, for some numbers of nodes; the history's
+                                             samples are so far apart (60)
                benchmarks store [SERIES [DAYS]]      a store that is fed for days of simulated time
                benchmarks churn [SERIES [MINUTES]]   one whose series come and go
                benchmarks cluster            the observation of a cluster's objects
@@ -53,7 +53,7 @@ enum Benchmarks {
         if let sizes = numbers(after: "judgement") {
             try JudgementBenchmark.run(
                 sizes: sizes.isEmpty ? JudgementBenchmark.sizes : sizes.sorted(),
-                historyMs: Int64(numbers(after: "--history")?.first ?? 600) * 1000, row: row)
+                historyMs: Int64(numbers(after: "--history")?.first ?? 60) * 1000, row: row)
             return
         }
         if let numbers = numbers(after: "store") {

@@ -254,6 +254,8 @@ package struct Assessment: Sendable {
     package var phase: UpgradePhase
     package var soakUntilMs: Int64?
     package var baselineFromMs: Int64?
+    /// Until when the history was read, where that is not all yet: nothing is judged.
+    package var readThroughMs: Int64?
     package var verdict: Verdict
     package var reasons: [String]
     package var signals: [SignalResult]

@@ -24,13 +24,14 @@ struct Bins: Sendable, Equatable {
     /// Says the bin of one time after another, most of which are in the bin of the one before or in the next.
     struct Cursor {
         private let bins: Bins
-        private var index = 0
-        /// The end of the bin that `index` names.
-        private var endMs: Int64
+        /// -1 before the first bin.
+        private var index = -1
+        /// The end of the bin that was named last; where there was none, the start of the first.
+        private(set) var endMs: Int64
 
         init(_ bins: Bins) {
             self.bins = bins
-            endMs = bins.startMs(1)
+            endMs = bins.fromMs
         }
 
         /// As ``Bins/index(of:)``, without a division where the time is near the last one.
@@ -40,11 +41,10 @@ struct Bins: Sendable, Equatable {
                 index += 1
                 endMs += bins.widthMs
             } else if atMs > endMs || atMs <= endMs - bins.widthMs {
-                guard let far = bins.index(of: atMs) else { return nil }
-                index = far
-                endMs = bins.startMs(far + 1)
+                index = bins.index(of: atMs) ?? -1
+                endMs = bins.startMs(index + 1)
             }
-            return index
+            return index >= 0 ? index : nil
         }
     }
 

@@ -22,12 +22,17 @@ package struct ComparisonInput: Sendable {
     package var accountsForMetrics: Bool
     /// Only what went over with this batch is judged; nil: with any.
     package var batch: Int?
+    /// How much a call reads at most, as the product of nodes and minutes; nil: all.
+    ///
+    /// Until all is read, an assessment says no more than that.
+    package var mostNodeMinutes: Int64?
     /// The lines kept for counters of logs, by the matchers of their series.
     package var logEvidence: @Sendable ([LabelMatcher]) throws -> [(labels: Labels, evidence: Evidence)]
 
     package init(
         cluster: String, source: any SeriesSource, upgrade: Upgrade?, nowMs: Int64, baselineMs: Int64, soakMs: Int64,
         signals: [Signal], ledger: [LedgerEntry], accountsForMetrics: Bool = true, batch: Int? = nil,
+        mostNodeMinutes: Int64? = nil,
         logEvidence: @escaping @Sendable ([LabelMatcher]) throws -> [(labels: Labels, evidence: Evidence)]
     ) {
         self.cluster = cluster
@@ -40,6 +45,7 @@ package struct ComparisonInput: Sendable {
         self.ledger = ledger
         self.accountsForMetrics = accountsForMetrics
         self.batch = batch
+        self.mostNodeMinutes = mostNodeMinutes
         self.logEvidence = logEvidence
     }
 }
@@ -112,21 +118,27 @@ package enum Comparison {
         assessment.phase = upgrade.phase(atMs: input.nowMs, soakMs: input.soakMs)
         assessment.soakUntilMs = upgrade.soakUntilMs(soakMs: input.soakMs)
         assessment.baselineFromMs = windows.baseline.fromMs
+        var compared = input
+        let continuity = UpgradePath(upgrade).map { MetricContinuity(path: $0) }
+        if let continuity { compared.source = ContinuousSource(input.source, continuity: continuity) }
+        let readThroughMs = try tables.follow(compared, upgrade: upgrade, windows: windows)
+        guard readThroughMs >= windows.nowMs else {
+            assessment.readThroughMs = readThroughMs
+            assessment.reasons = [
+                "the history is still being read: from \(TimeFormat.rfc3339(ms: windows.baseline.fromMs)) "
+                    + "until \(TimeFormat.rfc3339(ms: readThroughMs)) so far"
+            ]
+            return assessment
+        }
         if input.accountsForMetrics {
             assessment.coverage = try Coverage.measure(
                 input.source, fromMs: windows.baseline.fromMs, throughMs: windows.nowMs)
             assessment.baseline = try BaselineQuality(input.source, windows.baseline)
-        }
-        var compared = input
-        let continuity = UpgradePath(upgrade).map { MetricContinuity(path: $0) }
-        if let continuity {
-            compared.source = ContinuousSource(input.source, continuity: continuity)
-            if input.accountsForMetrics {
+            if let continuity {
                 assessment.findings += try MetricChanges.findings(
                     input.source, continuity: continuity, upgrade: upgrade, windows: windows)
             }
         }
-        try tables.follow(compared, upgrade: upgrade, windows: windows)
         let comparer = SignalComparer(
             input: compared, upgrade: upgrade, windows: windows, continuity: continuity, tables: tables)
         for (result, findings) in try input.signals.concurrentMap({ try comparer.compare($0) }) {

@@ -37,6 +37,10 @@ package struct ComparisonTables: Sendable {
     private static let loadReachMs: Int64 = 120_000
     /// The most bins of what is pooled.
     private static let pooledLimit = 3072
+    /// How many minutes of nodes are read at once: 8 hours of 10,000, four days of 800.
+    ///
+    /// It bounds how long a call that reads one portion takes, and what it holds of metrics that have older names.
+    package static let portion: Int64 = 4_800_000
 
     package init() {}
 
@@ -46,7 +50,9 @@ package struct ComparisonTables: Sendable {
     ///
     /// How wide their bins are follows from the number of nodes and the length of the time, as both are known at the
     /// call: a service that has followed the upgrade from its first step has the bins that a report makes.
-    mutating func follow(_ input: ComparisonInput, upgrade: Upgrade, windows: Windows) throws {
+    ///
+    /// - Returns: until when all is read: the windows' end, or before it where the input allows no more for one call.
+    mutating func follow(_ input: ComparisonInput, upgrade: Upgrade, windows: Windows) throws -> Int64 {
         let key = Key(
             upgrade: upgrade.id, from: upgrade.from, to: upgrade.to, baseline: windows.baseline,
             signals: input.signals.map(\.name))
@@ -66,23 +72,38 @@ package struct ComparisonTables: Sendable {
             indices = Dictionary(tables.indices.map { (tables[$0].signal.name, $0) }, uniquingKeysWith: { $1 })
             readThroughMs = nil
         }
-        let fromMs =
-            readThroughMs.map { $0 - ComparisonTables.latenessMs }
-            ?? windows.baseline.fromMs - ComparisonTables.silenceMs
-        guard windows.nowMs > readThroughMs ?? .min else { return }
-        try watched.ingest(input.source, fromMs: fromMs, throughMs: windows.nowMs)
+        let portion = min(input.mostNodeMinutes ?? .max, ComparisonTables.portion)
+        let portionMs = max(60_000, portion * 60_000 / Int64(max(1, nodes)))
+        while windows.nowMs > readThroughMs ?? .min {
+            let fromMs =
+                readThroughMs.map { $0 - ComparisonTables.latenessMs }
+                ?? windows.baseline.fromMs - ComparisonTables.silenceMs
+            let throughMs = min(windows.nowMs, (readThroughMs ?? windows.baseline.fromMs) + portionMs)
+            try read(input.source, fromMs: fromMs, throughMs: throughMs)
+            if input.mostNodeMinutes != nil { break }
+        }
+        return readThroughMs ?? windows.nowMs
+    }
+
+    private mutating func read(_ source: any SeriesSource, fromMs: Int64, throughMs: Int64) throws {
+        try watched.ingest(source, fromMs: fromMs, throughMs: throughMs)
         try tables.mutateConcurrently { [watched] table in
-            try table.ingest(input.source, watched: watched, fromMs: fromMs, throughMs: windows.nowMs)
+            try table.ingest(source, watched: watched, fromMs: fromMs, throughMs: throughMs)
         }
         // Where a read fails, the next call reads its time again: what was taken counts once.
-        readThroughMs = windows.nowMs
+        readThroughMs = throughMs
     }
 
     private static func nodes(_ source: any SeriesSource, _ baseline: TimeSpan) throws -> Int {
-        let scraped = try source.select(
+        let scraped = try source.selection(
             [.equal(Labels.metricName, "up")], fromMs: baseline.throughMs - scrapedMs, throughMs: baseline.throughMs)
-        let ofNodes = scraped.map(\.labels).filter { $0["node"] != nil || $0["job"] == "kubelet" }
-        return Set(ofNodes.map { SignalTable.unit(of: $0) }).count
+        var nodes: Set<String> = []
+        try scraped.readAll { place, _, _ in
+            let labels = scraped.labels[place]
+            guard labels["node"] != nil || labels["job"] == "kubelet" else { return }
+            nodes.insert(SignalTable.unit(of: labels))
+        }
+        return nodes.count
     }
 
     /// The seconds in which each unit of a signal was watched, by bin, for events in time.

@@ -26,8 +26,22 @@ struct ContinuousSource: SeriesSource {
 
     func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
         let own = try base.select(matchers, fromMs: fromMs, throughMs: throughMs)
+        let old = try before(matchers, fromMs, throughMs)
+        return old.isEmpty ? own : ContinuousSource.joined(own, old)
+    }
+
+    /// Metrics that go on as they were are read one series after another.
+    func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection {
+        let old = try before(matchers, fromMs, throughMs)
+        guard !old.isEmpty else { return try base.selection(matchers, fromMs: fromMs, throughMs: throughMs) }
+        let own = try base.select(matchers, fromMs: fromMs, throughMs: throughMs)
+        return SeriesSelection(ContinuousSource.joined(own, old))
+    }
+
+    /// What is asked for, from under its older names; empty where the matchers name no metric, or one without such.
+    private func before(_ matchers: [LabelMatcher], _ fromMs: Int64, _ throughMs: Int64) throws -> [SeriesSamples] {
         guard let name = matchers.first(where: { $0.name == Labels.metricName && $0.operator == .equal })?.value else {
-            return own
+            return []
         }
         var old: [SeriesSamples] = []
         let renames = continuity.labelRenames(of: VersionCatalogue.family(of: name).name)
@@ -42,7 +56,7 @@ struct ContinuousSource: SeriesSource {
                     .filter { kind == .rename || !known.contains(ContinuousSource.target($0.labels)) }
             }
         }
-        return old.isEmpty ? own : ContinuousSource.joined(own, old)
+        return old
     }
 
     /// The names under which a metric's samples stand in the version before.

@@ -81,13 +81,10 @@ struct SignalTable: Sendable {
     mutating func ingest(_ source: any SeriesSource, watched: WatchedTime, fromMs: Int64, throughMs: Int64) throws {
         var presence = signal.presence
         func read(_ matchers: [LabelMatcher], _ role: Role) throws {
-            let list = try source.select(matchers, fromMs: fromMs, throughMs: throughMs)
             let tells = presence?.map(\.description) == matchers.map(\.description)
             if tells { presence = nil }
-            // A gauge may be there and infinite.
-            if tells, role == .value { markPresent(list) }
-            if !list.isEmpty, role == .sum || role == .drop { hasCounted = true }
-            add(list, role, watched, tellsPresence: tells && role != .value)
+            let selection = try source.selection(matchers, fromMs: fromMs, throughMs: throughMs)
+            try add(selection, role, watched, tellsPresence: tells)
         }
         switch signal.kind {
         case .ratio(let numerator, let denominator):
@@ -110,7 +107,7 @@ struct SignalTable: Sendable {
             if let gauge { try read(gauge, .value) } else { try evaluate(source, throughMs: throughMs) }
         }
         if let load = signal.load { try read(load.matchers, .load) }
-        if let presence { markPresent(try source.select(presence, fromMs: fromMs, throughMs: throughMs)) }
+        if let presence { try markPresent(source.selection(presence, fromMs: fromMs, throughMs: throughMs)) }
     }
 
     /// The matchers of another part of a histogram, from those of its `_bucket`.
@@ -123,10 +120,10 @@ struct SignalTable: Sendable {
         }
     }
 
-    private mutating func markPresent(_ list: [SeriesSamples]) {
+    private mutating func markPresent(_ selection: SeriesSelection) throws {
         var cursor = Bins.Cursor(bins)
-        for series in list {
-            for (atMs, value) in zip(series.timestampsMs, series.values) where !value.isNaN {
+        try selection.readAll { _, times, values in
+            for (atMs, value) in zip(times, values) where !value.isNaN {
                 if let index = cursor.index(of: atMs) { markPresent(index) }
             }
         }
@@ -143,71 +140,141 @@ struct SignalTable: Sendable {
         column[index] += Float(value)
     }
 
+    /// Adds what samples tell that were not read yet, a bin of a series at a time.
+    ///
     /// - Parameter tellsPresence: whether each sample says that there was data.
-    private mutating func add(_ list: [SeriesSamples], _ role: Role, _ watched: WatchedTime, tellsPresence: Bool) {
+    private mutating func add(
+        _ selection: SeriesSelection, _ role: Role, _ watched: WatchedTime, tellsPresence: Bool
+    ) throws {
         var cursor = Bins.Cursor(bins)
-        for series in list {
-            let known = positions[role.rawValue].index(forKey: series.labels)
+        try selection.readAll { place, times, values in
+            let labels = selection.labels[place]
+            if role == .sum || role == .drop { hasCounted = true }
+            if role == .load { loadJob = labels["job"] ?? "" }
+            let known = positions[role.rawValue].index(forKey: labels)
             var position = known.map { positions[role.rawValue].values[$0] } ?? Position(cell: nil, lastMs: .min)
-            for (atMs, value) in zip(series.timestampsMs, series.values) where atMs > position.lastMs {
-                position.lastMs = atMs
-                // A staleness marker ends nothing for a counter: it may come back with its old value.
-                guard role == .value ? value.isFinite : !value.isNaN else { continue }
-                let previous = position.last
-                position.last = value
-                guard let index = cursor.index(of: atMs) else { continue }
-                if tellsPresence { markPresent(index) }
-                let amount: Double
+            var start = times.firstIndex { $0 > position.lastMs } ?? times.endIndex
+            while start < times.endIndex {
+                let index = cursor.index(of: times[start])
+                let end = times[start...].firstIndex { $0 > cursor.endMs } ?? times.endIndex
+                let run = start..<end
+                start = end
+                var part = Part()
                 switch role {
-                case .value: amount = value
-                case .drop: amount = previous.map { value < $0 ? 1 : 0 } ?? 0
+                case .value: part.add(values, run)
+                case .drop: part.addDrops(values, run, &position.last)
                 case .sum, .weight, .load:
-                    if let previous {
-                        // A value below the one before is a reset: the counter began again at zero.
-                        amount = value >= previous ? value - previous : value
-                    } else {
-                        let target = series.labels.keeping(WatchedTime.targetLabels)
-                        amount = watched.wasUp(target, before: atMs) ? value : 0
+                    part.addIncreases(values, run, &position.last) { first in
+                        let target = labels.keeping(WatchedTime.targetLabels)
+                        return watched.wasUp(target, before: times[first])
                     }
                 }
+                guard let index else { continue }
+                if tellsPresence, part.isPresent { markPresent(index) }
+                guard let first = part.first, let last = part.last else { continue }
                 guard role != .load else {
-                    loadJob = series.labels["job"] ?? ""
-                    if amount > 0 { SignalTable.add(&load, index, amount) }
+                    if part.sum > 0 { SignalTable.add(&load, index, part.sum) }
                     continue
                 }
                 // Counters that never count need no room; a bucket must be known to be there.
-                guard amount != 0 || role == .value || position.cell != nil || isBucketed else { continue }
-                let cell = position.cell ?? self.cell(of: series.labels)
+                guard part.counted != nil || role == .value || position.cell != nil || isBucketed else { continue }
+                let cell = position.cell ?? self.cell(of: labels)
+                let isNew = position.cell == nil && !isBucketed
                 position.cell = cell
-                if role == .value {
-                    addValue(amount, to: cell, index, atMs)
+                see(cell, times[isNew ? part.counted ?? first : first], times[last])
+                if role == .weight {
+                    SignalTable.add(&cells[cell].weights, index, part.sum)
                 } else {
-                    see(cell, atMs)
-                    if role == .weight {
-                        SignalTable.add(&cells[cell].weights, index, amount)
-                    } else {
-                        SignalTable.add(&cells[cell].sums, index, amount)
-                    }
+                    SignalTable.add(&cells[cell].sums, index, part.sum)
                 }
+                guard role == .value else { continue }
+                SignalTable.add(&cells[cell].weights, index, Double(part.count))
+                markPresent(index)
             }
+            if let last = times.last { position.lastMs = max(position.lastMs, last) }
             if let known {
                 positions[role.rawValue].values[known] = position
             } else {
-                positions[role.rawValue][series.labels] = position
+                positions[role.rawValue][labels] = position
             }
         }
     }
 
-    private mutating func see(_ cell: Int, _ atMs: Int64) {
-        cells[cell].firstMs = min(cells[cell].firstMs, atMs)
-        cells[cell].lastMs = max(cells[cell].lastMs, atMs)
+    /// What the samples of one series in one bin tell.
+    private struct Part {
+        var sum = 0.0
+        /// How many values there are, infinite ones left out.
+        var count = 0
+        /// The places of the first and last sample that tell something, and of the first with an amount.
+        var first: Int?
+        var last: Int?
+        var counted: Int?
+        /// Whether there is any value.
+        var isPresent = false
+
+        /// Adds values as they are.
+        mutating func add(_ values: UnsafeBufferPointer<Double>, _ run: Range<Int>) {
+            for place in run where !values[place].isNaN {
+                // A gauge may be there and infinite.
+                isPresent = true
+                guard values[place].isFinite else { continue }
+                sum += values[place]
+                count += 1
+                see(place)
+            }
+            counted = first
+        }
+
+        /// Adds how often a gauge fell.
+        mutating func addDrops(_ values: UnsafeBufferPointer<Double>, _ run: Range<Int>, _ previous: inout Double?) {
+            for place in run where !values[place].isNaN {
+                see(place)
+                if let previous, values[place] < previous { count(1, place) }
+                previous = values[place]
+            }
+            isPresent = first != nil
+        }
+
+        /// Adds a counter's increases.
+        ///
+        /// - Parameter beganAtZero: whether a series whose first sample is at a place had counted from zero since its target
+        ///   was last looked at.
+        mutating func addIncreases(
+            _ values: UnsafeBufferPointer<Double>, _ run: Range<Int>, _ previous: inout Double?,
+            beganAtZero: (Int) -> Bool
+        ) {
+            // A staleness marker ends nothing for a counter: it may come back with its old value.
+            for place in run where !values[place].isNaN {
+                let value = values[place]
+                see(place)
+                if let previous {
+                    // A value below the one before is a reset: the counter began again at zero.
+                    if value != previous { count(value > previous ? value - previous : value, place) }
+                } else if value != 0, beganAtZero(place) {
+                    count(value, place)
+                }
+                previous = value
+            }
+            isPresent = first != nil
+        }
+
+        @inline(__always)
+        private mutating func see(_ place: Int) {
+            if first == nil { first = place }
+            last = place
+        }
+
+        @inline(__always)
+        private mutating func count(_ amount: Double, _ place: Int) {
+            guard amount != 0 else { return }
+            if counted == nil { counted = place }
+            sum += amount
+        }
     }
 
-    private mutating func addValue(_ value: Double, to cell: Int, _ index: Int, _ atMs: Int64) {
-        see(cell, atMs)
-        SignalTable.add(&cells[cell].sums, index, value)
-        SignalTable.add(&cells[cell].weights, index, 1)
-        markPresent(index)
+    private mutating func see(_ cell: Int, _ firstMs: Int64, _ lastMs: Int64) {
+        cells[cell].firstMs = min(cells[cell].firstMs, firstMs)
+        cells[cell].lastMs = max(cells[cell].lastMs, lastMs)
     }
 
     private var isBucketed: Bool {
@@ -252,7 +319,10 @@ struct SignalTable: Sendable {
             let cell = cell(split: labels, unit: unit)
             for (atMs, value) in zip(series.timestampsMs, series.values) where value.isFinite {
                 guard let index = bins.index(of: atMs) else { continue }
-                addValue(value, to: cell, index, atMs)
+                see(cell, atMs, atMs)
+                SignalTable.add(&cells[cell].sums, index, value)
+                SignalTable.add(&cells[cell].weights, index, 1)
+                markPresent(index)
             }
         }
     }

@@ -27,12 +27,15 @@ struct WatchedTime: Sendable {
 
     /// Reads the samples of a time that were not read yet.
     mutating func ingest(_ source: any SeriesSource, fromMs: Int64, throughMs: Int64) throws {
-        for series in try source.select([.equal(Labels.metricName, "up")], fromMs: fromMs, throughMs: throughMs) {
-            let key = series.labels.keeping(WatchedTime.targetLabels)
+        let selection = try source.selection(
+            [.equal(Labels.metricName, "up")], fromMs: fromMs, throughMs: throughMs)
+        try selection.readAll { place, times, values in
+            let labels = selection.labels[place]
+            let key = labels.keeping(WatchedTime.targetLabels)
             var target =
                 targets.removeValue(forKey: key)
-                ?? Target(job: series.labels["job"] ?? "", unit: SignalTable.unit(of: series.labels))
-            for (atMs, value) in zip(series.timestampsMs, series.values) where atMs > target.lastMs {
+                ?? Target(job: labels["job"] ?? "", unit: SignalTable.unit(of: labels))
+            for (atMs, value) in zip(times, values) where atMs > target.lastMs {
                 target.lastMs = atMs
                 guard value == 1 else { continue }
                 if target.firstUpMs == nil { target.firstUpMs = atMs }

@@ -36,11 +36,16 @@ package struct SeriesSelection: Sendable {
     /// - Throws: the source's error, or that of `body`, which ends the reading.
     package func read(_ places: ArraySlice<Int>, _ body: Body) throws { try reader(places, body) }
 
+    /// Calls `body` for all series, in the order of ``labels``.
+    ///
+    /// - Throws: the source's error, or that of `body`, which ends the reading.
+    package func readAll(_ body: Body) throws { try reader(Array(labels.indices)[...], body) }
+
     /// All series with their samples, in the order of their labels.
     package func samples() throws -> [SeriesSamples] {
         var all: [SeriesSamples] = []
         all.reserveCapacity(labels.count)
-        try read(Array(labels.indices)[...]) { place, times, values in
+        try readAll { place, times, values in
             all.append(SeriesSamples(labels: labels[place], timestampsMs: Array(times), values: Array(values)))
         }
         return all.sorted { $0.labels < $1.labels }

@@ -19,11 +19,12 @@ package struct Assessor: Sendable {
     /// - Parameters:
     ///   - accountsForMetrics: whether every metric that is gone is accounted for.
     ///   - batch: only what went over with it is judged; nil: with any.
+    ///   - mostNodeMinutes: how much is read at most, as in ``ComparisonInput``.
     ///   - tables: what earlier calls read.
     /// - Throws: an error of the store.
     package func assess(
         _ upgrade: Upgrade?, atMs: Int64, accountsForMetrics: Bool = true, batch: Int? = nil,
-        tables: inout ComparisonTables
+        mostNodeMinutes: Int64? = nil, tables: inout ComparisonTables
     ) throws -> Assessment {
         let state = self.state
         var assessment = try Comparison.assess(
@@ -31,7 +32,7 @@ package struct Assessor: Sendable {
                 cluster: cluster, source: source, upgrade: upgrade, nowMs: atMs, baselineMs: upgradeConfig.baselineMs,
                 soakMs: upgradeConfig.soakMs, signals: signals,
                 ledger: upgrade == nil ? [] : try state.cluster.ledger(fromMs: .min, throughMs: atMs),
-                accountsForMetrics: accountsForMetrics, batch: batch,
+                accountsForMetrics: accountsForMetrics, batch: batch, mostNodeMinutes: mostNodeMinutes,
                 logEvidence: { matchers in
                     try state.logs.evidence(matchers).map { ($0.labels, Assessor.evidence($0.labels, $0.evidence)) }
                 }), tables: &tables)

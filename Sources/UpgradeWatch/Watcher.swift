@@ -247,8 +247,11 @@ package actor Watcher {
             try state.set("finding_alerts", String(decoding: JSONEncoder().encode(findingAlerts), as: UTF8.self))
             return
         }
+        // A long history of many nodes is read over several ticks: none of them is held up, and until then alerts stay.
+        let assessment = try assessor.assess(
+            upgrade, atMs: atMs, accountsForMetrics: false, mostNodeMinutes: ComparisonTables.portion, tables: &tables)
+        guard assessment.readThroughMs == nil else { return }
         lastComparedMs = atMs
-        let assessment = try assessor.assess(upgrade, atMs: atMs, accountsForMetrics: false, tables: &tables)
         findingAlerts.update(assessment, atMs: atMs)
         if assessment.history.last?.verdict != assessment.verdict {
             // With its whole evidence: what was there at this time may have passed when somebody asks.
@@ -314,7 +317,8 @@ package actor Watcher {
             var others = ComparisonTables()
             return try assessor.assess(upgrade, atMs: atMs, batch: batch, tables: &others)
         }
-        return try assessor.assess(upgrade, atMs: atMs, batch: batch, tables: &tables)
+        return try assessor.assess(
+            upgrade, atMs: atMs, batch: batch, mostNodeMinutes: ComparisonTables.portion, tables: &tables)
     }
 
     /// The time that the last upgrade is compared with, while it goes on and until its soak is as old as samples get:

@@ -30,13 +30,15 @@ private let hour: Int64 = 3_600_000
 
     private func assess(
         _ cluster: SimulatedCluster, source: (any SeriesSource)? = nil, atMs: Int64, _ tables: inout ComparisonTables,
-        batch: Int? = nil, ledger: [LedgerEntry] = [], signals: [Signal]? = SimulatedJudgementTests.signals
+        batch: Int? = nil, ledger: [LedgerEntry] = [], signals: [Signal]? = SimulatedJudgementTests.signals,
+        baselineMs: Int64 = 24 * hour, mostNodeMinutes: Int64? = nil
     ) throws -> Assessment {
         try Comparison.assess(
             ComparisonInput(
                 cluster: "small", source: source ?? cluster.source, upgrade: cluster.upgrade(atMs: atMs), nowMs: atMs,
-                baselineMs: 24 * hour, soakMs: 6 * hour, signals: try #require(signals), ledger: ledger,
-                accountsForMetrics: false, batch: batch, logEvidence: { _ in [] }), tables: &tables)
+                baselineMs: baselineMs, soakMs: 6 * hour, signals: try #require(signals), ledger: ledger,
+                accountsForMetrics: false, batch: batch, mostNodeMinutes: mostNodeMinutes, logEvidence: { _ in [] }),
+            tables: &tables)
     }
 
     /// What a verdict is made of.
@@ -111,6 +113,50 @@ private let hour: Int64 = 3_600_000
         #expect(different.isEmpty, "seed \(seed): \(different.prefix(3))")
         #expect(whole(inSteps).count == whole(atOnce).count, "seed \(seed)")
         #expect((atOnce.verdict == .fail) == !more.isEmpty, "seed \(seed)")
+    }
+
+    /// A long history of many nodes is read over several looks, which say so, and nothing else.
+    @Test func historyInPortions_isTheSameAsAtOnce() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        let cluster = SimulatedCluster(try scenario(Self.exits), seed: seed)
+        var portions = ComparisonTables()
+        var readMs: [Int64] = []
+        var assessment: Assessment
+        repeat {
+            assessment = try assess(cluster, atMs: cluster.endMs, &portions, mostNodeMinutes: 10 * 7 * 60)
+            guard let readThroughMs = assessment.readThroughMs else { break }
+            readMs.append(readThroughMs)
+            #expect(assessment.verdict == .inconclusive && assessment.findings.isEmpty)
+            #expect(assessment.reasons.first?.hasPrefix("the history is still being read") == true)
+        } while readMs.count < 20
+        // 24 hours and what came since, seven hours at a time.
+        let firstMs = try #require(readMs.first)
+        #expect(readMs == (0..<readMs.count).map { firstMs + Int64($0) * 7 * hour })
+        #expect((4...5).contains(readMs.count))
+        var fresh = ComparisonTables()
+        #expect(whole(assessment) == whole(try assess(cluster, atMs: cluster.endMs, &fresh)), "seed \(seed)")
+        #expect(assessment.verdict == .fail, "seed \(seed)")
+    }
+
+    /// What was long before the baseline is no part of it.
+    @Test func historyBeforeTheBaseline_changesNothing() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        let cluster = SimulatedCluster(try scenario(Self.exits), seed: seed)
+        let fromMs = cluster.upgradeMs - 13 * hour
+        let cut = ChangedSource(base: cluster.source) { series in
+            let kept = series.timestampsMs.indices.filter { series.timestampsMs[$0] >= fromMs }
+            return [
+                SeriesSamples(
+                    labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
+                    values: kept.map { series.values[$0] })
+            ]
+        }
+        var tables = ComparisonTables()
+        var others = ComparisonTables()
+        let long = try assess(cluster, atMs: cluster.endMs, &tables, baselineMs: 12 * hour)
+        let short = try assess(cluster, source: cut, atMs: cluster.endMs, &others, baselineMs: 12 * hour)
+        #expect(whole(long) == whole(short), "seed \(seed)")
+        #expect(long.verdict == .fail, "seed \(seed)")
     }
 
     /// What comes after a look changes nothing in it.
@@ -286,8 +332,8 @@ private let hour: Int64 = 3_600_000
         }
     }
 
-    /// Every second, fourth or tenth scrape tells the same: the verdict, and that the signal of the fault fails, and since
-    /// when.
+    /// Every second, fourth or tenth scrape tells the same: the verdict, that the signal of the fault fails, and since
+    /// when: at least half of its workloads say so, each of which is sure of that by about 96 %.
     @Test(arguments: [
         ("", ""), (SimulatedJudgementTests.exits, "container_exits"),
         (SimulatedJudgementTests.apiErrors, "apiserver_errors"),
@@ -310,8 +356,9 @@ private let hour: Int64 = 3_600_000
             let failing = assessment.findings.filter(\.failsUpgrade)
             #expect((assessment.verdict == .fail) == !more.isEmpty, "seed \(seed), every \(every)")
             guard !more.isEmpty else { continue }
-            let finding = failing.first { $0.signal == signal }
-            #expect(finding?.onsetMs == cluster.onsetMs, "seed \(seed), every \(every): \(failing.map(\.signal))")
+            let onsets = failing.filter { $0.signal == signal }.map(\.onsetMs)
+            let right = onsets.count { $0 == cluster.onsetMs }
+            #expect(right > 0 && 2 * right >= onsets.count, "seed \(seed), every \(every): \(onsets)")
         }
     }
 
