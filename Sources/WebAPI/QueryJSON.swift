@@ -141,58 +141,76 @@ package enum QueryJSON {
 
     /// `[time,"value"]`.
     private static func point(_ timestampMs: Int64, _ value: Double, to out: inout [UInt8]) {
-        out.append(UInt8(ascii: "["))
-        time(timestampMs, to: &out)
-        out.append(UInt8(ascii: ","))
-        out.append(UInt8(ascii: "\""))
-        number(value, to: &out)
-        out.append(UInt8(ascii: "\""))
-        out.append(UInt8(ascii: "]"))
+        let magnitude = abs(value)
+        guard magnitude < 1e15, value.rounded(.towardZero) == value, !(value == 0 && value.sign == .minus) else {
+            out.append(UInt8(ascii: "["))
+            time(timestampMs, to: &out)
+            out += ",\"".utf8
+            // Without an exponent but for the very small and the very large (`util/jsonutil`, `MarshalFloat`).
+            out +=
+                (magnitude >= 1e-6 && magnitude < 1e21 || value == 0 || !value.isFinite
+                ? GoFloat.text(value) : GoFloat.exponential(value)).utf8
+            out += "\"]".utf8
+            return
+        }
+        // Most values are whole numbers: what counters count.
+        Backwards.append(to: &out) { text in
+            text.add("]")
+            text.add("\"")
+            text.add(UInt64(magnitude))
+            if value < 0 { text.add("-") }
+            text.add("\"")
+            text.add(",")
+            text.addSeconds(timestampMs)
+            text.add("[")
+        }
     }
 
     /// Seconds with milliseconds where there are any, as Prometheus writes times.
     private static func time(_ ms: Int64, to out: inout [UInt8]) {
-        if ms < 0 { out.append(UInt8(ascii: "-")) }
-        whole(ms.magnitude / 1000, to: &out)
-        let rest = UInt8(truncatingIfNeeded: ms.magnitude % 1000 / 100)
-        let low = UInt8(truncatingIfNeeded: ms.magnitude % 100)
-        guard rest > 0 || low > 0 else { return }
-        out.append(UInt8(ascii: "."))
-        out.append(UInt8(ascii: "0") + rest)
-        out.append(UInt8(ascii: "0") + low / 10)
-        out.append(UInt8(ascii: "0") + low % 10)
+        Backwards.append(to: &out) { $0.addSeconds(ms) }
     }
 
-    private static func whole(_ value: UInt64, to out: inout [UInt8]) {
-        var size = 1
-        var bound: UInt64 = 10
-        while value >= bound, size < 20 {
-            size += 1
-            bound = size < 20 ? bound * 10 : .max
-        }
-        out.append(contentsOf: repeatElement(UInt8(ascii: "0"), count: size))
-        out.withUnsafeMutableBufferPointer { bytes in
-            var rest = value
-            var place = bytes.count - 1
-            while rest > 0 {
-                bytes[place] = UInt8(ascii: "0") + UInt8(truncatingIfNeeded: rest % 10)
-                rest /= 10
-                place -= 1
+    /// A short text that is written from its end, as numbers come.
+    private struct Backwards {
+        /// More than two numbers of 20 digits with what is around them.
+        private static let size = 64
+
+        private let bytes: UnsafeMutableBufferPointer<UInt8>
+        private var start: Int
+
+        static func append(to out: inout [UInt8], _ body: (inout Backwards) -> Void) {
+            withUnsafeTemporaryAllocation(of: UInt8.self, capacity: size) { bytes in
+                var text = Backwards(bytes: bytes, start: size)
+                body(&text)
+                out.append(contentsOf: UnsafeBufferPointer(rebasing: bytes[text.start...]))
             }
         }
-    }
 
-    /// A number as Prometheus writes samples: without an exponent but for the very small and the very large
-    /// (`util/jsonutil`, `MarshalFloat`).
-    private static func number(_ value: Double, to out: inout [UInt8]) {
-        let magnitude = abs(value)
-        if magnitude < 1e15, value.rounded(.towardZero) == value, !(value == 0 && value.sign == .minus) {
-            if value < 0 { out.append(UInt8(ascii: "-")) }
-            whole(UInt64(magnitude), to: &out)
-        } else if magnitude >= 1e-6 && magnitude < 1e21 || value == 0 || !value.isFinite {
-            out += GoFloat.text(value).utf8
-        } else {
-            out += GoFloat.exponential(value).utf8
+        mutating func add(_ scalar: Unicode.Scalar) { add(byte: UInt8(ascii: scalar)) }
+
+        private mutating func add(byte: UInt8) {
+            start -= 1
+            bytes[start] = byte
+        }
+
+        mutating func add(_ value: UInt64) {
+            var rest = value
+            repeat {
+                let (quotient, digit) = rest.quotientAndRemainder(dividingBy: 10)
+                add(byte: UInt8(ascii: "0") + UInt8(truncatingIfNeeded: digit))
+                rest = quotient
+            } while rest > 0
+        }
+
+        mutating func addSeconds(_ ms: Int64) {
+            let (seconds, rest) = ms.magnitude.quotientAndRemainder(dividingBy: 1000)
+            if rest > 0 {
+                for digit in [rest % 10, rest / 10 % 10, rest / 100] { add(digit) }
+                add(".")
+            }
+            add(seconds)
+            if ms < 0 { add("-") }
         }
     }
 

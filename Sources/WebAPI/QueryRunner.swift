@@ -23,6 +23,10 @@ package final class QueryRunner: Sendable {
     private struct State {
         var running = 0
         var lastID = 0
+        /// When the time of each query that runs is over.
+        var deadlines: [ObjectIdentifier: (atMs: Int64, control: QueryControl)] = [:]
+        /// Who looks at those next, and when; nil: nobody.
+        var looking: (atMs: Int64, task: Task<Void, any Error>)?
         var waiting: [(id: Int, continuation: CheckedContinuation<Ticket, Never>)] = []
         var refused = 0
     }
@@ -52,25 +56,50 @@ package final class QueryRunner: Sendable {
         timeoutMs: Int64, _ body: @escaping @Sendable (QueryControl) throws -> Result
     ) async throws -> Result {
         let control = QueryControl(budget: budget)
-        let time = time
         let deadlineMs = time.nowMs + timeoutMs
         guard try await enter(deadlineMs: deadlineMs) == .granted else {
             throw PromQLError(.timeout, "query timed out in query queue")
         }
         defer { leave() }
-        let timer = Task {
-            try await time.sleep(untilMs: deadlineMs)
-            control.expire()
-        }
-        defer { timer.cancel() }
+        expire(control, atMs: deadlineMs)
+        defer { state.withLock { _ = $0.deadlines.removeValue(forKey: ObjectIdentifier(control)) } }
         return try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
-                // The query works for a long time without a pause: that is none of the cooperative threads' business.
-                DispatchQueue.global().async { continuation.resume(with: Swift.Result { try body(control) }) }
+                Concurrent.queue.async { continuation.resume(with: Swift.Result { try body(control) }) }
             }
         } onCancel: {
             control.cancel()
         }
+    }
+
+    /// Ends a query at a time, where it still runs.
+    ///
+    /// One task waits for all: most queries are over in less time than a task of their own takes to begin.
+    private func expire(_ control: QueryControl, atMs: Int64) {
+        state.withLock { state in
+            state.deadlines[ObjectIdentifier(control)] = (atMs, control)
+            look(atMs, &state)
+        }
+    }
+
+    /// Sees to it that somebody looks at a time, or before.
+    private func look(_ atMs: Int64, _ state: inout State) {
+        if let looking = state.looking, looking.atMs <= atMs { return }
+        state.looking?.task.cancel()
+        let task = Task { [time] in
+            try await time.sleep(untilMs: atMs)
+            self.state.withLock { state in
+                // Where a shorter time was asked for meanwhile, another task looks.
+                guard state.looking?.atMs == atMs else { return }
+                for (key, query) in state.deadlines where query.atMs <= atMs {
+                    query.control.expire()
+                    state.deadlines[key] = nil
+                }
+                state.looking = nil
+                if let next = state.deadlines.values.map(\.atMs).min() { self.look(next, &state) }
+            }
+        }
+        state.looking = (atMs, task)
     }
 
     private func enter(deadlineMs: Int64) async throws -> Ticket {

@@ -37,8 +37,11 @@ package final class RawServer: Sendable {
                 let connection = Connection(descriptor: client)
                 let worker = Thread {
                     let head = connection.readHead()
-                    server?.note(head)
-                    handle(head, connection)
+                    // Who goes before asking is no request.
+                    if !head.isEmpty {
+                        server?.note(head)
+                        handle(head, connection)
+                    }
                     shutdown(client, Int32(SHUT_RDWR))
                     close(client)
                 }

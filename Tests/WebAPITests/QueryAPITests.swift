@@ -114,6 +114,23 @@ private struct StoppedClock: TimeSource {
         #expect(answer.body == wanted)
     }
 
+    @Test(
+        arguments: [
+            (0, 0, "[0,\"0\"]"), (1, 7, "[0.001,\"7\"]"), (1_010, -42, "[1.010,\"-42\"]"),
+            (100, 1e3, "[0.100,\"1000\"]"),
+            (-1_500, -0.0, "[-1.500,\"-0\"]"),
+            (1_795_392_000_000, 999_999_999_999_999, "[1795392000,\"999999999999999\"]"),
+            (Int64.max, 1e15, "[9223372036854775.807,\"1000000000000000\"]"),
+            (Int64.min, -999_999_999_999_999, "[-9223372036854775.808,\"-999999999999999\"]"),
+            (5, 0.5, "[0.005,\"0.5\"]"), (5, 1e21, "[0.005,\"1e+21\"]"), (5, .infinity, "[0.005,\"+Inf\"]"),
+            (5, .nan, "[0.005,\"NaN\"]"), (5, -1e-7, "[0.005,\"-1e-07\"]"),
+        ] as [(Int64, Double, String)])
+    func numbers_areWrittenAsPrometheusDoes(timestampMs: Int64, value: Double, wanted: String) {
+        let result = QueryResult(value: .scalar(value), timestampMs: timestampMs, annotations: [])
+        let text = QueryJSON.response(result)
+        #expect(text == "{\"status\":\"success\",\"data\":{\"resultType\":\"scalar\",\"result\":\(wanted)}}")
+    }
+
     @Test(arguments: [
         ("/api/v1/query?query=sum(", 400, "invalid parameter \\\"query\\\": 1:5: parse error:"),
         (

@@ -15,6 +15,12 @@ package struct QueryResult: Sendable {
     package var timestampMs: Int64
     /// What the user should know, in Prometheus' words: warnings and infos.
     package var annotations: [Annotation]
+
+    package init(value: Value, timestampMs: Int64, annotations: [Annotation]) {
+        self.value = value
+        self.timestampMs = timestampMs
+        self.annotations = annotations
+    }
 }
 
 /// A remark on a query that was answered all the same.
