@@ -104,7 +104,9 @@ let package = Package(
         .testTarget(name: "SeriesTests", dependencies: ["Series"]),
         .testTarget(
             name: "SimulatorTests",
-            dependencies: ["Simulator", "Comparison", "Cluster", "Series", "Statistics", "StrictYAML", "TestSupport"]),
+            dependencies: [
+                "Simulator", "Comparison", "Cluster", "Report", "Series", "Statistics", "StrictYAML", "TestSupport",
+            ]),
         .testTarget(name: "StatisticsTests", dependencies: ["Statistics", "TestSupport"]),
         .testTarget(name: "ExpositionTests", dependencies: ["Exposition", "Recording", "Series", "TestSupport"]),
         .target(

@@ -16,13 +16,17 @@ package enum HTMLReport {
         body += escape(TextReport.title(assessment))
         body += "</p><p>\(TimeFormat.rfc3339(ms: assessment.generatedMs / 1000 * 1000))</p></header><main>"
         body += "<ul>" + assessment.reasons.map { "<li>\(escape($0))</li>" }.joined() + "</ul>"
-        if let upgrade = assessment.upgrade {
-            body +=
-                steps(upgrade) + incidents(assessment) + findings(assessment, upgrade) + advisories(assessment)
-                + signals(assessment)
-                + ledger(assessment.ledger)
+        if let upgrade = assessment.upgrade { body += steps(upgrade) }
+        // No findings yet are not the same as none.
+        if assessment.readThroughMs == nil {
+            if let upgrade = assessment.upgrade {
+                body +=
+                    incidents(assessment) + findings(assessment, upgrade) + advisories(assessment)
+                    + signals(assessment) + ledger(assessment.ledger)
+            }
+            body += coverage(assessment.coverage)
         }
-        body += coverage(assessment.coverage) + "</main>"
+        body += "</main>"
         return "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">"
             + "<meta name=\"viewport\" content=\"width=device-width\"><title>"
             + escape("\(assessment.verdict.rawValue): \(assessment.cluster)")

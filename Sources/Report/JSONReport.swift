@@ -167,6 +167,8 @@ package struct JSONReport: Encodable, Sendable {
     @Null var upgrade: UpgradePart?
     /// The batch that alone is judged.
     @Null var batch: Int?
+    /// Until when the history was read, where that is not all yet.
+    @Null var readThrough: String?
     let verdict: String
     let reasons: [String]
     let signals: [SignalPart]
@@ -183,6 +185,7 @@ package struct JSONReport: Encodable, Sendable {
         generatedAt = TimeFormat.rfc3339(ms: assessment.generatedMs)
         _upgrade = Null(wrappedValue: assessment.upgrade.map { JSONReport.upgrade($0, assessment) })
         _batch = Null(wrappedValue: assessment.batch)
+        _readThrough = Null(wrappedValue: assessment.readThroughMs.map { TimeFormat.rfc3339(ms: $0) })
         verdict = assessment.verdict.rawValue
         reasons = assessment.reasons
         signals = assessment.signals.map(JSONReport.signal)

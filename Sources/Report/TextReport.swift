@@ -27,6 +27,8 @@ package enum TextReport {
         if assessment.reasons.count > 12 { page.item("and \(assessment.reasons.count - 12) more") }
         if let upgrade = assessment.upgrade {
             steps(upgrade, assessment, &page)
+            // No findings yet are not the same as none.
+            guard assessment.readThroughMs == nil else { return page.text }
             incidents(assessment, &page)
             findings(assessment, &page)
             advisories(assessment, &page)

@@ -1,6 +1,7 @@
 import Cluster
 import Comparison
 import Foundation
+import Report
 import Series
 import Simulator
 import Statistics
@@ -128,6 +129,11 @@ private let hour: Int64 = 3_600_000
             readMs.append(readThroughMs)
             #expect(assessment.verdict == .inconclusive && assessment.findings.isEmpty)
             #expect(assessment.reasons.first?.hasPrefix("the history is still being read") == true)
+            for text in [TextReport.render(assessment, style: .plain), HTMLReport.render(assessment)] {
+                #expect(text.contains("the history is still being read") && !text.contains("Findings"))
+            }
+            let time = TimeFormat.rfc3339(ms: readThroughMs)
+            #expect(try JSONReport(assessment).text().contains("\"read_through\" : \"\(time)\""))
         } while readMs.count < 20
         // 24 hours and what came since, seven hours at a time.
         let firstMs = try #require(readMs.first)
