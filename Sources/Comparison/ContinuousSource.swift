@@ -8,6 +8,9 @@ import Series
 /// of labels. So signals are written for the new version, and their history goes back over the change. A target that
 /// exposes both names for a while counts once: its new name has precedence.
 struct ContinuousSource: SeriesSource {
+    /// What a target does not expose for longer, it does not expose meanwhile.
+    private static let pauseMs: Int64 = 300_000
+
     private let base: any SeriesSource
     private let continuity: MetricContinuity
 
@@ -25,24 +28,36 @@ struct ContinuousSource: SeriesSource {
     func timeRange() throws -> ClosedRange<Int64>? { try base.timeRange() }
 
     func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
-        let own = try base.select(matchers, fromMs: fromMs, throughMs: throughMs)
         let old = try before(matchers, fromMs, throughMs)
-        return old.isEmpty ? own : ContinuousSource.joined(own, old)
+        return try joined(old, matchers, fromMs, throughMs)
     }
 
     /// Metrics that go on as they were are read one series after another.
     func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection {
         let old = try before(matchers, fromMs, throughMs)
         guard !old.isEmpty else { return try base.selection(matchers, fromMs: fromMs, throughMs: throughMs) }
+        return SeriesSelection(try joined(old, matchers, fromMs, throughMs))
+    }
+
+    /// What is asked for as it is named now, with what was named otherwise.
+    private func joined(
+        _ old: [SeriesSamples], _ matchers: [LabelMatcher], _ fromMs: Int64, _ throughMs: Int64
+    ) throws -> [SeriesSamples] {
         let own = try base.select(matchers, fromMs: fromMs, throughMs: throughMs)
-        return SeriesSelection(ContinuousSource.joined(own, old))
+        guard !old.isEmpty, let name = name(matchers) else { return own }
+        let renames = continuity.labelRenames(of: VersionCatalogue.family(of: name).name)
+        // Series whose labels alone are older are among the old ones.
+        return ContinuousSource.joined(
+            own.filter { one in !renames.contains { one.labels[$0.old] != nil && one.labels[$0.new] == nil } }, old)
+    }
+
+    private func name(_ matchers: [LabelMatcher]) -> String? {
+        matchers.first { $0.name == Labels.metricName && $0.operator == .equal }?.value
     }
 
     /// What is asked for, from under its older names; empty where the matchers name no metric, or one without such.
     private func before(_ matchers: [LabelMatcher], _ fromMs: Int64, _ throughMs: Int64) throws -> [SeriesSamples] {
-        guard let name = matchers.first(where: { $0.name == Labels.metricName && $0.operator == .equal })?.value else {
-            return []
-        }
+        guard let name = name(matchers) else { return [] }
         var old: [SeriesSamples] = []
         let renames = continuity.labelRenames(of: VersionCatalogue.family(of: name).name)
         if !renames.isEmpty {
@@ -130,26 +145,18 @@ struct ContinuousSource: SeriesSource {
 
     /// New series with the old ones before and behind them.
     private static func joined(_ own: [SeriesSamples], _ old: [SeriesSamples]) -> [SeriesSamples] {
-        // When each target exposed the new name.
-        var spans: [String: ClosedRange<Int64>] = [:]
-        for series in own {
-            let real = zip(series.timestampsMs, series.values).filter { !$1.isNaN }.map(\.0)
-            guard let first = real.first, let last = real.last else { continue }
-            let key = target(series.labels)
-            let known = spans[key]
-            spans[key] = min(first, known?.lowerBound ?? first)...max(last, known?.upperBound ?? last)
-        }
+        let spans = ContinuousSource.spans(own)
         var byLabels: [Labels: SeriesSamples] = [:]
         for series in own { byLabels[series.labels] = series }
         for series in old {
             var merged = byLabels[series.labels] ?? SeriesSamples(labels: series.labels)
-            let span = spans[target(series.labels)]
+            let taken = spans[target(series.labels)] ?? []
             var pairs = Array(zip(merged.timestampsMs, merged.values))
-            let taken = Set(merged.timestampsMs)
+            let known = Set(merged.timestampsMs)
             for (atMs, value) in zip(series.timestampsMs, series.values) {
-                if span?.contains(atMs) == true || taken.contains(atMs) { continue }
+                if known.contains(atMs) || taken.contains(where: { $0.contains(atMs) }) { continue }
                 // The old name ends where the new one begins: the marker of its end is none of the series'.
-                if value.bitPattern == staleMarker.bitPattern, span != nil { continue }
+                if value.isStaleMarker, !taken.isEmpty { continue }
                 pairs.append((atMs, value))
             }
             pairs.sort { $0.0 < $1.0 }
@@ -158,5 +165,31 @@ struct ContinuousSource: SeriesSource {
             byLabels[series.labels] = merged
         }
         return byLabels.values.filter { !$0.timestampsMs.isEmpty }.sorted { $0.labels < $1.labels }
+    }
+
+    /// When each target exposed what is new, in order: not between an attempt that was rolled back and the next.
+    private static func spans(_ own: [SeriesSamples]) -> [String: [ClosedRange<Int64>]] {
+        var runs: [String: [ClosedRange<Int64>]] = [:]
+        for series in own {
+            var run: ClosedRange<Int64>?
+            let key = target(series.labels)
+            for (atMs, value) in zip(series.timestampsMs, series.values) where !value.isNaN {
+                if let known = run, atMs - known.upperBound > pauseMs {
+                    runs[key, default: []].append(known)
+                    run = nil
+                }
+                run = (run?.lowerBound ?? atMs)...atMs
+            }
+            if let run { runs[key, default: []].append(run) }
+        }
+        return runs.mapValues { runs in
+            runs.sorted { $0.lowerBound < $1.lowerBound }.reduce(into: []) { spans, run in
+                if let last = spans.last, run.lowerBound - last.upperBound <= pauseMs {
+                    spans[spans.count - 1] = last.lowerBound...max(last.upperBound, run.upperBound)
+                } else {
+                    spans.append(run)
+                }
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ import Series
 /// An increase shows at the first good scrape after it, so the time since the good scrape before counts at the same
 /// place: a gap puts both its events and its seconds into the bin in which it ends.
 struct WatchedTime: Sendable {
-    /// One target.
+    /// A target under one set of labels.
     private struct Target {
         var job: String
         var unit: String
@@ -17,7 +17,12 @@ struct WatchedTime: Sendable {
     }
 
     let bins: Bins
+    /// By all labels of `up`.
     private var targets: [Labels: Target] = [:]
+    /// When each target began to answer, under each set of labels that it had: in any order, by ``targetLabels``.
+    private var beganMs: [Labels: [Int64]] = [:]
+    /// Samples may carry times of their own, a little off that of their scrape.
+    private static let offsetMs: Int64 = 60_000
     /// How much later than the last good scrape a sample still counts as watched.
     private static let longestGapMs: Int64 = 3_600_000
 
@@ -31,27 +36,33 @@ struct WatchedTime: Sendable {
             [.equal(Labels.metricName, "up")], fromMs: fromMs, throughMs: throughMs)
         try selection.readAll { place, times, values in
             let labels = selection.labels[place]
-            let key = labels.keeping(WatchedTime.targetLabels)
             var target =
-                targets.removeValue(forKey: key)
+                targets.removeValue(forKey: labels)
                 ?? Target(job: labels["job"] ?? "", unit: SignalTable.unit(of: labels))
             for (atMs, value) in zip(times, values) where atMs > target.lastMs {
                 target.lastMs = atMs
                 guard value == 1 else { continue }
-                if target.firstUpMs == nil { target.firstUpMs = atMs }
+                if target.firstUpMs == nil {
+                    target.firstUpMs = atMs
+                    beganMs[labels.keeping(WatchedTime.targetLabels), default: []].append(atMs)
+                }
                 if let last = target.lastUpMs, let index = bins.index(of: atMs) {
                     let seconds = min(atMs - max(last, bins.fromMs), WatchedTime.longestGapMs)
                     SignalTable.add(&target.seconds, index, Double(seconds) / 1000)
                 }
                 target.lastUpMs = atMs
             }
-            targets[key] = target
+            targets[labels] = target
         }
     }
 
-    /// Whether a target had answered before a time: a series of it that appears then began at zero.
+    /// Whether a target had answered before a time, and under the same labels: a series of it that appears then began at
+    /// zero.
+    ///
+    /// With a label more, or another value of one, all of its series appear anew and have counted for long.
     func wasUp(_ target: Labels, before atMs: Int64) -> Bool {
-        targets[target]?.firstUpMs.map { $0 < atMs } ?? false
+        guard let began = beganMs[target], let firstMs = began.min(), firstMs < atMs else { return false }
+        return !began.contains { $0 > firstMs && abs($0 - atMs) <= WatchedTime.offsetMs }
     }
 
     /// The seconds that each unit of a job was watched, by bin; a unit with several targets counts once.

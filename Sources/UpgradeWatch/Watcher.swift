@@ -241,7 +241,8 @@ package actor Watcher {
     private func compare(atMs: Int64) throws {
         guard let upgrade = tracker.upgrades.last, atMs - max(lastComparedMs, 0) >= config.upgrade.compareIntervalMs
         else { return }
-        if upgrade.phase(atMs: atMs, soakMs: config.upgrade.soakMs) == .done {
+        // Who still reads, after a start shortly before the soak's end, owes its last verdict.
+        if upgrade.phase(atMs: atMs, soakMs: config.upgrade.soakMs) == .done, !isReading {
             guard !findingAlerts.states.isEmpty else { return }
             findingAlerts.end(atMs: atMs)
             try state.set("finding_alerts", String(decoding: JSONEncoder().encode(findingAlerts), as: UTF8.self))
@@ -250,7 +251,8 @@ package actor Watcher {
         // A long history of many nodes is read over several ticks: none of them is held up, and until then alerts stay.
         let assessment = try assessor.assess(
             upgrade, atMs: atMs, accountsForMetrics: false, mostNodeMinutes: ComparisonTables.portion, tables: &tables)
-        guard assessment.readThroughMs == nil else { return }
+        isReading = assessment.readThroughMs != nil
+        guard !isReading else { return }
         lastComparedMs = atMs
         findingAlerts.update(assessment, atMs: atMs)
         if assessment.history.last?.verdict != assessment.verdict {
@@ -263,6 +265,9 @@ package actor Watcher {
         counters.comparisons += 1
         try state.set("finding_alerts", String(decoding: JSONEncoder().encode(findingAlerts), as: UTF8.self))
     }
+
+    /// Whether the history of the last upgrade is not read whole yet.
+    private var isReading = false
 
     private func dispatch(atMs: Int64) throws {
         let states = rules.states.flatMap { key, states in

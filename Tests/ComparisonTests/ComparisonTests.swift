@@ -203,6 +203,36 @@ private struct Lab {
         }
     }
 
+    /// A target that gets another label exposes all of its series anew: what they had counted before is no news.
+    ///
+    /// A counter that appears under the same labels began at zero.
+    @Test(arguments: [-30, 30] as [Int64]) func labelThatIsAdded_bringsNoEvents(minutes: Int64) throws {
+        let lab = Lab()
+        let changeMs = lab.stepMs + minutes * 60_000
+        var value = 1e6
+        for atMs in stride(from: lab.startMs, through: lab.endMs, by: 15_000) {
+            let target: Labels = ["job": "api", "instance": "i"]
+            let labels = atMs < changeMs ? target : target.merging(["team": "x"])
+            value += 1.5
+            lab.store.append(
+                [
+                    (labels.merging(["__name__": "up"]), 1),
+                    (labels.merging(["__name__": "evictions_total", "cause": "taint"]), value),
+                ], atMs: atMs)
+            if atMs >= changeMs + 600_000 {
+                lab.store.append([(labels.merging(["__name__": "evictions_total", "cause": "new"]), 60)], atMs: atMs)
+            }
+        }
+        let result = try #require(
+            try lab.assess(
+                "signals:\n- {name: e, component: api, kind: rate, counter: evictions_total, unit: 1/s, floors: {relative: 2, absolute: 0.01}}"
+            ).signals.first)
+        // 0.1 a second each, and the 60 of one that is new.
+        let (before, after) = (result.baseline?.n ?? 0, result.soak?.n ?? 0)
+        #expect(abs(before - 59 * 6 - (minutes < 0 ? 60 : 0)) <= 10, "\(before)")
+        #expect(abs(after - 58 * 6 - (minutes < 0 ? 0 : 60)) <= 10, "\(after)")
+    }
+
     @Test func missingData_isBlind_neverAPass() throws {
         let lab = Lab()
         lab.up { $0 < lab.stepMs ? 1 : nil }

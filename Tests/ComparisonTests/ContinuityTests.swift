@@ -151,6 +151,43 @@ private struct OldLab {
         #expect(abs((result.soak?.value ?? 0) - 0.5) < 0.02)
     }
 
+    /// Also where nothing that is asked for names a label.
+    @Test func labelsUnderOlderNames_needNotBeNamed() throws {
+        let lab = OldLab()
+        lab.up()
+        let name = "container_cpu_usage_seconds_total"
+        lab.counter(["__name__": name, "pod_name": "web-1", "container_name": "app"], old: true, job: "kubelet", 0.5)
+        lab.counter(["__name__": name, "pod": "web-1", "container": "app"], old: false, job: "kubelet", 0.5)
+        let result = try lab.result(
+            "name: c, component: kubelet, kind: rate, counter: \(name), by: [pod], unit: 1/s, floors: {relative: 1.5, absolute: 0.01}"
+        )
+        #expect(result.status == .ok)
+        #expect(abs((result.baseline?.value ?? 0) - 0.5) < 0.02)
+        #expect(abs((result.soak?.value ?? 0) - 0.5) < 0.02)
+    }
+
+    /// What ran under the older name between two attempts is part of the history.
+    @Test func attemptThatWasRolledBack_takesNothingFromTheBaseline() throws {
+        let lab = OldLab()
+        lab.up()
+        var last = ""
+        var value = 0.0
+        for atMs in stride(from: lab.startMs, through: lab.endMs, by: 15_000) {
+            let isNew = atMs >= lab.stepMs || (20..<40).contains((atMs - lab.startMs) / 60_000)
+            let name = isNew ? "apiserver_request_total" : "apiserver_request_count"
+            // Each process counts from zero.
+            value = name == last ? value + 1500 : 1500
+            last = name
+            let labels: Labels = ["__name__": name, "code": "200", "job": "kube-apiserver", "instance": "i"]
+            lab.store.append([(labels, value)], atMs: atMs)
+        }
+        let result = try lab.result(
+            "name: r, component: kube-apiserver, kind: rate, counter: apiserver_request_total, unit: 1/s, floors: {relative: 1.05, absolute: 0.001}"
+        )
+        #expect(abs((result.baseline?.value ?? 0) - 100) < 1)
+        #expect(abs((result.soak?.value ?? 0) - 100) < 1)
+    }
+
     @Test func metricWithoutAnEqual_isChanged_andNoRegression() throws {
         let lab = OldLab()
         lab.up()
