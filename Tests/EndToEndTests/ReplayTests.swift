@@ -138,8 +138,9 @@ import Testing
         let report = try json()
         #expect(
             Set(report.keys) == [
-                "schema", "cluster", "generated_at", "upgrade", "verdict", "batch", "reasons", "signals", "findings",
-                "incidents", "advisories", "ledger", "coverage", "baseline", "history",
+                "schema", "cluster", "generated_at", "upgrade", "verdict", "batch", "read_through", "reasons",
+                "signals",
+                "findings", "incidents", "advisories", "ledger", "coverage", "baseline", "history",
             ])
         let baseline = try #require(report["baseline"] as? [String: Any])
         #expect(Set(baseline.keys) == ["from", "to", "scrapes_due", "scrapes_ok", "fired_alerts"])
