@@ -177,19 +177,16 @@ struct SignalTable: Sendable {
                     continue
                 }
                 // Counters that never count need no room; a bucket must be known to be there.
-                guard part.counted != nil || role == .value || position.cell != nil || isBucketed else { continue }
+                guard part.counted != nil || position.cell != nil || isBucketed else { continue }
                 let cell = position.cell ?? self.cell(of: labels)
                 let isNew = position.cell == nil && !isBucketed
                 position.cell = cell
                 see(cell, times[isNew ? part.counted ?? first : first], times[last])
-                if role == .weight {
-                    SignalTable.add(&cells[cell].weights, index, part.sum)
-                } else {
-                    SignalTable.add(&cells[cell].sums, index, part.sum)
+                switch role {
+                case .value: addValues(part.sum, part.count, to: cell, index)
+                case .weight: SignalTable.add(&cells[cell].weights, index, part.sum)
+                case .sum, .drop, .load: SignalTable.add(&cells[cell].sums, index, part.sum)
                 }
-                guard role == .value else { continue }
-                SignalTable.add(&cells[cell].weights, index, Double(part.count))
-                markPresent(index)
             }
             if let last = times.last { position.lastMs = max(position.lastMs, last) }
             if let known {
@@ -277,6 +274,12 @@ struct SignalTable: Sendable {
         cells[cell].lastMs = max(cells[cell].lastMs, lastMs)
     }
 
+    private mutating func addValues(_ sum: Double, _ count: Int, to cell: Int, _ index: Int) {
+        SignalTable.add(&cells[cell].sums, index, sum)
+        SignalTable.add(&cells[cell].weights, index, Double(count))
+        markPresent(index)
+    }
+
     private var isBucketed: Bool {
         if case .quantile = signal.kind { return true }
         return false
@@ -320,9 +323,7 @@ struct SignalTable: Sendable {
             for (atMs, value) in zip(series.timestampsMs, series.values) where value.isFinite {
                 guard let index = bins.index(of: atMs) else { continue }
                 see(cell, atMs, atMs)
-                SignalTable.add(&cells[cell].sums, index, value)
-                SignalTable.add(&cells[cell].weights, index, 1)
-                markPresent(index)
+                addValues(value, 1, to: cell, index)
             }
         }
     }

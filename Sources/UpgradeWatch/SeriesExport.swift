@@ -41,7 +41,7 @@ package struct SeriesExport {
                 let own = [LabelMatcher.equal(Labels.metricName, name)] + selector
                 let selection = try source.selection(own, fromMs: fromMs, throughMs: throughMs)
                 // One series at a time.
-                try selection.read(Array(selection.labels.indices)[...]) { place, times, values in
+                try selection.readAll { place, times, values in
                     guard seen.insert(selection.labels[place]).inserted else { return }
                     let (text, count) = SeriesExport.lines(selection.labels[place], times, values)
                     samples += count

@@ -22,12 +22,12 @@ package final class QueryRunner: Sendable {
 
     private struct State {
         var running = 0
-        var lastID = 0
         /// When the time of each query that runs is over.
         var deadlines: [ObjectIdentifier: (atMs: Int64, control: QueryControl)] = [:]
-        /// Who looks at those next, and when; nil: nobody.
+        /// Those that wait for their turn, and when their time is over.
+        var waiting: [(untilMs: Int64, continuation: CheckedContinuation<Ticket, Never>)] = []
+        /// Who looks next at whose time is over, and when; nil: nobody.
         var looking: (atMs: Int64, task: Task<Void, any Error>)?
-        var waiting: [(id: Int, continuation: CheckedContinuation<Ticket, Never>)] = []
         var refused = 0
     }
 
@@ -88,57 +88,50 @@ package final class QueryRunner: Sendable {
         state.looking?.task.cancel()
         let task = Task { [time] in
             try await time.sleep(untilMs: atMs)
-            self.state.withLock { state in
+            let expired = self.state.withLock { state in
                 // Where a shorter time was asked for meanwhile, another task looks.
-                guard state.looking?.atMs == atMs else { return }
+                guard state.looking?.atMs == atMs else { return [CheckedContinuation<Ticket, Never>]() }
                 for (key, query) in state.deadlines where query.atMs <= atMs {
                     query.control.expire()
                     state.deadlines[key] = nil
                 }
+                let expired = state.waiting.filter { $0.untilMs <= atMs }.map(\.continuation)
+                state.waiting.removeAll { $0.untilMs <= atMs }
                 state.looking = nil
-                if let next = state.deadlines.values.map(\.atMs).min() { self.look(next, &state) }
+                let next = (state.deadlines.values.map(\.atMs) + state.waiting.map(\.untilMs)).min()
+                if let next { self.look(next, &state) }
+                return expired
             }
+            for continuation in expired { continuation.resume(returning: .expired) }
         }
         state.looking = (atMs, task)
     }
 
     private func enter(deadlineMs: Int64) async throws -> Ticket {
-        let id = try state.withLock { state -> Int? in
+        let isFree = try state.withLock { state in
             if state.running < limits.maxConcurrency {
                 state.running += 1
-                return nil
+                return true
             }
             guard state.waiting.count < QueryRunner.maxWaiting else {
                 state.refused += 1
                 throw PromQLError(.timeout, "too many queries wait for their turn")
             }
-            state.lastID += 1
-            return state.lastID
+            return false
         }
-        guard let id else { return .granted }
-        let time = time
-        let timer = Task {
-            try await time.sleep(untilMs: deadlineMs)
-            self.expire(id)
-        }
-        defer { timer.cancel() }
+        guard !isFree else { return .granted }
         return await withCheckedContinuation { continuation in
             let isFree = state.withLock { state in
                 if state.running < limits.maxConcurrency {
                     state.running += 1
                     return true
                 }
-                state.waiting.append((id, continuation))
+                state.waiting.append((deadlineMs, continuation))
+                look(deadlineMs, &state)
                 return false
             }
             if isFree { continuation.resume(returning: .granted) }
         }
-    }
-
-    private func expire(_ id: Int) {
-        state.withLock { state in
-            state.waiting.firstIndex { $0.id == id }.map { state.waiting.remove(at: $0).continuation }
-        }?.resume(returning: .expired)
     }
 
     private func leave() {

@@ -31,7 +31,7 @@ extension WebAPI {
         for matchers in selectors {
             let selected = try context.source.selection(
                 matchers, fromMs: nowMs - context.runner.limits.lookbackMs + 1, throughMs: nowMs)
-            try selected.read(Array(selected.labels.indices)[...]) { place, times, values in
+            try selected.readAll { place, times, values in
                 guard let timestampMs = times.last, let value = values.last, !value.isStaleMarker else { return }
                 newest[selected.labels[place]] = (timestampMs, value)
             }

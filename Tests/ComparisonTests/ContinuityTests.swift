@@ -136,31 +136,18 @@ private struct OldLab {
         #expect(abs((result.soak?.value ?? 0) - 0.06) < 0.001)
     }
 
-    @Test func labelsUnderOlderNames_areTheSameLabels() throws {
-        let lab = OldLab()
-        lab.up()
-        let name = "container_cpu_usage_seconds_total"
-        lab.counter(["__name__": name, "pod_name": "web-1", "container_name": "app"], old: true, job: "kubelet", 0.5)
-        lab.counter(["__name__": name, "pod": "web-1", "container": "app"], old: false, job: "kubelet", 0.5)
-        let assessment = try lab.assess(
-            "signals:\n- {name: c, component: kubelet, kind: gauge, expression: 'sum by (pod) (rate(\(name){container=\"app\"}[5m]))', unit: cores}"
-        )
-        let result = try #require(assessment.signals.first)
-        #expect(result.status == .ok)
-        #expect(abs((result.baseline?.value ?? 0) - 0.5) < 0.02)
-        #expect(abs((result.soak?.value ?? 0) - 0.5) < 0.02)
-    }
-
     /// Also where nothing that is asked for names a label.
-    @Test func labelsUnderOlderNames_needNotBeNamed() throws {
+    @Test(arguments: [
+        "kind: gauge, expression: 'sum by (pod) (rate(container_cpu_usage_seconds_total{container=\"app\"}[5m]))', unit: cores",
+        "kind: rate, counter: container_cpu_usage_seconds_total, by: [pod], unit: 1/s, floors: {relative: 1.5, absolute: 0.01}",
+    ])
+    func labelsUnderOlderNames_areTheSameLabels(signal: String) throws {
         let lab = OldLab()
         lab.up()
         let name = "container_cpu_usage_seconds_total"
         lab.counter(["__name__": name, "pod_name": "web-1", "container_name": "app"], old: true, job: "kubelet", 0.5)
         lab.counter(["__name__": name, "pod": "web-1", "container": "app"], old: false, job: "kubelet", 0.5)
-        let result = try lab.result(
-            "name: c, component: kubelet, kind: rate, counter: \(name), by: [pod], unit: 1/s, floors: {relative: 1.5, absolute: 0.01}"
-        )
+        let result = try lab.result("name: c, component: kubelet, " + signal)
         #expect(result.status == .ok)
         #expect(abs((result.baseline?.value ?? 0) - 0.5) < 0.02)
         #expect(abs((result.soak?.value ?? 0) - 0.5) < 0.02)

@@ -11,6 +11,15 @@ import Testing
 
 private let hour: Int64 = 3_600_000
 
+extension SeriesSamples {
+    /// The samples whose times are kept.
+    fileprivate func keeping(_ isKept: (Int64) -> Bool) -> SeriesSamples {
+        let kept = timestampsMs.indices.filter { isKept(timestampsMs[$0]) }
+        return SeriesSamples(
+            labels: labels, timestampsMs: kept.map { timestampsMs[$0] }, values: kept.map { values[$0] })
+    }
+}
+
 /// What the documentation says of the judgement, on small simulated clusters.
 @Suite struct SimulatedJudgementTests {
     private static let signals = try? Signal.load(file: Shared.root + "/config/signals.yaml")
@@ -149,14 +158,7 @@ private let hour: Int64 = 3_600_000
         let seed = UInt64.random(in: 0 ... .max)
         let cluster = SimulatedCluster(try scenario(Self.exits), seed: seed)
         let fromMs = cluster.upgradeMs - 13 * hour
-        let cut = ChangedSource(base: cluster.source) { series in
-            let kept = series.timestampsMs.indices.filter { series.timestampsMs[$0] >= fromMs }
-            return [
-                SeriesSamples(
-                    labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
-                    values: kept.map { series.values[$0] })
-            ]
-        }
+        let cut = ChangedSource(base: cluster.source) { series in [series.keeping { $0 >= fromMs }] }
         var tables = ComparisonTables()
         var others = ComparisonTables()
         let long = try assess(cluster, atMs: cluster.endMs, &tables, baselineMs: 12 * hour)
@@ -288,14 +290,8 @@ private let hour: Int64 = 3_600_000
         func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
             // Changes look at whole series: where a counter begins anew must not depend on who asks.
             try base.select(matchers, fromMs: .min / 2, throughMs: .max / 2).flatMap(change).compactMap { series in
-                let kept = series.timestampsMs.indices.filter {
-                    series.timestampsMs[$0] >= fromMs && series.timestampsMs[$0] <= throughMs
-                }
-                return kept.isEmpty
-                    ? nil
-                    : SeriesSamples(
-                        labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
-                        values: kept.map { series.values[$0] })
+                let kept = series.keeping { $0 >= fromMs && $0 <= throughMs }
+                return kept.values.isEmpty ? nil : kept
             }
         }
         func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
@@ -352,12 +348,7 @@ private let hour: Int64 = 3_600_000
         for every in [1, 2, 4, 10] as [Int64] {
             let thinned = ChangedSource(base: cluster.source) { series in
                 // What one scrape brings has one time.
-                let kept = series.timestampsMs.indices.filter { series.timestampsMs[$0] / 30_000 % every == 0 }
-                return [
-                    SeriesSamples(
-                        labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
-                        values: kept.map { series.values[$0] })
-                ]
+                [series.keeping { $0 / 30_000 % every == 0 }]
             }
             var tables = ComparisonTables()
             let assessment = try assess(cluster, source: thinned, atMs: cluster.endMs, &tables)
@@ -379,14 +370,7 @@ private let hour: Int64 = 3_600_000
         let cluster = SimulatedCluster(try scenario(Self.apiErrors), seed: seed)
         let fromMs = cluster.upgradeMs - 60_000
         let gapped = ChangedSource(base: cluster.source) { series in
-            let kept = series.timestampsMs.indices.filter { place in
-                !(fromMs...fromMs + 120_000 + minutes * 60_000).contains(series.timestampsMs[place])
-            }
-            return [
-                SeriesSamples(
-                    labels: series.labels, timestampsMs: kept.map { series.timestampsMs[$0] },
-                    values: kept.map { series.values[$0] })
-            ]
+            [series.keeping { !(fromMs...fromMs + 120_000 + minutes * 60_000).contains($0) }]
         }
         var tables = ComparisonTables()
         let assessment = try assess(cluster, source: gapped, atMs: cluster.upgradeMs + 3 * hour, &tables)

@@ -61,6 +61,27 @@ private final class MovedClock: TimeSource {
         #expect(runner.counts.running == 0)
     }
 
+    @Test func queriesThatWait_endWhenTheirTimeIsOver_andTheOthersGetTheirTurn() async throws {
+        let clock = MovedClock()
+        var limits = QueryRunner.Limits()
+        limits.maxConcurrency = 1
+        let runner = QueryRunner(limits: limits, time: clock)
+        async let running = Self.endless(runner, timeoutMs: 2000)
+        while runner.counts.running < 1 { await Task.yield() }
+        async let patient = Self.endless(runner, timeoutMs: 3000)
+        async let hasty = Self.endless(runner, timeoutMs: 1000)
+        while runner.counts.waiting < 2 { await Task.yield() }
+        clock.move(toMs: 1000)
+        #expect(await hasty?.description == "query timed out in query queue")
+        #expect(runner.counts == (1, 1, 0))
+        clock.move(toMs: 2000)
+        #expect(await running?.kind == .timeout)
+        while runner.counts.waiting > 0 { await Task.yield() }
+        clock.move(toMs: 3000)
+        #expect(await patient?.description == "query timed out in expression evaluation")
+        #expect(runner.counts == (0, 0, 0))
+    }
+
     /// What came before leaves nobody who would not look any more.
     @Test func queriesAfterOthers_endAsWell() async throws {
         let clock = MovedClock()
