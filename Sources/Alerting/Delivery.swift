@@ -94,7 +94,7 @@ package struct Delivery: Sendable {
     }
 
     private func send(_ message: QueuedMessage, to webhook: Webhook) async -> Outcome {
-        var request = FetchRequest(url: webhook.url)
+        var request = FetchRequest(url: webhook.url, client: webhook.client)
         request.method = "POST"
         request.body = Array(message.body.utf8)
         request.headers = [
@@ -102,9 +102,6 @@ package struct Delivery: Sendable {
         ]
         request.timeoutMs = webhook.timeoutMs
         request.maxBodyBytes = 1 << 20
-        request.followRedirects = false
-        request.tls = webhook.tls
-        request.authentication = webhook.authentication
         do throws(FetchError) {
             let response = try await client.fetch(request)
             switch response.status {

@@ -35,7 +35,8 @@ package struct RuleGroup: Sendable {
     package var intervalMs: Int64?
     /// The most series or alerts of one rule; 0 is no limit.
     package var limit = 0
-    package var queryOffsetMs: Int64 = 0
+    /// nil: the global one.
+    package var queryOffsetMs: Int64?
     package var rules: [Rule]
 }
 
@@ -72,7 +73,7 @@ package enum RuleFile {
         var group = RuleGroup(name: name ?? "", file: fields.value.place.file, rules: [])
         group.intervalMs = fields.durationMs("interval")
         group.limit = fields.int("limit") ?? 0
-        group.queryOffsetMs = fields.durationMs("query_offset") ?? 0
+        group.queryOffsetMs = fields.durationMs("query_offset")
         let labels = templates(fields.take("labels"), "label")
         for value in fields.list("rules") {
             guard var rule = value.fields({ rule(&$0, features) }) ?? nil else { continue }

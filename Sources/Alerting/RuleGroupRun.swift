@@ -91,7 +91,7 @@ package struct RuleGroupRun: Sendable {
             health[index].lastError = ""
             health[index].evaluations += 1
             do {
-                let queryMs = atMs - group.queryOffsetMs
+                let queryMs = atMs - (group.queryOffsetMs ?? 0)
                 let samples = try vector(rule, atMs: queryMs, setting, source: source)
                 if group.limit > 0, samples.count > group.limit {
                     throw PromQLError(.execution, "exceeded limit of \(group.limit) with \(samples.count) series")

@@ -9,8 +9,7 @@ package struct Webhook: Sendable {
     /// The most alerts in a message; 0 is no limit.
     package var maxAlerts = 0
     package var timeoutMs: Int64 = 10_000
-    package var tls = TLSOptions()
-    package var authentication = Authentication.none
+    package var client = ClientOptions()
 
     package init(url: String) { self.url = url }
 }

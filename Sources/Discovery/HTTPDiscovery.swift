@@ -7,9 +7,7 @@ import Series
 package struct HTTPDiscovery: Sendable, Equatable {
     package var url: String
     package var refreshMs: Int64 = 60_000
-    package var tls = TLSOptions()
-    package var authentication = Authentication.none
-    package var followRedirects = true
+    package var client = ClientOptions()
 
     package init(url: String) { self.url = url }
 
@@ -47,12 +45,9 @@ package struct HTTPDiscovery: Sendable, Equatable {
     private var shown: String { FetchRequest.redacted(url) }
 
     private func fetch(_ client: HTTPClient) async throws -> [TargetGroup] {
-        var request = FetchRequest(url: url)
+        var request = FetchRequest(url: url, client: self.client)
         request.timeoutMs = min(HTTPDiscovery.timeoutMs, max(1000, refreshMs))
         request.maxBodyBytes = HTTPDiscovery.maxBytes
-        request.tls = tls
-        request.authentication = authentication
-        request.followRedirects = followRedirects
         request.headers = [
             ("Accept", "application/json"),
             ("X-Prometheus-Refresh-Interval-Seconds", "\(Double(refreshMs) / 1000)"),

@@ -22,10 +22,12 @@ package enum ExpositionFormat: Sendable {
     case openMetrics
 
     /// The format that a `Content-Type` header names; without a header it is the Prometheus text format.
+    ///
+    /// - Parameter fallback: what it is without a header, and for a type that is not an exposition, where it is not nil.
     /// - Returns: nil for a type that is not an exposition, such as `text/html`.
-    package init?(contentType: String?) {
+    package init?(contentType: String?, fallback: ExpositionFormat? = nil) {
         guard let contentType, !contentType.isEmpty else {
-            self = .prometheus
+            self = fallback ?? .prometheus
             return
         }
         // By bytes: it is asked once a scrape.
@@ -41,6 +43,8 @@ package enum ExpositionFormat: Sendable {
             self = .prometheus
         } else if isType("application/openmetrics-text") {
             self = .openMetrics
+        } else if let fallback {
+            self = fallback
         } else {
             return nil
         }

@@ -1,45 +1,5 @@
 import Foundation
 
-/// How a server's certificate is judged and which one is shown to it; the fields of Prometheus' `tls_config`.
-package struct TLSOptions: Sendable, Equatable {
-    /// PEM files.
-    package var caFile: String?
-    package var certFile: String?
-    package var keyFile: String?
-    /// The same as PEM text, which comes before the file.
-    package var ca: Secret?
-    package var cert: Secret?
-    package var key: Secret?
-    /// The name that the server's certificate must have, and that is asked for (SNI); nil: that of the URL.
-    package var serverName: String?
-    /// Accepts any certificate: only where the user says so.
-    package var insecureSkipVerify = false
-
-    package init() {}
-}
-
-/// What proves to a server who asks.
-package enum Authentication: Sendable, Equatable {
-    case none
-    case basic(username: String, password: Secret)
-    case basicFile(username: String, passwordFile: String)
-    /// An `Authorization` header of this type, `Bearer` for tokens.
-    case authorization(type: String, credentials: Secret)
-    /// The same with the credentials in a file, which is read for every request, so that a rotated token is used at
-    /// once.
-    case authorizationFile(type: String, path: String)
-}
-
-/// A text that is never printed.
-package struct Secret: Sendable, Equatable, CustomStringConvertible, CustomDebugStringConvertible {
-    package let value: String
-
-    package init(_ value: String) { self.value = value }
-
-    package var description: String { "<secret>" }
-    package var debugDescription: String { "<secret>" }
-}
-
 /// One request, with the limits that its answer must keep.
 package struct FetchRequest: Sendable {
     package var url: String
@@ -52,13 +12,14 @@ package struct FetchRequest: Sendable {
     package var idleTimeoutMs: Int64?
     /// Of the body after decompression.
     package var maxBodyBytes = 64 << 20
-    package var followRedirects = true
     /// Ask for a compressed body.
     package var compression = true
-    package var tls = TLSOptions()
-    package var authentication = Authentication.none
+    package var client: ClientOptions
 
-    package init(url: String) { self.url = url }
+    package init(url: String, client: ClientOptions = ClientOptions()) {
+        self.url = url
+        self.client = client
+    }
 
     /// Scheme, host and port, and what comes behind them; nil where the URL has no authority.
     package var parts: (scheme: Substring, host: Substring, port: Substring, rest: Substring)? {
@@ -159,8 +120,10 @@ package struct FetchError: Error, Equatable, CustomStringConvertible {
         case tooManyRedirects
         /// The certificate does not verify, or TLS failed otherwise.
         case tls
-        /// A file with a certificate, key, password or token can't be read.
+        /// A file with a certificate, key, password or token can't be read, or holds what can't be sent.
         case file
+        /// A token was asked for and not given.
+        case unauthorized
         case cancelled
         /// The connection broke, or the answer is not HTTP.
         case broken

@@ -9,13 +9,16 @@ import Synchronization
 /// thread; callers hand over a request and wait for its answer.
 package final class HTTPClient: Sendable {
     private let loop: TransferLoop
+    private let tokens: OAuth2Tokens
 
     /// - Parameters:
     ///   - maxConnections: connections kept open for further requests.
     ///   - maxTransfers: requests under way at once; more wait, and their timeouts do not run yet. A handshake takes
     ///     milliseconds: were thousands under way, none would end before its time is over.
     package init(maxConnections: Int = 512, maxTransfers: Int = 1024) {
-        loop = TransferLoop(maxConnections: maxConnections, maxTransfers: maxTransfers)
+        let loop = TransferLoop(maxConnections: maxConnections, maxTransfers: maxTransfers)
+        self.loop = loop
+        tokens = OAuth2Tokens { await HTTPClient.send($0, into: nil, on: loop) }
     }
 
     /// As many connections as the process may have, but for what other files and those who ask the process need.
@@ -65,13 +68,17 @@ package final class HTTPClient: Sendable {
     package func fetchBlocking(_ request: FetchRequest) throws(FetchError) -> FetchResponse {
         let done = DispatchSemaphore(value: 0)
         let box = AnswerBox()
-        loop.submit(
-            .start(
-                loop.nextID(), request, nil,
-                { result in
-                    box.put(result)
-                    done.signal()
-                }))
+        @Sendable func finish(_ result: Result<FetchResponse, FetchError>) {
+            box.put(result)
+            done.signal()
+        }
+        if case .oauth2 = request.client.authentication {
+            Task {
+                do throws(FetchError) { finish(.success(try await fetch(request))) } catch { finish(.failure(error)) }
+            }
+        } else {
+            loop.submit(.start(loop.nextID(), request, nil, finish))
+        }
         done.wait()
         return try box.take(request).get()
     }
@@ -87,15 +94,27 @@ package final class HTTPClient: Sendable {
     }
 
     private func run(_ request: FetchRequest, into pipe: BytePipe?) async throws(FetchError) -> FetchResponse {
+        guard case .oauth2(let options) = request.client.authentication else {
+            return try await HTTPClient.send(request, into: pipe, on: loop).get()
+        }
+        var request = request
+        request.client.authentication = try await tokens.authentication(options, now: Sleeper.now)
+        let answer = try await HTTPClient.send(request, into: pipe, on: loop).get()
+        if answer.status == 401 { await tokens.forget(options) }
+        return answer
+    }
+
+    private static func send(
+        _ request: FetchRequest, into pipe: BytePipe?, on loop: TransferLoop
+    ) async -> Result<FetchResponse, FetchError> {
         let id = loop.nextID()
-        let result: Result<FetchResponse, FetchError> = await withTaskCancellationHandler {
+        return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 loop.submit(.start(id, request, pipe, { continuation.resume(returning: $0) }))
             }
         } onCancel: {
             loop.submit(.cancel(id))
         }
-        return try result.get()
     }
 }
 

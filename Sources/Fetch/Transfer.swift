@@ -20,6 +20,7 @@ final class Transfer {
     private let resume: @Sendable () -> Void
     private var headerList: UnsafeMutablePointer<curl_slist>?
     private var connectList: UnsafeMutablePointer<curl_slist>?
+    private var proxyHeaderList: UnsafeMutablePointer<curl_slist>?
     private var body: [UInt8] = []
     private var headers = FetchHeaders()
     private let errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
@@ -52,6 +53,7 @@ final class Transfer {
     deinit {
         curl_slist_free_all(headerList)
         curl_slist_free_all(connectList)
+        curl_slist_free_all(proxyHeaderList)
         errorText.deallocate()
         upload?.deallocate()
     }
@@ -68,7 +70,7 @@ final class Transfer {
             set(CURLOPT_LOW_SPEED_LIMIT, 1)
             set(CURLOPT_LOW_SPEED_TIME, Int(idle / 1000))
         }
-        set(CURLOPT_FOLLOWLOCATION, request.followRedirects ? 1 : 0)
+        set(CURLOPT_FOLLOWLOCATION, request.client.followRedirects ? 1 : 0)
         set(CURLOPT_MAXREDIRS, FetchRequest.maxRedirects)
         set(CURLOPT_TCP_KEEPALIVE, 1)
         // Connections are kept; for another one a name is asked for again. curl looks through all names that it knows
@@ -76,7 +78,7 @@ final class Transfer {
         set(CURLOPT_DNS_CACHE_TIMEOUT, 0)
         // The largest that curl reads at once: an exposition is some hundred kilobytes.
         set(CURLOPT_BUFFERSIZE, Transfer.readBytes)
-        set(CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS))
+        set(CURLOPT_HTTP_VERSION, Int(request.client.offersHTTP2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1))
         set(CURLOPT_USERAGENT, "upgrade-watch")
         // The empty string asks for every encoding that curl was built with, gzip and zstd among them.
         if request.compression { set(CURLOPT_ACCEPT_ENCODING, "") }
@@ -92,13 +94,12 @@ final class Transfer {
             // Without this curl asks for permission first, and waits a second where the server does not know how.
             headers.append(("Expect", ""))
         }
-        setUpTLS()
-        if let name = request.tls.serverName { setServerName(name, &headers) }
+        setUpTLS(request.client.tls)
+        if let name = request.client.tls.serverName { setServerName(name, &headers) }
+        try setUpProxy(request.client.proxy)
+        headers += try lines(of: request.client.headers)
         try authenticate(&headers)
-        for header in headers {
-            let line = header.value.isEmpty ? "\(header.name):" : "\(header.name): \(header.value)"
-            headerList = curl_slist_append(headerList, line)
-        }
+        headerList = Transfer.list(headers)
         uw_easy_setopt_list(easy, CURLOPT_HTTPHEADER, headerList)
         let context = Unmanaged.passUnretained(self).toOpaque()
         uw_easy_setopt_pointer(easy, CURLOPT_WRITEDATA, context)
@@ -116,21 +117,62 @@ final class Transfer {
         }
     }
 
-    private func setUpTLS() {
-        if let file = request.tls.caFile { set(CURLOPT_CAINFO, file) }
-        if let file = request.tls.certFile { set(CURLOPT_SSLCERT, file) }
-        if let file = request.tls.keyFile { set(CURLOPT_SSLKEY, file) }
+    private func setUpTLS(_ tls: TLSOptions) {
+        if let file = tls.caFile { set(CURLOPT_CAINFO, file) }
+        if let file = tls.certFile { set(CURLOPT_SSLCERT, file) }
+        if let file = tls.keyFile { set(CURLOPT_SSLKEY, file) }
         for (text, option) in [
-            (request.tls.ca, CURLOPT_CAINFO_BLOB), (request.tls.cert, CURLOPT_SSLCERT_BLOB),
-            (request.tls.key, CURLOPT_SSLKEY_BLOB),
+            (tls.ca, CURLOPT_CAINFO_BLOB), (tls.cert, CURLOPT_SSLCERT_BLOB), (tls.key, CURLOPT_SSLKEY_BLOB),
         ] {
             guard let text else { continue }
             let bytes = Array(text.value.utf8)
             uw_easy_setopt_blob(easy, option, bytes, bytes.count)
         }
-        if request.tls.insecureSkipVerify {
+        if tls.insecureSkipVerify {
             set(CURLOPT_SSL_VERIFYPEER, 0)
             set(CURLOPT_SSL_VERIFYHOST, 0)
+        }
+        let versions = Transfer.number(tls.minVersion) | Transfer.number(tls.maxVersion) << 16
+        if versions != 0 { set(CURLOPT_SSLVERSION, versions) }
+    }
+
+    /// As CURLOPT_SSLVERSION has a version; 0 is the default.
+    private static func number(_ version: TLSOptions.Version?) -> Int {
+        switch version {
+        case nil: 0
+        case .tls10: Int(CURL_SSLVERSION_TLSv1_0)
+        case .tls11: Int(CURL_SSLVERSION_TLSv1_1)
+        case .tls12: Int(CURL_SSLVERSION_TLSv1_2)
+        case .tls13: Int(CURL_SSLVERSION_TLSv1_3)
+        }
+    }
+
+    private func setUpProxy(_ proxy: ProxyOptions) throws(FetchError) {
+        switch proxy.choice {
+        case .environment: return
+        // Said so, curl does not look into the environment.
+        case .none: return set(CURLOPT_PROXY, "")
+        case .server(let url): set(CURLOPT_PROXY, url.value)
+        }
+        set(CURLOPT_NOPROXY, proxy.exceptions)
+        guard !proxy.connectHeaders.isEmpty else { return }
+        proxyHeaderList = Transfer.list(try lines(of: proxy.connectHeaders))
+        set(CURLOPT_HEADEROPT, Int(CURLHEADER_SEPARATE))
+        uw_easy_setopt_list(easy, CURLOPT_PROXYHEADER, proxyHeaderList)
+    }
+
+    private func lines(of fields: [HeaderField]) throws(FetchError) -> [(name: String, value: String)] {
+        var lines: [(name: String, value: String)] = []
+        for field in fields {
+            for value in field.values { lines.append((field.name, try text(of: value))) }
+        }
+        return lines
+    }
+
+    /// A list whose fields may have no value.
+    private static func list(_ lines: [(name: String, value: String)]) -> UnsafeMutablePointer<curl_slist>? {
+        lines.reduce(nil) { list, line in
+            curl_slist_append(list, line.value.isEmpty ? "\(line.name):" : "\(line.name): \(line.value)")
         }
     }
 
@@ -145,30 +187,29 @@ final class Transfer {
     }
 
     private func authenticate(_ headers: inout [(name: String, value: String)]) throws(FetchError) {
-        switch request.authentication {
-        case .none: break
+        switch request.client.authentication {
+        // What a server gives out is asked for before (``OAuth2Tokens``).
+        case .none, .oauth2: break
         case .basic(let username, let password):
-            setBasic(username, password.value)
-        case .basicFile(let username, let file):
-            setBasic(username, try secret(in: file))
+            set(CURLOPT_HTTPAUTH, 1)
+            set(CURLOPT_USERNAME, try text(of: username))
+            set(CURLOPT_PASSWORD, try text(of: password))
         case .authorization(let type, let credentials):
-            headers.append(("Authorization", "\(type) \(credentials.value)"))
-        case .authorizationFile(let type, let path):
-            headers.append(("Authorization", "\(type) \(try secret(in: path))"))
+            headers.append(("Authorization", "\(type) \(try text(of: credentials))"))
         }
     }
 
-    private func setBasic(_ username: String, _ password: String) {
-        set(CURLOPT_HTTPAUTH, 1)
-        set(CURLOPT_USERNAME, username)
-        set(CURLOPT_PASSWORD, password)
-    }
-
-    private func secret(in path: String) throws(FetchError) -> String {
-        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+    private func text(of source: SecretSource) throws(FetchError) -> String {
+        guard let text = source.value() else {
+            guard case .file(let path) = source else { return "" }
             throw error(.file, "the file \(path) with the credentials can't be read")
         }
-        return text.trimmingCharacters(in: .whitespacesAndNewlines)
+        // A second line would be a header field of its own.
+        guard !text.utf8.contains(where: { $0 < 32 && $0 != 9 }) else {
+            throw error(
+                .file, "credentials, or a header's value, have a line feed or another control character in them")
+        }
+        return text
     }
 
     private func set(_ option: CURLoption, _ value: Int) { uw_easy_setopt_long(easy, option, value) }

@@ -17,8 +17,7 @@ package struct RemoteReadConfig: Sendable, Equatable {
     package var url: String
     package var kind = Kind.read
     package var timeoutMs: Int64 = 60_000
-    package var tls = TLSOptions()
-    package var authentication = Authentication.none
+    package var client = ClientOptions()
     /// The most samples of one answer: it is held in memory.
     package var maxSamples = 50_000_000
 
@@ -210,11 +209,9 @@ package final class RemoteSource: SeriesSource {
         func escaped(_ text: String) -> String { text.addingPercentEncoding(withAllowedCharacters: allowed) ?? "" }
         let query = parameters.map { "\(escaped($0))=\(escaped($1))" }
         var request = FetchRequest(
-            url: base + path + (query.isEmpty ? "" : "?" + query.joined(separator: "&")))
+            url: base + path + (query.isEmpty ? "" : "?" + query.joined(separator: "&")), client: config.client)
         request.timeoutMs = config.timeoutMs
         request.maxBodyBytes = RemoteSource.maxBodyBytes
-        request.tls = config.tls
-        request.authentication = config.authentication
         return request
     }
 

@@ -127,10 +127,11 @@ package struct ScrapeLoop: Sendable {
             guard response.status == 200 else {
                 throw ScrapeError(reason: "server returned HTTP status \(response.status)")
             }
-            guard let format = ExpositionFormat(contentType: response.headers["content-type"]) else {
+            let type = response.headers["content-type"]
+            guard let format = ExpositionFormat(contentType: type, fallback: target.fallback) else {
                 throw ScrapeError(
-                    reason: "the answer is not an exposition but \(response.headers["content-type"] ?? ""): "
-                        + "check the target's address and metrics_path")
+                    reason: "the answer is not an exposition but \(type ?? ""): check the target's address and "
+                        + "metrics_path, or name a fallback_scrape_protocol")
             }
             if ScrapeLoop.isLong(response.body, session) {
                 // The thread that transfers goes on meanwhile.

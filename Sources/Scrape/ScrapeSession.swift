@@ -249,7 +249,8 @@ package struct ScrapeSession {
         before.compactMap { index in
             let entry = entries[Int(index)]
             // A series with its own timestamps says itself how old it is, and ends by the lookback.
-            return entry.seen != scrape && !entry.hasTimestamp && entry.id != Entry.dropped ? entry.id : nil
+            let endsItself = entry.hasTimestamp && !target.tracksTimestampsStaleness
+            return entry.seen != scrape && !endsItself && entry.id != Entry.dropped ? entry.id : nil
         }
     }
 

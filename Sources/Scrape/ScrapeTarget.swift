@@ -15,10 +15,17 @@ package struct ScrapeTarget: Sendable {
     package var metricRelabelRules: [RelabelRule] = []
     /// Which metrics are read at all; nil: all.
     package var filter: MetricFilter?
-    package var tls = TLSOptions()
-    package var authentication = Authentication.none
+    package var client = ClientOptions()
     package var compression = true
-    package var followRedirects = true
+    /// The formats that are asked for, the best first.
+    package var protocols = ScrapeProtocol.all
+    /// How an answer is read whose `Content-Type` is missing or none of a known format; nil: it is refused, but where it
+    /// is missing.
+    package var fallback: ExpositionFormat?
+    /// `escaping` of the formats that are asked for; nil: it is not said.
+    package var escaping: String?
+    /// Whether a series that is gone is marked as ended although its samples had times of their own.
+    package var tracksTimestampsStaleness = false
 
     package init(labels: Labels, url: String, intervalMs: Int64 = 15_000, timeoutMs: Int64 = 10_000) {
         self.labels = labels
@@ -27,21 +34,15 @@ package struct ScrapeTarget: Sendable {
         self.timeoutMs = timeoutMs
     }
 
-    /// The request that a scrape sends; both formats are asked for, as Prometheus does.
-    func request() -> FetchRequest {
-        var request = FetchRequest(url: url)
+    /// The request that a scrape sends.
+    package func request() -> FetchRequest {
+        var request = FetchRequest(url: url, client: client)
         request.timeoutMs = timeoutMs
         request.maxBodyBytes = limits.bodyBytes
-        request.tls = tls
-        request.authentication = authentication
         request.compression = compression
-        request.followRedirects = followRedirects
         let seconds = Double(timeoutMs) / 1000
         request.headers = [
-            (
-                "Accept",
-                "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
-            ),
+            ("Accept", ScrapeProtocol.accept(protocols, escaping: escaping)),
             ("X-Prometheus-Scrape-Timeout-Seconds", "\(seconds)"),
         ]
         return request

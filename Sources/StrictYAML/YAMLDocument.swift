@@ -236,6 +236,13 @@ package struct YAMLFields {
         return value.isNull ? nil : value
     }
 
+    /// Tells of a field that can't be had, where it is there; it is not offered to those who write an unknown one.
+    package mutating func refuse(_ name: String, _ reason: String) {
+        let value = take(name)
+        known.removeLast()
+        if let value { value.report("\(value.path): \(reason)") }
+    }
+
     package mutating func string(_ name: String) -> String? { take(name)?.string }
     package mutating func bool(_ name: String) -> Bool? { take(name)?.bool }
     package mutating func int(_ name: String) -> Int? { take(name)?.int }

@@ -129,7 +129,7 @@ struct ImportPrometheus: AsyncParsableCommand {
         let remote = try await reporting { () throws -> RemoteSource in
             var config = RemoteReadConfig(url: url)
             config.kind = kind
-            if let httpConfig { (config.tls, config.authentication) = try ServerOptions.client(file: httpConfig) }
+            config.client = try ServerOptions.client(file: httpConfig)
             return RemoteSource(config, client: HTTPClient(), time: WallClock(), reachMs: 3_600_000)
         }
         let nowMs = WallClock().nowMs

@@ -12,7 +12,8 @@ struct ServerOptions: ParsableArguments {
     @Option(
         name: .customLong("http.config.file"),
         help: ArgumentHelp(
-            "How the service is asked: basic_auth, authorization and tls_config, as promtool's.", valueName: "file"))
+            "How the service is asked: basic_auth, authorization, tls_config, proxy_url and so on, as promtool's.",
+            valueName: "file"))
     var httpConfig: String?
 
     func validate() throws {
@@ -25,17 +26,20 @@ struct ServerOptions: ParsableArguments {
     func request(_ path: String) throws -> FetchRequest {
         let base = url ?? ""
         var request = FetchRequest(url: (base.hasSuffix("/") ? String(base.dropLast()) : base) + path)
-        if let httpConfig { (request.tls, request.authentication) = try ServerOptions.client(file: httpConfig) }
+        request.client = try ServerOptions.client(file: httpConfig)
         return request
     }
 
-    /// How servers are asked, by a file of `--http.config.file`.
+    /// How servers are asked, by a file of `--http.config.file`; without one as `promtool` does, by the environment's
+    /// proxies.
     ///
     /// - Throws: `YAMLProblems` of the file.
-    static func client(file: String) throws -> (tls: TLSOptions, authentication: Authentication) {
+    static func client(file: String?) throws -> ClientOptions {
+        var client = ClientOptions()
+        client.proxy = ProxyOptions(.environment)
+        guard let file else { return client }
         let folder = (file as NSString).deletingLastPathComponent
         let document = try YAMLDocument(file: file)
-        var client = (tls: TLSOptions(), authentication: Authentication.none)
         document.root.fields { client = ClientConfigReader(folder: folder.isEmpty ? "." : folder).read(&$0) }
         try document.finish()
         return client

@@ -38,22 +38,35 @@ import Testing
                 "client-certificate-data: \(pem), client-key-data: \(pem)",
                 cluster: "server: https://a:6443/, certificate-authority-data: \(pem)"))
         #expect(data.server == "https://a:6443")
-        #expect(data.tls.ca?.value == "PEM" && data.tls.cert?.value == "PEM" && data.tls.key?.value == "PEM")
+        #expect(
+            data.client.tls.ca?.value == "PEM" && data.client.tls.cert?.value == "PEM"
+                && data.client.tls.key?.value == "PEM")
         let files = try Kubeconfig.endpoint(
             path: config(
                 "client-certificate: c.crt, client-key: /k/c.key",
                 cluster: "server: https://a, certificate-authority: ca.crt, tls-server-name: api, "
                     + "insecure-skip-tls-verify: false"))
-        #expect(files.tls.caFile == directory.path + "/ca.crt" && files.tls.certFile == directory.path + "/c.crt")
-        #expect(files.tls.keyFile == "/k/c.key" && files.tls.serverName == "api" && !files.tls.insecureSkipVerify)
+        #expect(
+            files.client.tls.caFile == directory.path + "/ca.crt"
+                && files.client.tls.certFile == directory.path + "/c.crt")
+        #expect(
+            files.client.tls.keyFile == "/k/c.key" && files.client.tls.serverName == "api"
+                && !files.client.tls.insecureSkipVerify)
     }
 
     @Test func tokens_areNeverPrinted() throws {
         let endpoint = try Kubeconfig.endpoint(path: config("token: s3cret"))
-        #expect(endpoint.authentication == .authorization(type: "Bearer", credentials: Secret("s3cret")))
+        #expect(endpoint.client.authentication == .authorization(type: "Bearer", credentials: .text("s3cret")))
         #expect(!"\(endpoint)".contains("s3cret"))
         let file = try Kubeconfig.endpoint(path: config("tokenFile: t"))
-        #expect(file.authentication == .authorizationFile(type: "Bearer", path: directory.path + "/t"))
+        #expect(file.client.authentication == .authorization(type: "Bearer", credentials: .file(directory.path + "/t")))
+    }
+
+    @Test func proxy_isTheClusters_orTheEnvironments() throws {
+        let named = try Kubeconfig.endpoint(
+            path: config("token: a", cluster: "server: https://a, proxy-url: 'socks5://proxy:1080'"))
+        #expect(named.client.proxy.choice == .server(Secret("socks5://proxy:1080")))
+        #expect(try Kubeconfig.endpoint(path: config("token: a")).client.proxy.choice == .environment)
     }
 
     @Test func faults_areNamed() throws {
@@ -79,8 +92,10 @@ import Testing
         #expect(fault { try Kubeconfig.endpoint(path: bad) } == "/config: client-certificate-data is not base64")
         let noServer = try config("token: a", cluster: "proxy-url: x")
         #expect(fault { try Kubeconfig.endpoint(path: noServer) }.contains("server is missing"))
-        let proxied = try config("token: a", cluster: "server: https://a, proxy-url: x")
-        #expect(fault { try Kubeconfig.endpoint(path: proxied) }.contains("proxy-url, which is not supported"))
+        let proxied = try config("token: a", cluster: "server: https://a, proxy-url: 'ftp://u:p@x'")
+        #expect(
+            fault { try Kubeconfig.endpoint(path: proxied) }
+                == "/config: proxy-url is ftp://x; it must begin with http://, https:// or socks5://")
         let empty = try directory.write("empty", "\n")
         #expect(fault { try Kubeconfig.endpoint(path: empty) } == "/empty: is empty")
     }
@@ -92,7 +107,7 @@ import Testing
         let environment = ["KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"]
         let endpoint = try #require(Kubeconfig.inCluster(environment: environment, root: directory.path))
         #expect(endpoint.server == "https://[fd00::1]:443")
-        #expect(endpoint.tls.caFile == folder + "/ca.crt")
+        #expect(endpoint.client.tls.caFile == folder + "/ca.crt")
         #expect(Kubeconfig.inCluster(environment: [:], root: directory.path) == nil)
     }
 

@@ -122,17 +122,17 @@ import Testing
         #expect(try await client.fetch(FetchRequest(url: server.url + "/once")).body == Array("arrived".utf8))
         #expect(await error(FetchRequest(url: server.url + "/ever"))?.code == .tooManyRedirects)
         var request = FetchRequest(url: server.url + "/once")
-        request.followRedirects = false
+        request.client.followRedirects = false
         #expect(try await client.fetch(request).status == 302)
     }
 
     @Test func credentials_areSent_andATokenFileIsReadAgain() async throws {
         let server = RawServer { _, connection in connection.answer("ok") }
         var request = FetchRequest(url: server.url)
-        request.authentication = .basic(username: "user", password: Secret("pass"))
+        request.client.authentication = .basic(username: .text("user"), password: .text("pass"))
         _ = try await client.fetch(request)
         let token = try directory.write("token", "first\n")
-        request.authentication = .authorizationFile(type: "Bearer", path: token)
+        request.client.authentication = .authorization(type: "Bearer", credentials: .file(token))
         _ = try await client.fetch(request)
         _ = try directory.write("token", "second\n")
         _ = try await client.fetch(request)
@@ -143,10 +143,117 @@ import Testing
             sent == [
                 "Authorization: Basic dXNlcjpwYXNz", "Authorization: Bearer first", "Authorization: Bearer second",
             ])
-        request.authentication = .authorizationFile(type: "Bearer", path: directory.path + "/missing")
+        request.client.authentication = .authorization(type: "Bearer", credentials: .file(directory.path + "/missing"))
         let failure = await error(request)
         #expect(failure?.reason == "the file \(directory.path)/missing with the credentials can't be read")
         #expect("\(Secret("pass"))" == "<secret>")
+    }
+
+    @Test func headers_areSent_andNeverMoreThanTheirLines() async throws {
+        let server = RawServer { _, connection in connection.answer("ok") }
+        var request = FetchRequest(url: server.url)
+        let file = try directory.write("h", "from-a-file\n")
+        request.client.headers = [HeaderField(name: "X-Scope", values: [.text("one"), .file(file)])]
+        _ = try await client.fetch(request)
+        let sent = try #require(server.heads.first)
+        #expect(sent.contains("X-Scope: one\r\n") && sent.contains("X-Scope: from-a-file\r\n"))
+        _ = try directory.write("h", "a\nX-Other: b\n")
+        let failure = await error(request)
+        #expect(failure?.code == .file && failure?.reason.contains("have a line feed") == true)
+        #expect(server.heads.count == 1)
+    }
+
+    @Test func proxy_isAsked_butForItsExceptions() async throws {
+        let proxy = RawServer { _, connection in connection.answer("by way of the proxy") }
+        let server = RawServer { _, connection in connection.answer("direct") }
+        func body(_ url: String, _ options: ProxyOptions) async throws -> String {
+            var request = FetchRequest(url: url)
+            request.client.proxy = options
+            return String(decoding: try await client.fetch(request).body, as: UTF8.self)
+        }
+        var options = ProxyOptions(.server(Secret(proxy.url.replacing("http://", with: "http://user:pass@"))))
+        #expect(try await body("http://nowhere.example:9100/metrics", options) == "by way of the proxy")
+        let head = try #require(proxy.heads.first)
+        #expect(head.hasPrefix("GET http://nowhere.example:9100/metrics HTTP/1.1\r\n"))
+        #expect(head.contains("Proxy-Authorization: Basic dXNlcjpwYXNz\r\n"))
+        options.exceptions = "example,127.0.0.0/8"
+        #expect(try await body(server.url, options) == "direct")
+        #expect(try await body(server.url, ProxyOptions()) == "direct")
+    }
+
+    /// What a tunnel's server is told beside what the proxy is told.
+    @Test func connectHeaders_areThoseOfTheProxy() async {
+        let proxy = RawServer { _, connection in connection.answer("", status: "403 Forbidden") }
+        var request = FetchRequest(url: "https://nowhere.example/")
+        request.client.proxy = ProxyOptions(.server(Secret(proxy.url)))
+        request.client.proxy.connectHeaders = [HeaderField(name: "X-Tenant", values: [.text("a")])]
+        request.client.headers = [HeaderField(name: "X-Scope", values: [.text("secret")])]
+        #expect(await error(request)?.code == .broken)
+        let head = proxy.heads.first ?? ""
+        #expect(head.hasPrefix("CONNECT nowhere.example:443 HTTP/1.1\r\n") && head.contains("X-Tenant: a\r\n"))
+        #expect(!head.contains("secret"))
+    }
+
+    @Test func oauth2_asksForATokenOnce_andAgainWhereItIsRefused() async throws {
+        let given = Mutex(0)
+        let issuer = RawServer { head, connection in
+            // This one wants the credentials in the form.
+            guard head.contains("client_id=id&client_secret=s%26t") else {
+                return connection.answer("", status: "401 Unauthorized")
+            }
+            let number = given.withLock { number in
+                number += 1
+                return number
+            }
+            connection.answer(#"{"access_token":"token-\#(number)","token_type":"bearer","expires_in":"3600"}"#)
+        }
+        let server = RawServer { head, connection in
+            let isGood = !head.contains("token-1\r\n") || head.hasPrefix("GET /first")
+            connection.answer("ok", status: isGood ? "200 OK" : "401 Unauthorized")
+        }
+        var options = OAuth2Options(tokenURL: issuer.url + "/token", clientID: "id", clientSecret: .text("s&t"))
+        options.scopes = ["read", "write"]
+        options.parameters = ["audience": "a b"]
+        var request = FetchRequest(url: server.url + "/first")
+        request.client.authentication = .oauth2(options)
+        let first = request
+        try await withThrowingTaskGroup(of: Int.self) { group in
+            for _ in 0..<8 { group.addTask { [client] in try await client.fetch(first).status } }
+            for try await status in group { #expect(status == 200) }
+        }
+        #expect(given.withLock { $0 } == 1)
+        let asked = try #require(issuer.heads.first)
+        #expect(asked.hasPrefix("POST /token HTTP/1.1\r\n") && asked.contains("Authorization: Basic aWQ6cyUyNnQ=\r\n"))
+        #expect(asked.hasSuffix("grant_type=client_credentials&audience=a%20b&scope=read%20write"))
+        request.url = server.url + "/second"
+        #expect(try await client.fetch(request).status == 401)
+        #expect(try await client.fetch(request).status == 200)
+        #expect(server.heads.last?.contains("Authorization: Bearer token-2\r\n") == true)
+        #expect(try client.fetchBlocking(request).status == 200)
+        #expect(given.withLock { $0 } == 2)
+    }
+
+    @Test func oauth2_thatGivesNoToken_isToldWithoutSecrets() async {
+        let issuer = RawServer { _, connection in connection.answer(#"{"error":"x"}"#) }
+        var request = FetchRequest(url: "http://127.0.0.1:1/")
+        request.client.authentication = .oauth2(
+            OAuth2Options(tokenURL: issuer.url + "/t?key=secret", clientID: "id", clientSecret: .text("secret")))
+        let failure = await error(request)
+        #expect(failure?.code == .unauthorized)
+        #expect(failure.map { "\($0)" } == "\(issuer.url)/t: the answer has no access_token")
+    }
+
+    @Test func oldVersionsOfTLS_canBeRefused() async throws {
+        let server = try TLSServer(directory: directory)
+        defer { server.stop() }
+        try await server.ready(client)
+        var request = FetchRequest(url: server.url)
+        request.client.tls.insecureSkipVerify = true
+        request.client.tls.minVersion = .tls13
+        #expect(try await client.fetch(request).status == 200)
+        request.client.tls.minVersion = .tls10
+        request.client.tls.maxVersion = .tls11
+        #expect(await error(request)?.code == .tls)
     }
 
     @Test func body_isPosted() async throws {
@@ -183,10 +290,10 @@ import Testing
                 == "\(server.url): SSL certificate problem: self-signed certificate; name the authority that signed it with ca_file under tls_config"
         )
         #expect(failure?.code == .tls)
-        request.tls.caFile = server.certificate
+        request.client.tls.caFile = server.certificate
         #expect(try await client.fetch(request).status == 200)
-        request.tls.caFile = nil
-        request.tls.insecureSkipVerify = true
+        request.client.tls.caFile = nil
+        request.client.tls.insecureSkipVerify = true
         #expect(try await client.fetch(request).status == 200)
     }
 
@@ -195,11 +302,11 @@ import Testing
         defer { server.stop() }
         try await server.ready(client)
         var request = FetchRequest(url: server.url)
-        request.tls.caFile = server.certificate
+        request.client.tls.caFile = server.certificate
         #expect(await error(request)?.code == .tls)
-        request.tls.serverName = "kubelet.internal"
+        request.client.tls.serverName = "kubelet.internal"
         #expect(try await client.fetch(request).status == 200)
-        request.tls.serverName = "other.internal"
+        request.client.tls.serverName = "other.internal"
         #expect(await error(request)?.code == .tls)
     }
 
@@ -260,11 +367,11 @@ import Testing
         let client = HTTPClient()
         try await server.ready(client)
         var request = FetchRequest(url: server.url)
-        request.tls.ca = Secret(try String(contentsOfFile: server.certificate, encoding: .utf8))
-        request.tls.cert = request.tls.ca
-        request.tls.key = Secret(try String(contentsOfFile: directory.path + "/key.pem", encoding: .utf8))
+        request.client.tls.ca = Secret(try String(contentsOfFile: server.certificate, encoding: .utf8))
+        request.client.tls.cert = request.client.tls.ca
+        request.client.tls.key = Secret(try String(contentsOfFile: directory.path + "/key.pem", encoding: .utf8))
         #expect(try await client.fetch(request).status == 200)
-        request.tls.key = Secret("no key")
+        request.client.tls.key = Secret("no key")
         let error = await #expect(throws: FetchError.self) { try await client.fetch(request) }
         #expect(error?.code == .tls && !"\(error.map { "\($0)" } ?? "")".contains("no key"))
     }
@@ -357,7 +464,7 @@ private struct TLSServer {
     /// Returns once the server answers.
     func ready(_ client: HTTPClient) async throws {
         var request = FetchRequest(url: url)
-        request.tls.insecureSkipVerify = true
+        request.client.tls.insecureSkipVerify = true
         for _ in 0..<200 {
             if (try? await client.fetch(request)) != nil { return }
             try await Task.sleep(for: .milliseconds(20))

@@ -99,6 +99,31 @@ import Testing
             try store.select([.equal("__name__", "c")], fromMs: .min, throughMs: .max).first?.timestampsMs == [3000])
     }
 
+    @Test func seriesWithTimesOfTheirOwn_end_whereThatIsAskedFor() throws {
+        var session = session { $0.tracksTimestampsStaleness = true }
+        _ = try scrape(&session, "a 1 500\n", atMs: 1000)
+        _ = try scrape(&session, "b 1\n", atMs: 2000)
+        let a = try store.select([.equal("__name__", "a")], fromMs: .min, throughMs: .max)
+        #expect(a.first?.timestampsMs == [500, 2000])
+        #expect(a.first?.values.last.map { $0.bitPattern == staleMarker.bitPattern } == true)
+    }
+
+    @Test func formats_areAskedFor_theBestFirst() {
+        var target = ScrapeTarget(labels: Labels(), url: "http://a/metrics")
+        func accept() -> String? { target.request().headers.first { $0.name == "Accept" }?.value }
+        #expect(
+            accept() == "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
+        target.protocols = ScrapeProtocol.allCases
+        target.escaping = "underscores"
+        #expect(
+            accept() == "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.8,"
+                + "application/openmetrics-text;version=0.0.1;q=0.7,text/plain;version=1.0.0;escaping=underscores;q=0.6,"
+                + "text/plain;version=0.0.4;q=0.5,*/*;q=0.1")
+        #expect(ExpositionFormat(contentType: "text/html", fallback: .openMetrics) == .openMetrics)
+        #expect(ExpositionFormat(contentType: nil, fallback: .openMetrics) == .openMetrics)
+        #expect(ExpositionFormat(contentType: "text/plain", fallback: .openMetrics) == .prometheus)
+    }
+
     private func rule(
         _ pattern: String, _ action: RelabelRule.Action = .replace, of source: String = "__name__",
         to label: String = "",
@@ -331,7 +356,11 @@ private final class ManualTime: TimeSource {
     }
 
     @Test(arguments: [
-        ("html", "the answer is not an exposition but text/html: check the target's address and metrics_path"),
+        (
+            "html",
+            "the answer is not an exposition but text/html: check the target's address and metrics_path, "
+                + "or name a fallback_scrape_protocol"
+        ),
         ("500", "server returned HTTP status 500"),
         ("bad", "line 1, column 5: not a number: \"a x 1\""),
     ])

@@ -13,7 +13,10 @@ import UpgradeWatch
 @Suite struct ConfigTests {
     private let directory = TemporaryDirectory()
 
-    private func load(_ text: String) throws -> Config { try Config.load(file: directory.write("c.yaml", text)) }
+    private func load(_ text: String, beside files: [String: String] = [:]) throws -> Config {
+        for (name, text) in files { _ = try directory.write(name, text) }
+        return try Config.load(file: directory.write("c.yaml", text))
+    }
 
     private func problems(_ text: String) -> String? {
         let problems = #expect(throws: YAMLProblems.self) { try load(text) }
@@ -29,8 +32,9 @@ import UpgradeWatch
         #expect(kubelet.url == "https://10.0.1.1:10250/metrics")
         #expect(kubelet.labels["metrics_path"] == "/metrics" && kubelet.labels["node"] == "node-1")
         #expect(
-            kubelet.authentication
-                == .authorizationFile(type: "Bearer", path: "/var/run/secrets/kubernetes.io/serviceaccount/token"))
+            kubelet.client.authentication
+                == .authorization(
+                    type: "Bearer", credentials: .file("/var/run/secrets/kubernetes.io/serviceaccount/token")))
         #expect(kubelet.limits.bodyBytes == 64 << 20)
     }
 
@@ -81,6 +85,135 @@ import UpgradeWatch
                     c.yaml:10:45: scrape_configs[0].kubernetes_sd_configs[3].namespaces.own_namespace: the process runs in no cluster, and so in no namespace; name it under names
                     c.yaml:11:19: scrape_configs[0].dns_sd_configs: this kind of discovery is not built; write the targets to a file for file_sd_configs, or list them under static_configs
                     c.yaml:12:3: the job_name "j" stands twice
+                    """)
+    }
+
+    /// Prometheus' fields, as they stand in configurations that operators and charts write.
+    @Test func scrapeConfigs_ofPrometheus_areTakenAsTheyAre() throws {
+        let config = try load(
+            """
+            cluster: a
+            global:
+              scrape_protocols: [PrometheusProto, OpenMetricsText1.0.0, OpenMetricsText0.0.1, PrometheusText1.0.0]
+              metric_name_validation_scheme: utf8
+              metric_name_escaping_scheme: allow-utf-8
+              scrape_native_histograms: false
+              always_scrape_classic_histograms: true
+              convert_classic_histograms_to_nhcb: false
+              target_limit: 7
+              keep_dropped_targets: 9
+              rule_query_offset: 30s
+            rule_files: [rules.yaml]
+            scrape_configs:
+            - job_name: plain
+            - job_name: own
+              scrape_protocols: [PrometheusText0.0.4]
+              fallback_scrape_protocol: OpenMetricsText1.0.0
+              track_timestamps_staleness: true
+              native_histogram_bucket_limit: 0
+              native_histogram_min_bucket_factor: 1.1
+              target_limit: 3
+              enable_http2: false
+              follow_redirects: false
+              proxy_url: http://user:word@proxy:3128
+              no_proxy: 10.0.0.0/8,.cluster.local
+              proxy_connect_header: {X-Tenant: [a]}
+              http_headers: {X-Scope: {values: [v], secrets: [s], files: [h]}}
+              basic_auth: {username_file: u, password: p}
+              tls_config: {ca: CA, cert: CERT, key_file: k, min_version: TLS12, max_version: TLS13}
+            """, beside: ["rules.yaml": "groups:\n- {name: g, rules: []}\n- {name: h, query_offset: 1s, rules: []}\n"])
+        let (plain, own) = (config.jobs[0].job, config.jobs[1].job)
+        #expect(plain.template.protocols == [.openMetrics1, .openMetrics0, .prometheus1])
+        #expect(plain.template.escaping == "allow-utf-8" && plain.template.client == ClientOptions())
+        #expect(plain.targetLimit == 7 && own.targetLimit == 3 && own.keptDroppedTargets == 9)
+        #expect(own.template.protocols == [.prometheus0] && own.template.fallback == .openMetrics)
+        #expect(own.template.tracksTimestampsStaleness)
+        let client = own.template.client
+        #expect(!client.offersHTTP2 && !client.followRedirects)
+        #expect(client.proxy.choice == .server(Secret("http://user:word@proxy:3128")))
+        #expect(client.proxy.exceptions == "10.0.0.0/8,.cluster.local,localhost,127.0.0.0/8,::1")
+        #expect(client.proxy.connectHeaders == [HeaderField(name: "X-Tenant", values: [.text("a")])])
+        let file = directory.path + "/h"
+        #expect(client.headers == [HeaderField(name: "X-Scope", values: [.text("v"), .text("s"), .file(file)])])
+        #expect(client.authentication == .basic(username: .file(directory.path + "/u"), password: .text("p")))
+        #expect(client.tls.ca == Secret("CA") && client.tls.keyFile == directory.path + "/k")
+        #expect(client.tls.minVersion == .tls12 && client.tls.maxVersion == .tls13)
+        #expect(config.ruleGroups.map(\.queryOffsetMs) == [30_000, 1000])
+        for secret in ["user:word", "- s\n", "CERT", "X-Tenant"] { #expect(!config.text.contains(secret), "\(secret)") }
+    }
+
+    @Test func oauth2_isRead() throws {
+        let config = try load(
+            """
+            cluster: a
+            receivers:
+            - name: r
+              webhook_configs:
+              - url: http://x
+                http_config:
+                  oauth2:
+                    client_id: id
+                    client_secret_file: s
+                    token_url: https://issuer/token
+                    scopes: [a, b]
+                    endpoint_params: {audience: x}
+                    tls_config: {insecure_skip_verify: true}
+                    proxy_from_environment: true
+            """)
+        var options = OAuth2Options(
+            tokenURL: "https://issuer/token", clientID: "id", clientSecret: .file(directory.path + "/s"))
+        options.scopes = ["a", "b"]
+        options.parameters = ["audience": "x"]
+        options.tls.insecureSkipVerify = true
+        options.proxy = ProxyOptions(.environment)
+        #expect(config.receivers[0].webhooks[0].client.authentication == .oauth2(options))
+    }
+
+    @Test func clientOptions_areChecked() {
+        #expect(
+            problems(
+                """
+                cluster: a
+                global: {query_log_file: x, extra_scrape_metrics: true}
+                scrape_configs:
+                - job_name: j
+                  scrape_protocols: [PrometheusProto]
+                  fallback_scrape_protocol: Text
+                  metric_name_validation_scheme: legacy
+                  metric_name_escaping_scheme: none
+                  convert_classic_histograms_to_nhcb: true
+                  scrape_failure_log_file: x
+                  proxy_url: ftp://u:p@x
+                  proxy_from_environment: true
+                  http_headers: {authorization: {values: [x]}, "a b": {values: [x]}}
+                  basic_auth: {password: p, password_file: f}
+                  authorization: {type: basic, credentials: x}
+                  oauth2: {client_id: x, token_url: issuer}
+                  tls_config: {cert_file: c, min_version: SSL3}
+                - job_name: k
+                  no_proxy: x
+
+                """) == """
+                    c.yaml:2:26: global.query_log_file: no log of queries is written
+                    c.yaml:2:51: global.extra_scrape_metrics: the limits are in the configuration, and not stored for each target
+                    c.yaml:4:3: scrape_configs[0]: at most one of basic_auth, authorization, oauth2 and bearer_token may be there
+                    c.yaml:5:21: scrape_configs[0].scrape_protocols: "PrometheusProto" is not read; known are OpenMetricsText1.0.0, OpenMetricsText0.0.1, PrometheusText1.0.0, PrometheusText0.0.4
+                    c.yaml:6:29: scrape_configs[0].fallback_scrape_protocol: "Text" is not read; known are OpenMetricsText1.0.0, OpenMetricsText0.0.1, PrometheusText1.0.0, PrometheusText0.0.4
+                    c.yaml:7:34: scrape_configs[0].metric_name_validation_scheme: "legacy": names are taken in UTF-8; write utf8
+                    c.yaml:8:32: scrape_configs[0].metric_name_escaping_scheme: "none" is none of allow-utf-8, underscores, dots, values
+                    c.yaml:9:39: scrape_configs[0].convert_classic_histograms_to_nhcb: native histograms are not built; classic ones are always read
+                    c.yaml:10:28: scrape_configs[0].scrape_failure_log_file: failed scrapes are in the program's own log and in /api/v1/targets
+                    c.yaml:11:14: scrape_configs[0].proxy_url: "ftp://x" is not the address of a proxy; it begins with http://, https:// or socks5://
+                    c.yaml:11:14: proxy_from_environment is true: proxy_url must not be there
+                    c.yaml:13:33: scrape_configs[0].http_headers.authorization: the header field authorization is set by the client itself
+                    c.yaml:13:55: scrape_configs[0].http_headers.a b: "a b" is not the name of a header field
+                    c.yaml:14:44: scrape_configs[0].basic_auth.password_file: at most one of password and password_file may be there
+                    c.yaml:15:25: authorization.type: for Basic there is basic_auth
+                    c.yaml:16:11: scrape_configs[0].oauth2: client_secret or client_secret_file is missing
+                    c.yaml:16:37: scrape_configs[0].oauth2.token_url: "issuer" is not a URL of http or https
+                    c.yaml:17:15: scrape_configs[0].tls_config: a certificate and its key must be there together
+                    c.yaml:17:43: scrape_configs[0].tls_config.min_version: "SSL3" is none of TLS10, TLS11, TLS12, TLS13
+                    c.yaml:19:13: scrape_configs[1].no_proxy: there is no proxy_url that this is an exception of
                     """)
     }
 

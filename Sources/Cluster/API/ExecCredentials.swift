@@ -38,13 +38,13 @@ actor ExecCredentials {
         let status = try await status(nowMs: nowMs)
         var request = request
         if let token = status.token {
-            request.authentication = .authorization(type: "Bearer", credentials: Secret(token))
+            request.client.authentication = .authorization(type: "Bearer", credentials: .text(token))
         }
         if let cert = status.clientCertificateData, let key = status.clientKeyData {
-            request.tls.cert = Secret(cert)
-            request.tls.key = Secret(key)
-            request.tls.certFile = nil
-            request.tls.keyFile = nil
+            request.client.tls.cert = Secret(cert)
+            request.client.tls.key = Secret(key)
+            request.client.tls.certFile = nil
+            request.client.tls.keyFile = nil
         }
         return request
     }

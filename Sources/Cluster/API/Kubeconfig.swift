@@ -6,17 +6,13 @@ import Yams
 package struct KubernetesEndpoint: Sendable {
     /// Without a slash at the end.
     package var server: String
-    package var tls: TLSOptions
-    package var authentication: Authentication
+    package var client: ClientOptions
     /// A program that gives credentials; nil for none.
     package var exec: ExecPlugin?
 
-    package init(
-        server: String, tls: TLSOptions = TLSOptions(), authentication: Authentication = .none, exec: ExecPlugin? = nil
-    ) {
+    package init(server: String, client: ClientOptions = ClientOptions(), exec: ExecPlugin? = nil) {
         self.server = server.hasSuffix("/") ? String(server.dropLast()) : server
-        self.tls = tls
-        self.authentication = authentication
+        self.client = client
         self.exec = exec
     }
 }
@@ -169,11 +165,6 @@ package struct Kubeconfig: Sendable {
             }
             user = found
         }
-        if cluster.proxyURL != nil {
-            throw fail(
-                "the cluster \(chosen.cluster) has proxy-url, which is not supported; set https_proxy in the environment"
-            )
-        }
         if let provider = user?.authProvider {
             throw fail(
                 "auth-provider \(provider.name ?? "") is not supported, as in kubectl since 1.26; use an exec plugin")
@@ -187,6 +178,8 @@ package struct Kubeconfig: Sendable {
             }
             return Secret(String(decoding: bytes, as: UTF8.self))
         }
+        var client = ClientOptions()
+        client.proxy = try proxy(cluster.proxyURL, fail)
         var tls = TLSOptions()
         tls.ca = try pem(cluster.certificateAuthorityData, "certificate-authority-data")
         tls.caFile = tls.ca == nil ? cluster.certificateAuthority.map(resolve) : nil
@@ -196,13 +189,13 @@ package struct Kubeconfig: Sendable {
         tls.certFile = tls.cert == nil ? user?.clientCertificate.map(resolve) : nil
         tls.key = try pem(user?.clientKeyData, "client-key-data")
         tls.keyFile = tls.key == nil ? user?.clientKey.map(resolve) : nil
-        var authentication = Authentication.none
+        client.tls = tls
         if let file = user?.tokenFile {
-            authentication = .authorizationFile(type: "Bearer", path: resolve(file))
+            client.authentication = .authorization(type: "Bearer", credentials: .file(resolve(file)))
         } else if let token = user?.token {
-            authentication = .authorization(type: "Bearer", credentials: Secret(token))
+            client.authentication = .authorization(type: "Bearer", credentials: .text(token))
         } else if let username = user?.username {
-            authentication = .basic(username: username, password: Secret(user?.password ?? ""))
+            client.authentication = .basic(username: .text(username), password: .text(user?.password ?? ""))
         }
         let exec = user?.exec.map { exec in
             // A command with a slash is relative to the kubeconfig, as kubectl has it.
@@ -212,7 +205,18 @@ package struct Kubeconfig: Sendable {
                 environment: Dictionary((exec.env ?? []).map { ($0.name, $0.value) }) { $1 },
                 apiVersion: exec.apiVersion ?? "client.authentication.k8s.io/v1", installHint: exec.installHint ?? "")
         }
-        return KubernetesEndpoint(server: cluster.server, tls: tls, authentication: authentication, exec: exec)
+        return KubernetesEndpoint(server: cluster.server, client: client, exec: exec)
+    }
+
+    /// A cluster's `proxy-url`; without one the environment's, as client-go does.
+    private static func proxy(
+        _ url: String?, _ fail: (String) -> KubernetesConfigError
+    ) throws -> ProxyOptions {
+        guard let url, !url.isEmpty else { return ProxyOptions(.environment) }
+        guard ["http://", "https://", "socks5://"].contains(where: url.hasPrefix) else {
+            throw fail("proxy-url is \(FetchRequest.redacted(url)); it must begin with http://, https:// or socks5://")
+        }
+        return ProxyOptions(.server(Secret(url)))
     }
 
     private static func words(_ error: DecodingError) -> String {
@@ -241,11 +245,11 @@ package struct Kubeconfig: Sendable {
         guard let host = environment["KUBERNETES_SERVICE_HOST"], let port = environment["KUBERNETES_SERVICE_PORT"],
             FileManager.default.fileExists(atPath: folder + "/token")
         else { return nil }
-        var tls = TLSOptions()
-        tls.caFile = folder + "/ca.crt"
+        var client = ClientOptions()
+        client.tls.caFile = folder + "/ca.crt"
+        client.authentication = .authorization(type: "Bearer", credentials: .file(folder + "/token"))
+        client.proxy = ProxyOptions(.environment)
         let name = host.contains(":") ? "[\(host)]" : host
-        return KubernetesEndpoint(
-            server: "https://\(name):\(port)", tls: tls,
-            authentication: .authorizationFile(type: "Bearer", path: folder + "/token"))
+        return KubernetesEndpoint(server: "https://\(name):\(port)", client: client)
     }
 }

@@ -60,8 +60,7 @@ package struct KubernetesAPI: Sendable {
         _ request: inout FetchRequest, _ run: (FetchRequest) async throws -> FetchResponse
     ) async throws -> FetchResponse {
         request.headers = [("Accept", "application/json")]
-        request.tls = endpoint.tls
-        request.authentication = endpoint.authentication
+        request.client = endpoint.client
         if let exec { request = try await exec.applied(to: request, nowMs: time.nowMs) }
         let answer = try await run(request)
         if answer.status == 401 { await exec?.forget() }

@@ -72,6 +72,7 @@ private struct ConfigLoader {
     /// The fields whose values are secrets; a webhook's address often has a token in it.
     private static let secrets: Set<String> = [
         "password", "credentials", "bearer_token", "client_secret", "token", "url", "key", "cert", "ca",
+        "secrets", "proxy_connect_header",
     ]
 
     init(folder: String, features: QueryFeatures) {
@@ -152,7 +153,7 @@ private struct ConfigLoader {
             }
             if let ms = fields.durationMs("timeout") { remote.timeoutMs = max(1, ms) }
             if let most = fields.int("max_samples") { remote.maxSamples = max(1, most) }
-            (remote.tls, remote.authentication) = ClientConfigReader(folder: folder).read(&fields)
+            remote.client = ClientConfigReader(folder: folder).read(&fields)
             return remote
         }
     }
@@ -185,18 +186,18 @@ private struct ConfigLoader {
     private mutating func global(_ value: YAMLValue?, _ config: inout Config) {
         guard let value else { return }
         value.fields { fields in
-            if let ms = fields.durationMs("scrape_interval") { global.intervalMs = ms }
-            if let ms = fields.durationMs("scrape_timeout") { global.timeoutMs = ms }
+            if let ms = fields.durationMs("scrape_interval") { global.template.intervalMs = ms }
+            if let ms = fields.durationMs("scrape_timeout") { global.template.timeoutMs = ms }
             if let ms = fields.durationMs("evaluation_interval") { config.evaluationIntervalMs = max(100, ms) }
             config.externalLabels = Labels(fields.strings("external_labels").map { Label($0.name, $0.value) })
-            if let bytes = fields.bytes("body_size_limit"), bytes > 0 { global.limits.bodyBytes = bytes }
-            global.limits.samples = fields.int("sample_limit") ?? global.limits.samples
+            ScrapeConfigReader.limits(&fields, &global.template.limits)
+            global.targetLimit = max(0, fields.int("target_limit") ?? 0)
+            if let number = fields.int("keep_dropped_targets"), number > 0 { global.keptDroppedTargets = number }
+            FormatConfigReader.read(&fields, &global.template)
             global.keepsDeclared = ScrapeConfigReader.keepsDeclared(&fields) ?? false
-            if let number = fields.int("label_limit"), number > 0 { global.limits.labels = number }
-            if let number = fields.int("label_name_length_limit"), number > 0 { global.limits.labelNameLength = number }
-            if let number = fields.int("label_value_length_limit"), number > 0 {
-                global.limits.labelValueLength = number
-            }
+            global.queryOffsetMs = fields.durationMs("rule_query_offset") ?? 0
+            fields.refuse("query_log_file", "no log of queries is written")
+            ScrapeConfigReader.refuse(&fields)
         }
     }
 
@@ -294,6 +295,9 @@ private struct ConfigLoader {
         for file in files(value) {
             gather { config.ruleGroups += try RuleFile.load(file: file, features: features) }
         }
+        for index in config.ruleGroups.indices where config.ruleGroups[index].queryOffsetMs == nil {
+            config.ruleGroups[index].queryOffsetMs = global.queryOffsetMs
+        }
     }
 
     // MARK: Alerting
@@ -313,9 +317,7 @@ private struct ConfigLoader {
                     webhook.maxAlerts = fields.int("max_alerts") ?? 0
                     if let ms = fields.durationMs("timeout"), ms > 0 { webhook.timeoutMs = ms }
                     fields.take("http_config")?.fields { http in
-                        let client = ClientConfigReader(folder: folder).read(&http)
-                        webhook.tls = client.tls
-                        webhook.authentication = client.authentication
+                        webhook.client = ClientConfigReader(folder: folder).read(&http)
                     }
                     webhooks.append(webhook)
                 }
@@ -374,11 +376,14 @@ private struct ConfigLoader {
 
 /// Defaults of scrape configurations.
 struct GlobalConfig {
-    var intervalMs: Int64 = 15_000
-    var timeoutMs: Int64 = 10_000
-    var limits = ScrapeLimits()
+    /// What targets have unless their job says otherwise.
+    var template = ScrapeTarget(labels: Labels(), url: "")
+    var targetLimit = 0
+    var keptDroppedTargets = 1000
     var keepsDeclared = false
+    /// Of rule groups that do not say theirs.
+    var queryOffsetMs: Int64 = 0
 
     /// What makes a job another one when it changes.
-    var settings: String { "\(intervalMs) \(timeoutMs) \(limits) \(keepsDeclared)" }
+    var settings: String { "\(template) \(targetLimit) \(keptDroppedTargets) \(keepsDeclared)" }
 }

@@ -18,11 +18,10 @@ struct DiscoveryConfigReader {
 
     func read(_ fields: inout YAMLFields) -> [Discovery] {
         for name in DiscoveryConfigReader.others {
-            if let value = fields.take("\(name)_sd_configs") {
-                value.report(
-                    "\(value.path): this kind of discovery is not built; write the targets to a file for file_sd_configs, "
-                        + "or list them under static_configs")
-            }
+            fields.refuse(
+                "\(name)_sd_configs",
+                "this kind of discovery is not built; write the targets to a file for file_sd_configs, or list them "
+                    + "under static_configs")
         }
         var found: [Discovery] = []
         for entry in fields.list("file_sd_configs") {
@@ -60,8 +59,7 @@ struct DiscoveryConfigReader {
         if let url { checkURL(text, url) }
         var discovery = HTTPDiscovery(url: text)
         if let ms = fields.durationMs("refresh_interval"), ms > 0 { discovery.refreshMs = ms }
-        discovery.followRedirects = fields.bool("follow_redirects") ?? true
-        (discovery.tls, discovery.authentication) = client.read(&fields)
+        discovery.client = client.read(&fields)
         return discovery
     }
 
@@ -70,14 +68,14 @@ struct DiscoveryConfigReader {
         var discovery = KubernetesDiscovery(role: role ?? .node)
         let server = fields.take("api_server")
         let kubeconfig = fields.take("kubeconfig_file")
-        let (tls, authentication) = client.read(&fields)
+        let options = client.read(&fields)
         if let server, let url = server.string {
             checkURL(url, server)
             if kubeconfig != nil { server.report("\(server.path): api_server and kubeconfig_file exclude each other") }
-            discovery.connection = .server(KubernetesEndpoint(server: url, tls: tls, authentication: authentication))
+            discovery.connection = .server(KubernetesEndpoint(server: url, client: options))
         } else if let path = kubeconfig?.string {
             discovery.connection = .kubeconfig(path: client.resolve(path))
-        } else if tls != TLSOptions() || authentication != .none {
+        } else if options.tls != TLSOptions() || options.authentication != .none {
             fields.value.report(
                 "\(fields.value.path): TLS and credentials are for an api_server, which is not named here")
         }
@@ -103,7 +101,6 @@ struct DiscoveryConfigReader {
             discovery.attachesNode = fields.bool("node") ?? false
             discovery.attachesNamespace = fields.bool("namespace") ?? false
         }
-        _ = fields.bool("follow_redirects")
         return role == nil ? nil : discovery
     }
 

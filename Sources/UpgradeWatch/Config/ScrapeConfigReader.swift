@@ -4,49 +4,6 @@ import Scrape
 import Series
 import StrictYAML
 
-/// Reads `tls_config`, `authorization` and `basic_auth`, as they stand in scrape configurations and `http_config`.
-package struct ClientConfigReader {
-    /// What relative paths are relative to.
-    let folder: String
-
-    package init(folder: String) { self.folder = folder }
-
-    package func read(_ fields: inout YAMLFields) -> (tls: TLSOptions, authentication: Authentication) {
-        var tls = TLSOptions()
-        fields.take("tls_config")?.fields { fields in
-            tls.caFile = fields.string("ca_file").map(resolve)
-            tls.certFile = fields.string("cert_file").map(resolve)
-            tls.keyFile = fields.string("key_file").map(resolve)
-            tls.serverName = fields.string("server_name")
-            tls.insecureSkipVerify = fields.bool("insecure_skip_verify") ?? false
-        }
-        var authentication = Authentication.none
-        fields.take("basic_auth")?.fields { fields in
-            let username = fields.string("username") ?? ""
-            if let file = fields.string("password_file") {
-                authentication = .basicFile(username: username, passwordFile: resolve(file))
-            } else {
-                authentication = .basic(username: username, password: Secret(fields.string("password") ?? ""))
-            }
-        }
-        fields.take("authorization")?.fields { fields in
-            let type = fields.string("type") ?? "Bearer"
-            if let file = fields.string("credentials_file") {
-                authentication = .authorizationFile(type: type, path: resolve(file))
-            } else if let secret = fields.string("credentials") {
-                authentication = .authorization(type: type, credentials: Secret(secret))
-            }
-        }
-        if let file = fields.string("bearer_token_file") {
-            authentication = .authorizationFile(type: "Bearer", path: resolve(file))
-        }
-        return (tls, authentication)
-    }
-
-    /// A path, relative to the folder unless it begins with a slash.
-    func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : folder + "/" + path }
-}
-
 /// Reads one entry of `scrape_configs`, with Prometheus' fields and meanings.
 struct ScrapeConfigReader {
     let global: GlobalConfig
@@ -59,10 +16,9 @@ struct ScrapeConfigReader {
     private func job(_ fields: inout YAMLFields) -> JobConfig {
         let value = fields.value
         let name = fields.required("job_name")?.string ?? ""
-        var template = ScrapeTarget(labels: Labels(), url: "")
-        template.limits = global.limits
-        template.intervalMs = fields.durationMs("scrape_interval") ?? global.intervalMs
-        template.timeoutMs = fields.durationMs("scrape_timeout") ?? min(global.timeoutMs, template.intervalMs)
+        var template = global.template
+        template.intervalMs = fields.durationMs("scrape_interval") ?? template.intervalMs
+        template.timeoutMs = fields.durationMs("scrape_timeout") ?? min(template.timeoutMs, template.intervalMs)
         if template.timeoutMs > template.intervalMs {
             value.report("\(value.path): scrape_timeout is greater than scrape_interval")
         }
@@ -74,15 +30,14 @@ struct ScrapeConfigReader {
         template.honorLabels = fields.bool("honor_labels") ?? false
         template.honorTimestamps = fields.bool("honor_timestamps") ?? true
         template.compression = fields.bool("enable_compression") ?? true
-        template.followRedirects = fields.bool("follow_redirects") ?? true
-        if let bytes = fields.bytes("body_size_limit"), bytes > 0 { template.limits.bodyBytes = bytes }
-        template.limits.samples = fields.int("sample_limit") ?? template.limits.samples
-        if let number = fields.int("label_limit"), number > 0 { template.limits.labels = number }
-        if let number = fields.int("label_name_length_limit"), number > 0 { template.limits.labelNameLength = number }
-        if let number = fields.int("label_value_length_limit"), number > 0 { template.limits.labelValueLength = number }
-        (template.tls, template.authentication) = ClientConfigReader(folder: folder).read(&fields)
+        ScrapeConfigReader.limits(&fields, &template.limits)
+        ScrapeConfigReader.refuse(&fields)
+        template.tracksTimestampsStaleness = fields.bool("track_timestamps_staleness") ?? false
+        FormatConfigReader.read(&fields, &template)
+        template.client = ClientConfigReader(folder: folder).read(&fields)
         var job = ScrapeJob(name: name, template: template)
-        job.targetLimit = max(0, fields.int("target_limit") ?? 0)
+        job.targetLimit = max(0, fields.int("target_limit") ?? global.targetLimit)
+        job.keptDroppedTargets = global.keptDroppedTargets
         if let number = fields.int("keep_dropped_targets"), number > 0 { job.keptDroppedTargets = number }
         job.relabelRules = rules(fields.take("relabel_configs"))
         job.template.metricRelabelRules = rules(fields.take("metric_relabel_configs"))
@@ -98,6 +53,22 @@ struct ScrapeConfigReader {
         return JobConfig(
             job: job, keepsDeclared: ScrapeConfigReader.keepsDeclared(&fields) ?? global.keepsDeclared,
             discoveries: DiscoveryConfigReader(client: ClientConfigReader(folder: folder)).read(&fields))
+    }
+
+    /// What `global` and a job may say of one scrape.
+    static func limits(_ fields: inout YAMLFields, _ limits: inout ScrapeLimits) {
+        if let bytes = fields.bytes("body_size_limit"), bytes > 0 { limits.bodyBytes = bytes }
+        limits.samples = fields.int("sample_limit") ?? limits.samples
+        if let number = fields.int("label_limit"), number > 0 { limits.labels = number }
+        if let number = fields.int("label_name_length_limit"), number > 0 { limits.labelNameLength = number }
+        if let number = fields.int("label_value_length_limit"), number > 0 { limits.labelValueLength = number }
+    }
+
+    /// Fields of Prometheus that there is nothing behind.
+    static func refuse(_ fields: inout YAMLFields) {
+        fields.refuse(
+            "scrape_failure_log_file", "failed scrapes are in the program's own log and in /api/v1/targets")
+        fields.refuse("extra_scrape_metrics", "the limits are in the configuration, and not stored for each target")
     }
 
     /// `keep_metrics`; nil where it is not said.

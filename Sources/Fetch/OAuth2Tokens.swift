@@ -1,0 +1,136 @@
+import Foundation
+
+/// Bearer tokens that servers give out for a client's own credentials (RFC 6749, section 4.4), each kept until shortly
+/// before it expires.
+actor OAuth2Tokens {
+    typealias Send = @Sendable (FetchRequest) async -> Result<FetchResponse, FetchError>
+    typealias Answer = Result<Authentication, FetchError>
+
+    /// A server's answer (RFC 6749, section 5.1).
+    private struct Grant: Decodable {
+        var type: String?
+        var token: String
+        /// Some servers write the number as a text.
+        var seconds: Double?
+
+        private enum CodingKeys: String, CodingKey {
+            case type = "token_type"
+            case token = "access_token"
+            case seconds = "expires_in"
+        }
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.container(keyedBy: CodingKeys.self)
+            type = try container.decodeIfPresent(String.self, forKey: .type)
+            token = try container.decode(String.self, forKey: .token)
+            seconds =
+                (try? container.decodeIfPresent(Double.self, forKey: .seconds))
+                ?? (try? container.decodeIfPresent(String.self, forKey: .seconds)).flatMap { Double($0) }
+        }
+    }
+
+    private struct Kept {
+        var authentication: Authentication
+        /// Of ``Sleeper/now``.
+        var until: UInt64
+    }
+
+    private var kept: [OAuth2Options: Kept] = [:]
+    /// The requests for tokens that all who need them meanwhile wait for.
+    private var asked: [OAuth2Options: Task<Answer, Never>] = [:]
+    private let send: Send
+
+    /// Asked for again so long before one expires, as golang.org/x/oauth2 does.
+    private static let marginSeconds = 10.0
+    private static let timeoutMs: Int64 = 30_000
+    private static let maxBytes = 1 << 20
+
+    init(send: @escaping Send) { self.send = send }
+
+    /// Takes in that a server did not take the token: the next request asks for another.
+    func forget(_ options: OAuth2Options) { kept[options] = nil }
+
+    /// What proves to a server who asks, once a token is there.
+    ///
+    /// - Parameter now: of ``Sleeper/now``.
+    func authentication(_ options: OAuth2Options, now: UInt64) async throws(FetchError) -> Authentication {
+        if let one = kept[options], one.until > now { return one.authentication }
+        let task =
+            asked[options]
+            ?? Task { [send] in
+                do throws(FetchError) {
+                    let grant = try await OAuth2Tokens.grant(options, send)
+                    keep(grant, options, now)
+                    return .success(OAuth2Tokens.authentication(grant))
+                } catch {
+                    asked[options] = nil
+                    return .failure(error)
+                }
+            }
+        asked[options] = task
+        return try await task.value.get()
+    }
+
+    private func keep(_ grant: Grant, _ options: OAuth2Options, _ now: UInt64) {
+        asked[options] = nil
+        // A server that does not say when a token expires is asked again once it is refused.
+        let seconds = grant.seconds.map { max(0, min($0, 1e9) - OAuth2Tokens.marginSeconds) }
+        let until = seconds.map { now + UInt64($0 * 1e9) } ?? .max
+        kept[options] = Kept(authentication: OAuth2Tokens.authentication(grant), until: until)
+    }
+
+    private static func authentication(_ grant: Grant) -> Authentication {
+        let isBearer = grant.type?.lowercased() ?? "bearer" == "bearer"
+        return .authorization(type: isBearer ? "Bearer" : grant.type ?? "", credentials: .text(grant.token))
+    }
+
+    /// Asks for a token: with the credentials in the header, as servers must know it (RFC 6749, section 2.3.1), and in
+    /// the form where that is refused.
+    private static func grant(_ options: OAuth2Options, _ send: Send) async throws(FetchError) -> Grant {
+        guard let secret = options.clientSecret.value() else {
+            guard case .file(let path) = options.clientSecret else { throw failed(options, .file, "no client secret") }
+            throw failed(options, .file, "the file \(path) with the client secret can't be read")
+        }
+        var form = options.parameters.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+        form.insert(("grant_type", "client_credentials"), at: 0)
+        if !options.scopes.isEmpty { form.append(("scope", options.scopes.joined(separator: " "))) }
+        var request = FetchRequest(url: options.tokenURL)
+        request.client.tls = options.tls
+        request.client.proxy = options.proxy
+        request.client.authentication = .basic(
+            username: .text(escaped(options.clientID)), password: .text(escaped(secret)))
+        request.method = "POST"
+        request.headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "application/json")]
+        request.timeoutMs = timeoutMs
+        request.maxBodyBytes = maxBytes
+        request.body = body(form)
+        var answer = try await send(request).get()
+        if answer.status == 400 || answer.status == 401 {
+            request.client.authentication = .none
+            request.body = body(form + [("client_id", options.clientID), ("client_secret", secret)])
+            answer = try await send(request).get()
+        }
+        guard answer.status / 100 == 2 else {
+            throw failed(options, .unauthorized, "no token is given: HTTP status \(answer.status)")
+        }
+        guard let grant = try? JSONDecoder().decode(Grant.self, from: Data(answer.body)), !grant.token.isEmpty else {
+            throw failed(options, .unauthorized, "the answer has no access_token")
+        }
+        return grant
+    }
+
+    private static func body(_ form: [(String, String)]) -> [UInt8] {
+        Array(form.map { "\(escaped($0.0))=\(escaped($0.1))" }.joined(separator: "&").utf8)
+    }
+
+    private static func escaped(_ text: String) -> String {
+        let allowed = CharacterSet(charactersIn: "-._~").union(
+            CharacterSet(charactersIn: "0"..."9").union(CharacterSet(charactersIn: "A"..."Z"))
+                .union(CharacterSet(charactersIn: "a"..."z")))
+        return text.addingPercentEncoding(withAllowedCharacters: allowed) ?? text
+    }
+
+    private static func failed(_ options: OAuth2Options, _ code: FetchError.Code, _ reason: String) -> FetchError {
+        FetchError(code: code, url: FetchRequest.redacted(options.tokenURL), reason: reason)
+    }
+}
