@@ -73,9 +73,12 @@ struct Cohorts: Sendable {
     }
 
     /// When the first unit of each batch went over, or all did.
-    var startsMs: [Change] {
+    ///
+    /// - Parameter batch: only this one, where units went over in batches; nil: each.
+    func startsMs(batch: Int? = nil) -> [Change] {
         var first: [Int?: Change] = [:]
         for change in own.values where change.lastMs < first[change.batch]?.lastMs ?? .max {
+            if let batch, change.batch != batch { continue }
             first[change.batch] = change
         }
         return isStaggered ? Array(first.values) : [pool].compactMap { $0 }
@@ -106,8 +109,10 @@ extension Cohorts {
 
 extension Cohorts {
     /// When what shows since a bin began: with the step, where it shows as soon as it can be seen.
-    func onsetMs(ofBin bin: Int, _ bins: Bins, _ signal: Signal) -> Int64 {
-        let starts = startsMs.filter { abs(bins.firstIndex(from: signal.treatedFromMs($0)) - bin) <= 1 }
+    ///
+    /// - Parameter batch: the only one whose step is meant; nil: any.
+    func onsetMs(ofBin bin: Int, _ bins: Bins, _ signal: Signal, batch: Int? = nil) -> Int64 {
+        let starts = startsMs(batch: batch).filter { abs(bins.firstIndex(from: signal.treatedFromMs($0)) - bin) <= 1 }
         return starts.map(\.firstMs).min() ?? bins.startMs(bin)
     }
 }

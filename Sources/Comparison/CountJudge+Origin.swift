@@ -6,42 +6,57 @@ extension CountJudge {
     private static let leastDue = 3.0
     /// What is as improbable is no chance.
     private static let lackP = 0.001
+    /// That it may be over, or that others have it as well, needs less to be believed: it is looked at again with every
+    /// sample.
+    private static let doubtP = 0.01
 
-    /// Whether what began in a bin can be the upgrade's: it began with a step, or beside nodes that wait; else it has to
-    /// last, since what befalls all alike at another time passes more often than not.
-    func isOfUpgrade(
-        _ sides: CountSides, _ cells: [SignalTable.Cell], since onset: Int?, peak: Int, dispersion: Double
+    /// Whether what began in a bin began with a step, or beside nodes that wait: what did not has to last, since what
+    /// befalls all alike at another time passes more often than not.
+    func beganWithStep(
+        _ sides: CountSides, _ cells: [SignalTable.Cell], since onset: Int, peak: Int, dispersion: Double
     ) -> Bool {
-        guard let onset else { return true }
         if onset < counts.count, sides.treatedExposure[onset] > 0, share(sides, onset) != nil,
             wasShared(sides, since: onset, peak: peak) == false
         {
             return true
         }
         let steps = cohorts.steps(at: bins.startMs(onset), bins, signal)
-        if !steps.isEmpty,
-            !befellOthers(steps, cells, sides.before, since: onset, peak: peak, dispersion: dispersion)
-        {
-            return true
-        }
+        return !steps.isEmpty
+            && !befellOthers(steps, cells, sides.before, since: onset, peak: peak, dispersion: dispersion)
+    }
+
+    /// Whether what began in a bin is there for hours, and still.
+    func lasts(_ sides: CountSides, since onset: Int, dispersion: Double) -> Bool {
         // What is judged may end before now: what came up to then tells how long it lasted.
         let end = (sides.treatedExposure.lastIndex { $0 > 0 } ?? 0) + 1
         guard bins.startMs(end) - bins.startMs(onset) >= Comparison.lastingMs else { return false }
-        let rate = sides.after(from: onset, to: end).rate
+        let all = sides.after(from: onset, to: end)
         let parts = Comparison.lastingParts(bins, from: onset, to: end)
-        let (thirds, last) = (parts.thirds.map { sides.after(in: $0) }, sides.after(in: parts.last))
-        return isLarge(sides.before.rate, thirds[2].rate)
-            && (thirds + [last]).allSatisfy { !isLack($0, rate: rate, dispersion: dispersion) }
+        let thirds = parts.thirds.map { sides.after(in: $0) }
+        guard isLarge(sides.before.rate, thirds[2].rate),
+            thirds.allSatisfy({ !isLack($0, rate: all.rate, dispersion: dispersion, p: CountJudge.lackP) })
+        else { return false }
+        // Of rare events none in the last minutes says nothing: any time up to now is looked at in which some were due.
+        var last = sides.after(in: parts.last)
+        for first in parts.thirds[2].prefix(while: { $0 <= parts.last.lowerBound }).reversed() {
+            if first < parts.last.lowerBound {
+                last.events += sides.treated[first]
+                last.seen += sides.treatedExposure[first]
+            }
+            let earlier = Tally(events: all.events - last.events, seen: all.seen - last.seen)
+            if isLack(last, rate: earlier.rate, dispersion: dispersion, p: CountJudge.doubtP) { return false }
+        }
+        return true
     }
 
     /// Whether fewer events came than a rate has by chance: the tail of Poisson's distribution, of events that come in
     /// bursts of `dispersion`.
     ///
     /// Where fewer events are worse, their lack tells nothing.
-    private func isLack(_ tally: Tally, rate: Double, dispersion: Double) -> Bool {
+    private func isLack(_ tally: Tally, rate: Double, dispersion: Double, p: Double) -> Bool {
         guard signal.direction == .up, tally.seen > 0, rate > 0 else { return false }
         let most = RateRatio.upperLimit(
-            count: tally.events / dispersion, exposure: tally.seen, confidence: 1 - CountJudge.lackP)
+            count: tally.events / dispersion, exposure: tally.seen, confidence: 1 - p)
         return most * dispersion < rate
     }
 
@@ -88,6 +103,6 @@ extension CountJudge {
             ill.seen += column.total(in: since)
         }
         return ill.events >= CountJudge.leastDue && isLarge(before.rate, ill.rate)
-            && isLack(well, rate: ill.rate, dispersion: dispersion)
+            && isLack(well, rate: ill.rate, dispersion: dispersion, p: CountJudge.doubtP)
     }
 }

@@ -35,6 +35,8 @@ struct Outcome {
     var beganBefore = false
     /// Whether it began with no step, where no nodes wait to compare with, and may pass as it came: not worse yet.
     var isStray = false
+    /// Whether it began with no step, and is worse because it lasts.
+    var hasNoStep = false
     /// When something was that is none of the upgrade's; nil where nothing was.
     var stray: Range<Int64>?
     /// What was worse for a time and is over; nil where nothing was.
@@ -124,12 +126,16 @@ struct CountJudge {
         outcome.after = side(sides.after())
         outcome.effect = effect(sides, dispersion: max(dispersion(sides), contrastDispersion(cells) ?? 1))
         let onset = onset(evidence, through: test.peak, dispersion: noise.history)
-        outcome.onsetMs = onset.map { cohorts.onsetMs(ofBin: $0, bins, signal) }
+        outcome.onsetMs = onset.map { cohorts.onsetMs(ofBin: $0, bins, signal, batch: time.batch) }
         outcome.timeline = timeline(sides)
         // What is none of the upgrade's speaks for nothing.
-        let isStray =
-            test.worse.pValue <= CountJudge.smallP
-            && !isOfUpgrade(sides, cells, since: onset, peak: test.peak, dispersion: noise.history)
+        var isStray = false
+        if test.worse.pValue <= CountJudge.smallP, let onset,
+            !beganWithStep(sides, cells, since: onset, peak: test.peak, dispersion: noise.history)
+        {
+            isStray = !lasts(sides, since: onset, dispersion: noise.history)
+            outcome.hasNoStep = true
+        }
         if isStray {
             outcome.pValue = nil
             let fromMs = bins.startMs(onset ?? 0)
@@ -416,7 +422,7 @@ struct CountJudge {
             seen[index] = sides.historyExposure[index]
         }
         // What was there as soon as it could be looked for began with the step.
-        let candidates = cohorts.startsMs.map { bins.firstIndex(from: signal.treatedFromMs($0)) }
+        let candidates = cohorts.startsMs(batch: time.batch).map { bins.firstIndex(from: signal.treatedFromMs($0)) }
         let end = peak > 0 ? peak : counts.count
         return ChangePoint.poissonStep(
             counts: Array(events[..<end]), exposures: Array(seen[..<end]), candidates: Set(candidates),

@@ -102,7 +102,15 @@ extension SignalComparer {
         }
         let step = upgrade.steps[index]
         let place = step.node.map { " on \($0)" } ?? ""
-        var words = "began with the step of \(step.component)\(place) from \(step.from) to \(step.to)"
+        let what = "the step of \(step.component)\(place) from \(step.from) to \(step.to)"
+        let seenMs = signal.treatedFromMs(Cohorts.Change(firstMs: step.atMs, lastMs: step.atMs)) + Comparison.promptMs
+        let isLate = onset > seenMs + slackMs
+        let distance = JudgedTime.wait(Double(onset - step.atMs))
+        if outcome.hasNoStep, isLate {
+            finding.cause.explanation = "began \(distance) after \(what), when nothing was upgraded, and lasts"
+            return
+        }
+        var words = isLate ? "began \(distance) after \(what)" : "began with \(what)"
         if let removal = try removedAPI(split) { words += "; \(removal)" }
         finding.cause = FindingCause(kind: .upgradeStep, step: index, explanation: words)
         if finding.scope.batch == nil { finding.scope.batch = step.batch }

@@ -2,14 +2,16 @@ import Statistics
 
 /// Whether a level that is worse can be the upgrade's doing.
 extension LevelJudge {
-    /// Whether a level of which all have the same can be the upgrade's: it rose with the step of those that have it, or it
-    /// lasts.
-    func isOfUpgrade(
-        sinceMs onsetMs: Int64?, _ before: [Double], _ after: [Double], _ places: [Int], _ all: [Unit], floor: Double
-    ) -> Bool {
-        guard let onsetMs else { return true }
+    /// Whether a level of which all have the same rose with the step of those that have it.
+    func beganWithStep(_ onsetMs: Int64, _ all: [Unit], floor: Double) -> Bool {
         let steps = cohorts.steps(at: onsetMs, bins, signal)
-        if !steps.isEmpty, !befellOthers(steps, sinceMs: onsetMs, all, floor: floor) { return true }
+        return !steps.isEmpty && !befellOthers(steps, sinceMs: onsetMs, all, floor: floor)
+    }
+
+    /// Whether a level is there for hours, and still.
+    func lasts(
+        sinceMs onsetMs: Int64, _ before: [Double], _ after: [Double], _ places: [Int], floor: Double
+    ) -> Bool {
         guard time.nowMs - onsetMs >= Comparison.lastingMs else { return false }
         let middle = RobustSlope.median(before)
         let parts = Comparison.lastingParts(bins, from: min(count, bins.firstIndex(from: onsetMs)), to: count)

@@ -25,7 +25,7 @@ extension LevelJudge {
         }
         let means = sums.mapValues { $0.value / $0.seen }
         let half = (means.values.max() ?? 0) / 2
-        return cohorts.startsMs.filter { means[$0.batch].map { $0 >= half } ?? false }
+        return cohorts.startsMs().filter { means[$0.batch].map { $0 >= half } ?? false }
             .sorted { $0.firstMs < $1.firstMs }
     }
 

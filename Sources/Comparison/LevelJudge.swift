@@ -259,9 +259,12 @@ struct LevelJudge {
             let starts = starts(treatedUnits, afterBins)
             let corner = signal.slopeFloor.flatMap { _ in ramp(before, after, afterBins, starts, unlessStep: true) }
             outcome.onsetMs = corner ?? onset(series, before, after, afterBins, starts)
-            isStray =
-                !isContrast && corner == nil
-                && !isOfUpgrade(sinceMs: outcome.onsetMs, before, after, afterBins, peers.all, floor: floor)
+            if !isContrast, corner == nil, let sinceMs = outcome.onsetMs,
+                !beganWithStep(sinceMs, peers.all, floor: floor)
+            {
+                isStray = !lasts(sinceMs: sinceMs, before, after, afterBins, floor: floor)
+                outcome.hasNoStep = true
+            }
         }
         let isShared =
             !isContrast && cohorts.isStaggered && shift.isWorse

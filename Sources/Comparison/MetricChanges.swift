@@ -7,6 +7,8 @@ import Series
 /// counted yet.
 enum MetricChanges {
     private static let maxEvidence = 500
+    /// A target that did not answer for so long is gone.
+    private static let lateMs: Int64 = 3_600_000
 
     static func findings(
         _ source: any SeriesSource, continuity: MetricContinuity, upgrade: Upgrade, windows: Windows
@@ -26,14 +28,30 @@ enum MetricChanges {
         }
         let before = try families(windows.baseline.fromMs)
         let after = try families(afterMs)
+        let answering = try instances(source, fromMs: max(afterMs, windows.nowMs - lateMs), throughMs: windows.nowMs)
         return before.sorted { $0.key < $1.key }.compactMap { job, names in
-            // A target that is gone altogether is no matter of its metrics.
-            let answering = Set((after[job] ?? []).map { $0.prefix { $0 != "\u{1f}" } })
-            let gone = names.subtracting(after[job] ?? []).filter { answering.contains($0.prefix { $0 != "\u{1f}" }) }
+            // A target that answers no more is no matter of its metrics.
+            let answering = answering[job] ?? []
+            let gone = names.subtracting(after[job] ?? []).filter {
+                answering.contains(String($0.prefix { $0 != "\u{1f}" }))
+            }
             let metrics = Set(gone.map { String($0.drop { $0 != "\u{1f}" }.dropFirst()) })
                 .filter { !$0.hasPrefix("upgrade_watch_") && !$0.hasPrefix("ALERTS") }
             return metrics.isEmpty ? nil : finding(job, metrics.sorted(), continuity, upgrade)
         }
+    }
+
+    /// The instances of each job that answered a scrape.
+    private static func instances(
+        _ source: any SeriesSource, fromMs: Int64, throughMs: Int64
+    ) throws -> [String: Set<String>] {
+        let up = try source.selection([.equal(Labels.metricName, "up")], fromMs: fromMs, throughMs: throughMs)
+        var found: [String: Set<String>] = [:]
+        try up.readAll { place, _, values in
+            guard values.contains(1) else { return }
+            found[up.labels[place]["job"] ?? "", default: []].insert(up.labels[place]["instance"] ?? "")
+        }
+        return found
     }
 
     private static func finding(

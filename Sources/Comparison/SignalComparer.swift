@@ -117,7 +117,8 @@ struct SignalComparer {
             result.status = .changed
             result.needs = "\(name) was not exposed before the upgrade: there is nothing to compare with"
         } else {
-            if signal.isOptional { result.status = .absent }
+            // What was there and is gone is missing, whatever it is.
+            if signal.isOptional, before == 0 { result.status = .absent }
             let answers = tables.watched.answers(
                 job: signal.component, fromMs: fromMs, throughMs: windows.nowMs)
             result.needs =
@@ -126,6 +127,18 @@ struct SignalComparer {
                 : "no data of \(name)\(SignalComparer.hint(name, signal.component))"
         }
         return result
+    }
+
+    /// A split by component whose component had data before it went over and answers no more; nil for any other.
+    private func blindness(
+        of component: String, _ signal: Signal, _ cells: [SignalTable.Cell], _ cohorts: Cohorts
+    ) -> SignalResult? {
+        guard signal.component.isEmpty, !component.isEmpty, let fromMs = cohorts.judgedFromMs(signal),
+            windows.nowMs - fromMs >= 30_000, cells.contains(where: { $0.firstMs <= windows.baseline.throughMs }),
+            !cells.contains(where: { $0.lastMs > fromMs }),
+            !tables.watched.answers(job: component, fromMs: fromMs, throughMs: windows.nowMs)
+        else { return nil }
+        return SignalResult(signal: signal, status: .blind, needs: "no data of \(component): is it scraped?")
     }
 
     /// Why the counter of a signal, of which there never was a series, is no sign that nothing happened; nil where a
@@ -167,6 +180,10 @@ struct SignalComparer {
             let component = signal.component.isEmpty ? labels["job"] ?? "" : signal.component
             let own =
                 component == signal.component ? cohorts : Cohorts(upgrade, component: component, atMs: windows.nowMs)
+            if let blind = blindness(of: component, signal, cells, own) {
+                results.append(blind)
+                continue
+            }
             let outcome = LevelJudge(table: table, cohorts: own, time: time, load: load).judge(cells)
             results.append(SignalResult(signal: signal, outcome))
             guard outcome.status == .worse else { continue }

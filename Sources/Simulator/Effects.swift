@@ -47,7 +47,7 @@ struct Effects: Sendable {
         guard effect.process.isOfNodes else {
             let step = upgrade.steps.first { $0.component == effect.process.component } ?? upgrade.steps[0]
             let change = change(since: step.atMs)
-            note(change, step.isNode ? nil : step.batch)
+            note(change, nil)
             ofAll[effect.process, default: []].append(change)
             return
         }

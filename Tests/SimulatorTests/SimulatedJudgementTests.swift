@@ -479,10 +479,16 @@ extension SeriesSamples {
         #expect(!whole.signals.contains { $0.status == .absent && $0.needs?.contains("went over") == true })
     }
 
-    @Test func blindness_isNoPass() throws {
-        let cluster = SimulatedCluster(try scenario("nuisances:\n- {kind: blind, job: kubelet}"), seed: 4)
+    /// Also of what is not everywhere, as etcd: it was there before.
+    @Test(arguments: ["kubelet", "etcd", "coredns", "kube-controller-manager"])
+    func blindness_isNoPass(job: String) throws {
+        let cluster = SimulatedCluster(
+            try scenario("nuisances:\n- {kind: blind, job: \(job)}", nodes: 24, workloads: 12, soak: "24h"), seed: 4)
         var tables = ComparisonTables()
-        #expect(try assess(cluster, atMs: cluster.endMs, &tables).verdict == .blind)
+        let assessment = try assess(cluster, atMs: cluster.endMs, &tables)
+        #expect(assessment.verdict == .blind)
+        let isSaid = assessment.reasons.contains { $0.contains("is \(job) scraped?") }
+        #expect(isSaid || job == "kubelet", "\(assessment.reasons)")
     }
 
     /// Rare events that come in bursts are no rise: these seeds were taken for one while each event counted alone.
@@ -525,6 +531,26 @@ extension SeriesSamples {
     func whatIsJustOver_didNotLast(seed: UInt64, effect: String) throws {
         let passing = try scenario("nuisances:\n- {kind: effect, process: \(effect), at: 1h, duration: 225m}")
         #expect(try pages(passing, seed: seed) == [])
+    }
+
+    /// Of rare events a few minutes without any say nothing: it takes as long as some are due in.
+    @Test(arguments: [1, 2] as [UInt64], ["container_exits", "evictions"])
+    func rareEventsThatAreOver_didNotLast(seed: UInt64, process: String) throws {
+        let effect = "nuisances:\n- {kind: effect, process: \(process), ratio: 20, at: 4h, duration: "
+        #expect(try pages(scenario(effect + "210m}", workloads: 6, soak: "14h"), seed: seed) == [])
+        let lasting = try pages(scenario(effect + "10h}", workloads: 6, soak: "14h"), seed: seed)
+        #expect(!lasting.isEmpty)
+    }
+
+    /// What lasts without having begun with a step is not said to have begun with one.
+    @Test func causeOfWhatBeganWithNoStep_namesNone() throws {
+        let cluster = SimulatedCluster(
+            try scenario("nuisances:\n- {kind: effect, process: apiserver_errors, ratio: 40, at: 90m}"), seed: 1)
+        var tables = ComparisonTables()
+        let assessment = try assess(cluster, atMs: cluster.endMs, &tables)
+        let finding = try #require(assessment.findings.first { $0.failsUpgrade })
+        #expect(finding.signal == "apiserver_errors" && finding.cause.kind == .unknown && finding.cause.step == nil)
+        #expect(finding.cause.explanation.hasSuffix(", when nothing was upgraded, and lasts"))
     }
 
     /// Nodes that share neither a batch nor anything else that is known have it since the step of each.
@@ -574,6 +600,14 @@ extension SeriesSamples {
         let assessment = try assess(cluster, atMs: cluster.upgradeMs + 3 * hour, &tables)
         let finding = try #require(assessment.findings.first { $0.signal == "kubelet_pleg_relist" })
         #expect(finding.cause.kind == .preexisting && !finding.failsUpgrade)
+    }
+
+    /// So it is with events: nodes that had the new version for an hour, and were well, have them as well as the last batch.
+    @Test(arguments: [1, 2, 3] as [UInt64]) func eventsOfAllNodes_overTheLastBatch_areNoFault(seed: UInt64) throws {
+        let scenario = try self.scenario(
+            "nuisances:\n- {kind: effect, process: image_pull_failures, ratio: 15, at: 137m, duration: 1h}", nodes: 60,
+            workloads: 12, rollout: "batches: [0.2, 0.5, 1], gap: 20m")
+        #expect(try pages(scenario, seed: seed) == [])
     }
 
     /// What was over for as long as it would have had to last holds nothing up: the rest of the soak tells.
