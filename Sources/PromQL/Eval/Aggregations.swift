@@ -24,8 +24,7 @@ extension Evaluator {
         return columns.compactMap { group, values in
             guard let values, values.contains(where: { !$0.isAbsent }) else { return nil }
             return Column(
-                labels: groups[group].labels, values: values,
-                dropsName: stream.heads[groups[group].members[0]].dropsName)
+                labels: groups[group].labels, values: values, dropsName: stream.dropsName(groups[group].members))
         }
     }
 
@@ -58,8 +57,7 @@ extension Evaluator {
                     if !present.isEmpty { values[step] = body(present, step) }
                 }
                 return Column(
-                    labels: groups[group].labels, values: values,
-                    dropsName: stream.heads[groups[group].members[0]].dropsName)
+                    labels: groups[group].labels, values: values, dropsName: stream.dropsName(groups[group].members))
             }
         ).map(\.result).filter { $0.values.contains { !$0.isAbsent } }
     }

@@ -35,6 +35,9 @@ struct ColumnStream: Sendable {
         }
     }
 
+    /// Whether the name of what is made of some series is to go: where that of any of them is.
+    func dropsName(_ places: [Int]) -> Bool { places.contains { heads[$0].dropsName } }
+
     /// Makes the columns at these places, in their order.
     func make(_ places: ArraySlice<Int>, _ body: Body) throws { try maker(places, body) }
 

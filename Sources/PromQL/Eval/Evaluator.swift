@@ -7,6 +7,8 @@ struct Evaluator {
     let steps: Steps
     let queryStartMs: Int64
     let queryEndMs: Int64
+    /// That of a range query; 0 for an instant one.
+    let queryStepMs: Int64
     let control: QueryControl
     private(set) var annotations: [Annotation] = []
     /// What stands more than once in the expression, by its text, once it is evaluated.
@@ -14,13 +16,14 @@ struct Evaluator {
 
     init(
         engine: QueryEngine, source: any SeriesSource, steps: Steps, queryStartMs: Int64, queryEndMs: Int64,
-        control: QueryControl
+        queryStepMs: Int64, control: QueryControl
     ) {
         self.engine = engine
         self.source = source
         self.steps = steps
         self.queryStartMs = queryStartMs
         self.queryEndMs = queryEndMs
+        self.queryStepMs = queryStepMs
         self.control = control
     }
 

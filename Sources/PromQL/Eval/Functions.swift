@@ -49,10 +49,7 @@ extension Evaluator {
         case "start": return [Double](repeating: Double(queryStartMs) / 1000, count: count)
         case "end": return [Double](repeating: Double(queryEndMs) / 1000, count: count)
         case "range": return [Double](repeating: Double(queryEndMs - queryStartMs) / 1000, count: count)
-        case "step":
-            // An instant query has no step.
-            let ms = queryStartMs == queryEndMs ? 0 : steps.stepMs
-            return [Double](repeating: Double(ms) / 1000, count: count)
+        case "step": return [Double](repeating: Double(queryStepMs) / 1000, count: count)
         case "min_of", "max_of":
             let isMin = function.name == "min_of"
             let pairs = zip(try scalar(arguments[0]), try scalar(arguments[1]))
@@ -76,6 +73,10 @@ extension Evaluator {
             return try sortByLabel(expression, arguments, descending: name == "sort_by_label_desc")
         case "histogram_quantile": return try histogramQuantile(arguments)
         case "histogram_quantiles": return try histogramQuantiles(arguments)
+        case "histogram_count", "histogram_sum", "histogram_avg", "histogram_stddev", "histogram_stdvar":
+            // They are of native histograms, of which there are none; floats are passed over.
+            _ = try vector(arguments[0])
+            return []
         case "histogram_fraction": return try histogramFraction(arguments)
         case "info": return try info(arguments)
         default: throw PromQLError(.execution, "the function \(name) is not built yet")

@@ -111,7 +111,7 @@ package struct QueryEngine: Sendable {
     ) throws -> QueryResult {
         var evaluator = Evaluator(
             engine: self, source: source, steps: Steps(startMs: atMs, endMs: atMs, stepMs: 1), queryStartMs: atMs,
-            queryEndMs: atMs, control: control)
+            queryEndMs: atMs, queryStepMs: 0, control: control)
         evaluator.share(expression)
         let value: QueryResult.Value
         if expression.type == .matrix {
@@ -158,7 +158,8 @@ package struct QueryEngine: Sendable {
         }
         let steps = Steps(startMs: startMs, endMs: endMs, stepMs: stepMs)
         var evaluator = Evaluator(
-            engine: self, source: source, steps: steps, queryStartMs: startMs, queryEndMs: endMs, control: control)
+            engine: self, source: source, steps: steps, queryStartMs: startMs, queryEndMs: endMs,
+            queryStepMs: stepMs, control: control)
         evaluator.share(expression)
         var columns: [Column]
         switch try evaluator.evaluate(expression) {

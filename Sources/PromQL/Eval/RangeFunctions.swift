@@ -31,6 +31,9 @@ extension Evaluator {
                 windows.forEach { step, range in column[step] = body(windows.window(step, range)) }
             } else {
                 windows.forEachExtended { step, range in
+                    let startMs = windows.endsMs[step] - windows.rangeMs
+                    // The sample before the window is for those in it.
+                    guard windows.timestampsMs[range.upperBound - 1] > startMs else { return }
                     column[step] = body(windows.window(step, windows.anchor(range, step)..<range.upperBound))
                 }
             }

@@ -236,13 +236,8 @@ extension Evaluator {
         let inner = Steps(startMs: startMs, endMs: lastMs, stepMs: stepMs)
         var evaluator = Evaluator(
             engine: engine, source: source, steps: inner, queryStartMs: queryStartMs, queryEndMs: queryEndMs,
-            control: control)
-        let stream: ColumnStream
-        switch subquery.inner.type {
-        case .scalar:
-            stream = ColumnStream([Column(labels: Labels(), values: try evaluator.scalar(subquery.inner))])
-        default: stream = try evaluator.named(try evaluator.stream(subquery.inner))
-        }
+            queryStepMs: queryStepMs, control: control)
+        let stream = try evaluator.named(try evaluator.stream(subquery.inner))
         for annotation in evaluator.annotations { note(annotation) }
         return RangeStream(heads: stream.heads, endsMs: times, rangeMs: subquery.rangeMs, steps: steps) {
             places, body in

@@ -41,6 +41,7 @@ package struct Function: Sendable {
         add("clamp", [.vector, .scalar, .scalar])
         add("clamp_max clamp_min", [.vector, .scalar])
         add("double_exponential_smoothing", [.matrix, .scalar, .scalar])
+        add("histogram_avg histogram_count histogram_stddev histogram_stdvar histogram_sum", [.vector])
         add("histogram_quantile", [.scalar, .vector])
         add("histogram_quantiles", [.vector, .string, .scalar, .scalar], optional: -1)
         add("histogram_fraction", [.scalar, .scalar, .vector])

@@ -104,7 +104,9 @@ struct Lexer {
             at += 2
             while at < bytes.count, isLetter(bytes[at]) || isDigit(bytes[at]) { at += 1 }
         } else {
-            while at < bytes.count, isDigit(bytes[at]) || bytes[at] == UInt8(ascii: ".") { at += 1 }
+            while at < bytes.count, isDigit(bytes[at]) || bytes[at] == UInt8(ascii: ".") || isBetweenDigits(at) {
+                at += 1
+            }
             if at < bytes.count, bytes[at] | 0x20 == UInt8(ascii: "e") {
                 at += 1
                 if at < bytes.count, bytes[at] == UInt8(ascii: "+") || bytes[at] == UInt8(ascii: "-") { at += 1 }
@@ -118,10 +120,27 @@ struct Lexer {
             let shown = String(decoding: bytes[start..<at], as: UTF8.self)
             throw PromQLError("bad number or duration syntax: \(Labels.quoted(shown))", at: start..<at, in: source)
         }
+        guard value.isFinite else {
+            throw PromQLError(
+                "error parsing number: \(Labels.quoted(text)): value out of range", at: start..<at, in: source)
+        }
         return .number(value)
     }
 
-    private static func double(_ text: String) -> Double? {
+    /// Whether an underscore stands there that only parts digits, for those who read them.
+    private func isBetweenDigits(_ place: Int) -> Bool {
+        bytes[place] == UInt8(ascii: "_") && isDigit(bytes[place - 1]) && place + 1 < bytes.count
+            && isDigit(bytes[place + 1])
+    }
+
+    private static func double(_ written: String) -> Double? {
+        var text = written
+        if text.lowercased().hasPrefix("0x") {
+            // One may follow the prefix, and none another or the end.
+            let parts = text.dropFirst(2).split(separator: "_", omittingEmptySubsequences: false)
+            guard parts.enumerated().allSatisfy({ !$1.isEmpty || $0 == 0 && parts.count > 1 }) else { return nil }
+        }
+        text.removeAll { $0 == "_" }
         if text.lowercased().hasPrefix("0x") { return UInt64(text.dropFirst(2), radix: 16).map { Double($0) } }
         // An octal number, as Go's strconv.ParseInt with base 0 reads it.
         if text.count > 1, text.first == "0", text.allSatisfy({ ("0"..."7").contains($0) }) {
@@ -150,7 +169,7 @@ struct Lexer {
             at += 1
             if byte == quote { return String(decoding: out, as: UTF8.self) }
             if byte == UInt8(ascii: "\\"), quote != UInt8(ascii: "`") {
-                try escape(into: &out, start: start)
+                try escape(into: &out, start: start, quote: quote)
             } else {
                 out.append(byte)
             }
@@ -158,14 +177,14 @@ struct Lexer {
     }
 
     /// Reads what stands after a backslash, as Go's `strconv.Unquote` does.
-    private mutating func escape(into out: inout [UInt8], start: Int) throws(PromQLError) {
+    private mutating func escape(into out: inout [UInt8], start: Int, quote: UInt8) throws(PromQLError) {
         guard at < bytes.count else { throw PromQLError("unterminated quoted string", at: start..<at, in: source) }
         let byte = bytes[at]
         at += 1
         let simple: [UInt8: UInt8] = [
             UInt8(ascii: "a"): 7, UInt8(ascii: "b"): 8, UInt8(ascii: "f"): 12, UInt8(ascii: "n"): 10,
             UInt8(ascii: "r"): 13, UInt8(ascii: "t"): 9, UInt8(ascii: "v"): 11, UInt8(ascii: "\\"): 92,
-            UInt8(ascii: "'"): 39, UInt8(ascii: "\""): 34,
+            quote: quote,
         ]
         if let plain = simple[byte] {
             out.append(plain)

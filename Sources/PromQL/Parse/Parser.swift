@@ -291,7 +291,7 @@ package struct Parser {
         if take(":") {
             let stepMs = peek == .symbol("]") ? nil : try duration("subquery step")
             try expect("]", "subquery selector")
-            guard inner.type == .vector || inner.type == .scalar else {
+            guard inner.type == .vector else {
                 throw error("subquery is only allowed on instant vector, got \(inner.type.rawValue) instead", inner)
             }
             if let stepMs, stepMs <= 0 {
@@ -382,13 +382,12 @@ package struct Parser {
     private mutating func signedDuration(_ context: String) throws(PromQLError) -> Int64 {
         // Without parentheses an operator that follows is the expression's, not the duration's.
         let start = tokens[at].range.lowerBound
-        if features.contains(.durationExpressions) {
-            return try milliseconds(try durationOperand(context), from: start)
-        }
-        let negative = take("-")
-        if !negative { _ = take("+") }
-        let ms = try duration(context)
-        return negative ? -ms : ms
+        let isNegative = take("-")
+        if !isNegative { _ = take("+") }
+        let ms =
+            features.contains(.durationExpressions)
+            ? try milliseconds(try durationOperand(context), from: start) : try duration(context)
+        return isNegative ? -ms : ms
     }
 
     /// A duration in milliseconds; a plain number is seconds.
@@ -591,6 +590,10 @@ package struct Parser {
             guard case .selector(let selector) = arguments[1].kind, selector.shift == TimeShift() else {
                 throw error("expected label selectors only", arguments[1])
             }
+            // A name stands in braces, if at all.
+            guard source.utf8.dropFirst(arguments[1].range.lowerBound).first == UInt8(ascii: "{") else {
+                throw error("expected label selectors only, got vector selector instead", arguments[1])
+            }
         }
         return node(.call(function, arguments), from: start)
     }
@@ -650,7 +653,7 @@ package struct Parser {
         if take("{") {
             while !take("}") {
                 let matcher = try matcher()
-                if matcher.name == Labels.metricName, matcher.operator == .equal, let name {
+                if matcher.name == Labels.metricName, let name {
                     throw PromQLError(
                         "metric name must not be set twice: \"\(name)\" or \"\(matcher.value)\"",
                         at: start..<tokens[at - 1].range.upperBound, in: source)

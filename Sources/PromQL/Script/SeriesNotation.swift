@@ -31,10 +31,14 @@ package enum SeriesNotation {
     private static func endOfName(_ line: String) -> String.Index {
         var depth = 0
         var quote: Character?
+        var isEscaped = false
         for index in line.indices {
             let character = line[index]
-            if let open = quote {
+            if isEscaped {
+                isEscaped = false
+            } else if let open = quote {
                 if character == open { quote = nil }
+                isEscaped = character == "\\" && open != "`"
             } else if character == "\"" || character == "'" || character == "`" {
                 quote = character
             } else if character == "{" {
