@@ -193,7 +193,7 @@ extension ComparisonTables {
             let time = JudgedTime(baseline: baseline, nowMs: nowMs, soakMs: 0, batch: nil)
             let cohorts = Cohorts(upgrade, component: signal.component, atMs: nowMs)
             return LevelJudge(table: table, cohorts: cohorts, time: time, load: load(of: table, throughMs: nowMs))
-                .judge(table.cells).timeline
+                .series(of: table.cells)
         }
         var sums = [Double](repeating: 0, count: count)
         var weights = sums

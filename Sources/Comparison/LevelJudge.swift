@@ -101,6 +101,11 @@ struct LevelJudge {
         return units
     }
 
+    /// What the units that went over have together, a value a bin.
+    func series(of cells: [SignalTable.Cell]) -> [(atMs: Int64, value: Double)] {
+        timeline(units(cells).filter { !$0.treated.isEmpty })
+    }
+
     private func unit(_ name: String, _ values: [Double]) -> Unit? {
         var sum = 0.0
         var seen = 0.0
@@ -236,7 +241,6 @@ struct LevelJudge {
         }
         var isBeyond = false
         if !isContrast { isBeyond = explain(&series, &usable) }
-        outcome.timeline = timeline(treatedUnits)
         let before = (0..<baseline).filter { usable[$0] }.map { series[$0] }
         let afterBins = (baseline..<count).filter { usable[$0] }
         let after = afterBins.map { series[$0] }
@@ -292,6 +296,7 @@ struct LevelJudge {
             outcome.needs = LevelJudge.beyondWords
         }
         if outcome.status == .worse {
+            outcome.timeline = timeline(treatedUnits)
             localize(&outcome, treatedUnits, last: afterBins)
             if isShared { outcome.beganBefore = true }
         }

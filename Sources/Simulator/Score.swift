@@ -90,6 +90,11 @@ package struct Score: Sendable, Equatable {
     package var typeOneError: Double? { Score.part(nullRejections, nullTests) }
     package var intervalCoverage: Double? { Score.part(nullIntervalsRight, nullIntervals) }
     package var passAmongNulls: Double? { Score.part(passed, passDue) }
+    /// Of the runs that should be BLIND, those that are in the end.
+    package var blindRecall: Double? {
+        let ends = verdicts[Scenario.Expectation.blind.rawValue] ?? [:]
+        return Score.part(ends[Verdict.blind.rawValue] ?? 0, ends.values.reduce(0, +))
+    }
     /// The median; what was not found counts as later than all.
     package var delayMinutes: Double? { Score.median(delays) }
     package var onsetErrorMinutes: Double? { Score.median(onsetErrors) }

@@ -36,6 +36,7 @@ package struct ScoreReport: Sendable {
         @Null var onsetErrorMinutes: Double?
         @Null var passAmongNulls: Double?
         @Null var typeOneError: Double?
+        @Null var blindRecall: Double?
         @Null var intervalCoverage: Double?
         @Null var delayMinutes: Double?
         var verdicts: [String: [String: Int]]
@@ -53,6 +54,7 @@ package struct ScoreReport: Sendable {
             onsetErrorMinutes = score.onsetErrorMinutes
             passAmongNulls = score.passAmongNulls
             typeOneError = score.typeOneError
+            blindRecall = score.blindRecall
             intervalCoverage = score.intervalCoverage
             delayMinutes = score.delayMinutes
             verdicts = score.verdicts
@@ -68,6 +70,7 @@ package struct ScoreReport: Sendable {
             case onsetErrorMinutes = "onset_error_minutes"
             case passAmongNulls = "pass_among_nulls"
             case typeOneError = "type_one_error"
+            case blindRecall = "blind_recall"
             case intervalCoverage = "interval_coverage"
             case delayMinutes = "delay_minutes"
         }

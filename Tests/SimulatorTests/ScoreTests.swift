@@ -64,6 +64,8 @@ private let day: Int64 = 86_400_000
         #expect(score.pagesPerDay == 2.0 / 5)
         #expect(score.passAmongNulls == 2.0 / 3)
         #expect(score.verdicts["blind"] == ["BLIND": 1])
+        #expect(score.blindRecall == 1)
+        #expect(Score([run(.blind, verdict: .blind), run(.blind, verdict: .pass)]).blindRecall == 0.5)
         #expect(score.precision == 0)
         #expect(score.verdicts["any"] == ["FAIL": 1])
     }
@@ -103,7 +105,7 @@ private let day: Int64 = 86_400_000
         for object in [json, try #require((json["files"] as? [[String: Any]])?.first)] {
             for field in [
                 "precision", "recall", "false_fail_rate", "pages_per_day", "component_top1", "batch_top1",
-                "onset_error_minutes", "pass_among_nulls", "delay_minutes", "type_one_error",
+                "onset_error_minutes", "pass_among_nulls", "delay_minutes", "type_one_error", "blind_recall",
                 "interval_coverage",
             ] { #expect(object[field] != nil, "\(field)") }
         }
