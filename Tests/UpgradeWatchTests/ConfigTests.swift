@@ -142,6 +142,31 @@ import UpgradeWatch
         for secret in ["user:word", "- s\n", "CERT", "X-Tenant"] { #expect(!config.text.contains(secret), "\(secret)") }
     }
 
+    @Test func scrapeConfigs_ofOtherFiles_areRelativeToThem() throws {
+        try FileManager.default.createDirectory(atPath: directory.path + "/jobs", withIntermediateDirectories: true)
+        _ = try directory.write(
+            "jobs/a.yaml",
+            "scrape_configs: [{job_name: b, tls_config: {ca_file: ca.pem}}, {job_name: c, scrape_interval: 1m}]\n")
+        let text = """
+            cluster: a
+            global: {scrape_interval: 20s}
+            scrape_configs: [{job_name: a}]
+            scrape_config_files: [jobs/*.yaml]
+            """
+        let jobs = try load(text).jobs.map(\.job)
+        #expect(jobs.map(\.name) == ["a", "b", "c"])
+        #expect(jobs.map(\.template.intervalMs) == [20_000, 20_000, 60_000])
+        #expect(jobs[1].template.client.tls.caFile == directory.path + "/jobs/ca.pem")
+        _ = try directory.write("jobs/b.yaml", "scrape_configs: [{job_name: a}]\nrule_files: []\n")
+        #expect(
+            problems(text + "\nalerting: {}\nremote_write: []\n") == """
+                c.yaml:5:11: alerting: alerts are sent as Alertmanager's webhook messages: name whom under receivers and route
+                c.yaml:6:15: remote_write: samples are not sent on; another server may take them from /federate
+                jobs/b.yaml:1:18: the job_name "a" stands twice
+                jobs/b.yaml:2:1: unknown field "rule_files"; known fields: scrape_configs
+                """)
+    }
+
     @Test func oauth2_isRead() throws {
         let config = try load(
             """

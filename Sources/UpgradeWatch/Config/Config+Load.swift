@@ -75,6 +75,15 @@ private struct ConfigLoader {
         "secrets", "proxy_connect_header",
     ]
 
+    /// Sections of Prometheus' configuration that there is something else for.
+    private static let others = [
+        ("alerting", "alerts are sent as Alertmanager's webhook messages: name whom under receivers and route"),
+        ("remote_read", "another server's history is read by storage.remote"),
+        ("remote_write", "samples are not sent on; another server may take them from /federate"),
+        ("tracing", "traces are not sent"), ("otlp", "samples are not taken by OTLP"),
+        ("runtime", "there is nothing to be set of the runtime"),
+    ]
+
     init(folder: String, features: QueryFeatures) {
         self.folder = folder
         self.features = features
@@ -89,13 +98,8 @@ private struct ConfigLoader {
             storage(fields.take("storage"), &config)
             web(fields.take("web"), &config)
             global(fields.take("global"), &config)
-            for value in fields.list("scrape_configs") {
-                guard let job = ScrapeConfigReader(global: global, folder: folder).read(value) else { continue }
-                if config.jobs.contains(where: { $0.job.name == job.job.name }) {
-                    value.report("the job_name \(Labels.quoted(job.job.name)) stands twice")
-                }
-                config.jobs.append(job)
-            }
+            ConfigLoader.scrapeConfigs(&fields, global, folder: folder, &config)
+            if let value = fields.take("scrape_config_files") { scrapeConfigFiles(value, &config) }
             for value in fields.list("log_sources") { logSource(value, &config) }
             if let value = fields.take("kubernetes") { config.kubernetes = kubernetes(value) }
             upgrade(fields.take("upgrade"), &config)
@@ -104,6 +108,7 @@ private struct ConfigLoader {
             ruleFiles(fields.take("rule_files"), &config)
             for value in fields.list("receivers") { receiver(value, &config) }
             if let value = fields.take("route") { config.route = route(value, parent: nil, config.receivers) }
+            for (name, remedy) in ConfigLoader.others { fields.refuse(name, remedy) }
         }
         chooseMetrics(&config)
         var problems = others
@@ -242,7 +247,32 @@ private struct ConfigLoader {
         }
     }
 
+    private static func scrapeConfigs(
+        _ fields: inout YAMLFields, _ global: GlobalConfig, folder: String, _ config: inout Config
+    ) {
+        for value in fields.list("scrape_configs") {
+            guard let job = ScrapeConfigReader(global: global, folder: folder).read(value) else { continue }
+            if config.jobs.contains(where: { $0.job.name == job.job.name }) {
+                value.report("the job_name \(Labels.quoted(job.job.name)) stands twice")
+            }
+            config.jobs.append(job)
+        }
+    }
+
     // MARK: Other files
+
+    /// More scrape configurations; paths in a file are relative to it.
+    private mutating func scrapeConfigFiles(_ value: YAMLValue, _ config: inout Config) {
+        let global = global
+        for file in files(value) {
+            gather {
+                let document = try YAMLDocument(file: file)
+                let folder = (file as NSString).deletingLastPathComponent
+                document.root.fields { ConfigLoader.scrapeConfigs(&$0, global, folder: folder, &config) }
+                try document.finish()
+            }
+        }
+    }
 
     private func files(_ value: YAMLValue) -> [String] {
         value.list.flatMap { entry -> [String] in
