@@ -69,4 +69,15 @@ import Testing
             #expect(throws: Never.self) { try Parser.parse(text, features: .experimentalFunctions) }
         }
     }
+
+    /// What was experimental once needs no name any more; what is, does.
+    @Test func stableLanguage_isThereWithoutFeatures() throws {
+        for text in [
+            "rate(m[2m + 3m])", "m offset (5m * 2)", "first_over_time(m[3m])", "increase(m[5m] anchored)", "m smoothed",
+        ] { _ = try Parser.parse(text) }
+        #expect(QueryFeatures(name: "promql-duration-expr") == [])
+        #expect(QueryFeatures(name: "promql-extended-range-selectors") == [])
+        #expect(throws: PromQLError.self) { try Parser.parse("mad_over_time(m[3m])") }
+        #expect(throws: PromQLError.self) { try Parser.parse("a + fill(0) b") }
+    }
 }

@@ -48,22 +48,17 @@ package struct QueryFeatures: OptionSet, Sendable {
 
     /// `promql-experimental-functions`.
     package static let experimentalFunctions = QueryFeatures(rawValue: 1)
-    /// `promql-duration-expr`: arithmetic where a duration stands.
-    package static let durationExpressions = QueryFeatures(rawValue: 2)
     /// `promql-delayed-name-removal`: names that a function drops are there until the query's end.
-    package static let delayedNameRemoval = QueryFeatures(rawValue: 4)
-    /// `promql-extended-range-selectors`: `anchored` and `smoothed`.
-    package static let extendedRanges = QueryFeatures(rawValue: 8)
+    package static let delayedNameRemoval = QueryFeatures(rawValue: 2)
     /// `promql-binop-fill-modifiers`: `fill`, `fill_left` and `fill_right`.
-    package static let fillModifiers = QueryFeatures(rawValue: 16)
-    package static let all: QueryFeatures = [
-        .experimentalFunctions, .durationExpressions, .delayedNameRemoval, .extendedRanges, .fillModifiers,
-    ]
+    package static let fillModifiers = QueryFeatures(rawValue: 4)
+    package static let all: QueryFeatures = [.experimentalFunctions, .delayedNameRemoval, .fillModifiers]
 
     private static let names: [(String, QueryFeatures)] = [
-        ("promql-experimental-functions", .experimentalFunctions), ("promql-duration-expr", .durationExpressions),
-        ("promql-delayed-name-removal", .delayedNameRemoval), ("promql-extended-range-selectors", .extendedRanges),
+        ("promql-experimental-functions", .experimentalFunctions), ("promql-delayed-name-removal", .delayedNameRemoval),
         ("promql-binop-fill-modifiers", .fillModifiers),
+        // Part of the language since Prometheus 3.14 and 3.16: they may be asked for as before.
+        ("promql-duration-expr", []), ("promql-extended-range-selectors", []),
     ]
 
     /// The names that are known.

@@ -312,11 +312,6 @@ package struct Parser {
     private mutating func edged(
         _ inner: Expression, from start: Int, _ edges: RangeEdges
     ) throws(PromQLError) -> Expression {
-        guard features.contains(.extendedRanges) else {
-            throw error(
-                "\(edges.rawValue) modifier is experimental and not enabled; start with "
-                    + "--enable-feature=promql-extended-range-selectors", inner)
-        }
         switch inner.kind {
         case .selector(var selector) where selector.edges == .plain && edges == .smoothed:
             selector.edges = edges
@@ -384,28 +379,14 @@ package struct Parser {
         let start = tokens[at].range.lowerBound
         let isNegative = take("-")
         if !isNegative { _ = take("+") }
-        let ms =
-            features.contains(.durationExpressions)
-            ? try milliseconds(try durationOperand(context), from: start) : try duration(context)
+        let ms = try milliseconds(try durationOperand(context), from: start)
         return isNegative ? -ms : ms
     }
 
     /// A duration in milliseconds; a plain number is seconds.
     private mutating func duration(_ context: String) throws(PromQLError) -> Int64 {
-        if features.contains(.durationExpressions) {
-            let start = tokens[at].range.lowerBound
-            return try milliseconds(try durationExpression(0, context), from: start)
-        }
-        let token = advance()
-        switch token.kind {
-        case .duration(let ms): return ms
-        case .number(let seconds) where seconds.isFinite && abs(seconds) < 9e12:
-            return Int64((seconds * 1000).rounded())
-        case .number: throw PromQLError("duration out of range", at: token.range, in: source)
-        default:
-            at = max(0, at - (token.kind == .end ? 0 : 1))
-            throw unexpected(context, expected: "number or duration")
-        }
+        let start = tokens[at].range.lowerBound
+        return try milliseconds(try durationExpression(0, context), from: start)
     }
 
     // MARK: Durations that are computed
