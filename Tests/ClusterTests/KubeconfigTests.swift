@@ -112,20 +112,21 @@ import Testing
     }
 
     @Test func execPlugin_isAskedOnceUntilItsCredentialsExpire() async throws {
-        let plugin = try directory.write(
-            "plugin",
+        let script = try directory.write(
+            "script",
             """
-            #!/bin/sh
             echo x >> \(directory.path)/calls
             case "$KUBERNETES_EXEC_INFO" in *v1beta1*) ;; *) echo "no info" >&2; exit 3;; esac
             [ "$1" = get ] && [ "$ROLE" = reader ] || exit 4
             printf '{"kind":"ExecCredential","status":{"token":"from-plugin","expirationTimestamp":"1970-01-01T00:10:00Z"}}'
             """)
-        chmod(plugin, 0o755)
+        // A program that was just written can't be started while another thread's child has it open: the shell can.
+        try FileManager.default.createSymbolicLink(
+            atPath: directory.path + "/plugin", withDestinationPath: "/bin/sh")
         let server = RawServer { _, connection in connection.answer("{}") }
         let endpoint = try Kubeconfig.endpoint(
             path: config(
-                "exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: ./plugin, args: [get], env: [{name: ROLE, value: reader}]}",
+                "exec: {apiVersion: client.authentication.k8s.io/v1beta1, command: ./plugin, args: [\(script), get], env: [{name: ROLE, value: reader}]}",
                 cluster: "server: '\(server.url)'"))
         let api = KubernetesAPI(endpoint: endpoint, client: HTTPClient(), time: FixedTime(nowMs: 1000))
         _ = try await api.get("/version")
