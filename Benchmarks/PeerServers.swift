@@ -86,10 +86,7 @@ struct PeerServer {
         var request = FetchRequest(url: url + path)
         request.method = "POST"
         request.headers = [("Content-Type", "application/x-www-form-urlencoded")]
-        let allowed = CharacterSet.alphanumerics.union(CharacterSet(charactersIn: "-._~"))
-        request.body = Array(
-            parameters.map { "\($0)=\($1.addingPercentEncoding(withAllowedCharacters: allowed) ?? "")" }
-                .joined(separator: "&").utf8)
+        request.body = Array(FetchRequest.form(parameters).utf8)
         request.timeoutMs = 300_000
         request.maxBodyBytes = 2 << 30
         request.compression = false

@@ -35,7 +35,7 @@ struct Outcome {
     var beganBefore = false
     /// Whether it began with no step, where no nodes wait to compare with, and may pass as it came: not worse yet.
     var isStray = false
-    /// Whether it began with no step, and is worse because it lasts.
+    /// Whether it began with no step: then it is worse only because it lasts.
     var hasNoStep = false
     /// When something was that is none of the upgrade's; nil where nothing was.
     var stray: Range<Int64>?

@@ -62,6 +62,12 @@ package struct ProxyOptions: Sendable, Hashable {
     package var connectHeaders: [HeaderField] = []
 
     package init(_ choice: Choice = .none) { self.choice = choice }
+
+    /// The proxy at an address of `http`, `https` or `socks5`; nil for any other.
+    package init?(url: String) {
+        guard ["http://", "https://", "socks5://"].contains(where: url.hasPrefix) else { return nil }
+        choice = .server(Secret(url))
+    }
 }
 
 /// A header field, once for each of its values.
@@ -111,14 +117,20 @@ package enum SecretSource: Sendable, Hashable {
 
     package static func text(_ text: String) -> SecretSource { .text(Secret(text)) }
 
-    /// The text, without blanks and line feeds around it.
+    /// The text; of a file without blanks and line feeds around it.
     ///
-    /// - Returns: nil where the file can't be read.
-    func value() -> String? {
+    /// - Parameter url: for whose sake it is read.
+    /// - Throws: ``FetchError`` where the file can't be read.
+    func value(for url: String) throws(FetchError) -> String {
         switch self {
-        case .text(let secret): secret.value
+        case .text(let secret): return secret.value
         case .file(let path):
-            (try? String(contentsOfFile: path, encoding: .utf8))?.trimmingCharacters(in: .whitespacesAndNewlines)
+            guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+                throw FetchError(
+                    code: .file, url: FetchRequest.redacted(url),
+                    reason: "the file \(path) with the credentials can't be read")
+            }
+            return text.trimmingCharacters(in: .whitespacesAndNewlines)
         }
     }
 }

@@ -47,6 +47,17 @@ package struct FetchRequest: Sendable {
         return hasher.finalize()
     }
 
+    /// Parameters of an address or a form, percent-encoded but for what is unreserved (RFC 3986, section 2.3).
+    package static func form(_ parameters: [(String, String)]) -> String {
+        parameters.map { "\(escaped($0.0))=\(escaped($0.1))" }.joined(separator: "&")
+    }
+
+    static func escaped(_ text: String) -> String {
+        // Of a set only what is ASCII is left as it is.
+        let allowed = CharacterSet.alphanumerics.union(CharacterSet(charactersIn: "-._~"))
+        return text.addingPercentEncoding(withAllowedCharacters: allowed) ?? ""
+    }
+
     /// The most redirects that are followed.
     package static let maxRedirects = 10
 

@@ -98,6 +98,7 @@ package final class HTTPClient: Sendable {
             return try await HTTPClient.send(request, into: pipe, on: loop).get()
         }
         var request = request
+        // How long a token lasts is counted by the clock that curl waits by, whatever the world's is set to.
         request.client.authentication = try await tokens.authentication(options, now: Sleeper.now)
         let answer = try await HTTPClient.send(request, into: pipe, on: loop).get()
         if answer.status == 401 { await tokens.forget(options) }

@@ -58,39 +58,33 @@ actor OAuth2Tokens {
         let task =
             asked[options]
             ?? Task { [send] in
+                let granted: Result<Grant, FetchError>
                 do throws(FetchError) {
-                    let grant = try await OAuth2Tokens.grant(options, send)
-                    keep(grant, options, now)
-                    return .success(OAuth2Tokens.authentication(grant))
+                    granted = .success(try await OAuth2Tokens.grant(options, send))
                 } catch {
-                    asked[options] = nil
-                    return .failure(error)
+                    granted = .failure(error)
                 }
+                asked[options] = nil
+                return granted.map { keep($0, options, now) }
             }
         asked[options] = task
         return try await task.value.get()
     }
 
-    private func keep(_ grant: Grant, _ options: OAuth2Options, _ now: UInt64) {
-        asked[options] = nil
+    private func keep(_ grant: Grant, _ options: OAuth2Options, _ now: UInt64) -> Authentication {
         // A server that does not say when a token expires is asked again once it is refused.
         let seconds = grant.seconds.map { max(0, min($0, 1e9) - OAuth2Tokens.marginSeconds) }
-        let until = seconds.map { now + UInt64($0 * 1e9) } ?? .max
-        kept[options] = Kept(authentication: OAuth2Tokens.authentication(grant), until: until)
-    }
-
-    private static func authentication(_ grant: Grant) -> Authentication {
         let isBearer = grant.type?.lowercased() ?? "bearer" == "bearer"
-        return .authorization(type: isBearer ? "Bearer" : grant.type ?? "", credentials: .text(grant.token))
+        let authentication = Authentication.authorization(
+            type: isBearer ? "Bearer" : grant.type ?? "", credentials: .text(grant.token))
+        kept[options] = Kept(authentication: authentication, until: seconds.map { now + UInt64($0 * 1e9) } ?? .max)
+        return authentication
     }
 
     /// Asks for a token: with the credentials in the header, as servers must know it (RFC 6749, section 2.3.1), and in
     /// the form where that is refused.
     private static func grant(_ options: OAuth2Options, _ send: Send) async throws(FetchError) -> Grant {
-        guard let secret = options.clientSecret.value() else {
-            guard case .file(let path) = options.clientSecret else { throw failed(options, .file, "no client secret") }
-            throw failed(options, .file, "the file \(path) with the client secret can't be read")
-        }
+        let secret = try options.clientSecret.value(for: options.tokenURL)
         var form = options.parameters.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
         form.insert(("grant_type", "client_credentials"), at: 0)
         if !options.scopes.isEmpty { form.append(("scope", options.scopes.joined(separator: " "))) }
@@ -98,39 +92,29 @@ actor OAuth2Tokens {
         request.client.tls = options.tls
         request.client.proxy = options.proxy
         request.client.authentication = .basic(
-            username: .text(escaped(options.clientID)), password: .text(escaped(secret)))
+            username: .text(FetchRequest.escaped(options.clientID)), password: .text(FetchRequest.escaped(secret)))
         request.method = "POST"
         request.headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "application/json")]
         request.timeoutMs = timeoutMs
         request.maxBodyBytes = maxBytes
-        request.body = body(form)
+        request.body = Array(FetchRequest.form(form).utf8)
         var answer = try await send(request).get()
         if answer.status == 400 || answer.status == 401 {
             request.client.authentication = .none
-            request.body = body(form + [("client_id", options.clientID), ("client_secret", secret)])
+            let credentials = [("client_id", options.clientID), ("client_secret", secret)]
+            request.body = Array(FetchRequest.form(form + credentials).utf8)
             answer = try await send(request).get()
         }
         guard answer.status / 100 == 2 else {
-            throw failed(options, .unauthorized, "no token is given: HTTP status \(answer.status)")
+            throw refused(options, "no token is given: HTTP status \(answer.status)")
         }
         guard let grant = try? JSONDecoder().decode(Grant.self, from: Data(answer.body)), !grant.token.isEmpty else {
-            throw failed(options, .unauthorized, "the answer has no access_token")
+            throw refused(options, "the answer has no access_token")
         }
         return grant
     }
 
-    private static func body(_ form: [(String, String)]) -> [UInt8] {
-        Array(form.map { "\(escaped($0.0))=\(escaped($0.1))" }.joined(separator: "&").utf8)
-    }
-
-    private static func escaped(_ text: String) -> String {
-        let allowed = CharacterSet(charactersIn: "-._~").union(
-            CharacterSet(charactersIn: "0"..."9").union(CharacterSet(charactersIn: "A"..."Z"))
-                .union(CharacterSet(charactersIn: "a"..."z")))
-        return text.addingPercentEncoding(withAllowedCharacters: allowed) ?? text
-    }
-
-    private static func failed(_ options: OAuth2Options, _ code: FetchError.Code, _ reason: String) -> FetchError {
-        FetchError(code: code, url: FetchRequest.redacted(options.tokenURL), reason: reason)
+    private static func refused(_ options: OAuth2Options, _ reason: String) -> FetchError {
+        FetchError(code: .unauthorized, url: FetchRequest.redacted(options.tokenURL), reason: reason)
     }
 }

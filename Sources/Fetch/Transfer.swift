@@ -200,10 +200,7 @@ final class Transfer {
     }
 
     private func text(of source: SecretSource) throws(FetchError) -> String {
-        guard let text = source.value() else {
-            guard case .file(let path) = source else { return "" }
-            throw error(.file, "the file \(path) with the credentials can't be read")
-        }
+        let text = try source.value(for: request.url)
         // A second line would be a header field of its own.
         guard !text.utf8.contains(where: { $0 < 32 && $0 != 9 }) else {
             throw error(

@@ -205,11 +205,8 @@ package final class RemoteSource: SeriesSource {
     private func seconds(_ ms: Int64) -> String { "\(ms / 1000).\(String(ms % 1000 + 1000).dropFirst())" }
 
     private func request(_ path: String, _ parameters: [(String, String)]) -> FetchRequest {
-        let allowed = CharacterSet.alphanumerics.union(CharacterSet(charactersIn: "-._~"))
-        func escaped(_ text: String) -> String { text.addingPercentEncoding(withAllowedCharacters: allowed) ?? "" }
-        let query = parameters.map { "\(escaped($0))=\(escaped($1))" }
-        var request = FetchRequest(
-            url: base + path + (query.isEmpty ? "" : "?" + query.joined(separator: "&")), client: config.client)
+        let query = parameters.isEmpty ? "" : "?" + FetchRequest.form(parameters)
+        var request = FetchRequest(url: base + path + query, client: config.client)
         request.timeoutMs = config.timeoutMs
         request.maxBodyBytes = RemoteSource.maxBodyBytes
         return request

@@ -108,10 +108,7 @@ struct QueryCommand: AsyncParsableCommand {
         var request = try server.request(start == nil ? "/api/v1/query" : "/api/v1/query_range")
         request.method = "POST"
         request.headers = [("Content-Type", "application/x-www-form-urlencoded")]
-        let allowed = CharacterSet.alphanumerics.union(CharacterSet(charactersIn: "-._~"))
-        request.body = Array(
-            parameters.map { "\($0)=\($1.addingPercentEncoding(withAllowedCharacters: allowed) ?? "")" }
-                .joined(separator: "&").utf8)
+        request.body = Array(FetchRequest.form(parameters).utf8)
         request.timeoutMs = 120_000
         let response = try await HTTPClient().fetch(request)
         let text = String(decoding: response.body, as: UTF8.self)

@@ -180,16 +180,14 @@ package struct Kubeconfig: Sendable {
         }
         var client = ClientOptions()
         client.proxy = try proxy(cluster.proxyURL, fail)
-        var tls = TLSOptions()
-        tls.ca = try pem(cluster.certificateAuthorityData, "certificate-authority-data")
-        tls.caFile = tls.ca == nil ? cluster.certificateAuthority.map(resolve) : nil
-        tls.serverName = cluster.tlsServerName
-        tls.insecureSkipVerify = cluster.insecureSkipTLSVerify ?? false
-        tls.cert = try pem(user?.clientCertificateData, "client-certificate-data")
-        tls.certFile = tls.cert == nil ? user?.clientCertificate.map(resolve) : nil
-        tls.key = try pem(user?.clientKeyData, "client-key-data")
-        tls.keyFile = tls.key == nil ? user?.clientKey.map(resolve) : nil
-        client.tls = tls
+        client.tls.ca = try pem(cluster.certificateAuthorityData, "certificate-authority-data")
+        client.tls.caFile = client.tls.ca == nil ? cluster.certificateAuthority.map(resolve) : nil
+        client.tls.serverName = cluster.tlsServerName
+        client.tls.insecureSkipVerify = cluster.insecureSkipTLSVerify ?? false
+        client.tls.cert = try pem(user?.clientCertificateData, "client-certificate-data")
+        client.tls.certFile = client.tls.cert == nil ? user?.clientCertificate.map(resolve) : nil
+        client.tls.key = try pem(user?.clientKeyData, "client-key-data")
+        client.tls.keyFile = client.tls.key == nil ? user?.clientKey.map(resolve) : nil
         if let file = user?.tokenFile {
             client.authentication = .authorization(type: "Bearer", credentials: .file(resolve(file)))
         } else if let token = user?.token {
@@ -213,10 +211,10 @@ package struct Kubeconfig: Sendable {
         _ url: String?, _ fail: (String) -> KubernetesConfigError
     ) throws -> ProxyOptions {
         guard let url, !url.isEmpty else { return ProxyOptions(.environment) }
-        guard ["http://", "https://", "socks5://"].contains(where: url.hasPrefix) else {
+        guard let proxy = ProxyOptions(url: url) else {
             throw fail("proxy-url is \(FetchRequest.redacted(url)); it must begin with http://, https:// or socks5://")
         }
-        return ProxyOptions(.server(Secret(url)))
+        return proxy
     }
 
     private static func words(_ error: DecodingError) -> String {

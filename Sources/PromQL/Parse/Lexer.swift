@@ -134,14 +134,13 @@ struct Lexer {
     }
 
     private static func double(_ written: String) -> Double? {
-        var text = written
-        if text.lowercased().hasPrefix("0x") {
-            // One may follow the prefix, and none another or the end.
-            let parts = text.dropFirst(2).split(separator: "_", omittingEmptySubsequences: false)
+        if written.lowercased().hasPrefix("0x") {
+            // An underscore may follow the prefix, and none another or the end.
+            let parts = written.dropFirst(2).split(separator: "_", omittingEmptySubsequences: false)
             guard parts.enumerated().allSatisfy({ !$1.isEmpty || $0 == 0 && parts.count > 1 }) else { return nil }
+            return UInt64(parts.joined(), radix: 16).map { Double($0) }
         }
-        text.removeAll { $0 == "_" }
-        if text.lowercased().hasPrefix("0x") { return UInt64(text.dropFirst(2), radix: 16).map { Double($0) } }
+        let text = written.replacing("_", with: "")
         // An octal number, as Go's strconv.ParseInt with base 0 reads it.
         if text.count > 1, text.first == "0", text.allSatisfy({ ("0"..."7").contains($0) }) {
             return UInt64(text, radix: 8).map { Double($0) }

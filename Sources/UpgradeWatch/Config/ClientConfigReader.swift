@@ -24,6 +24,11 @@ package struct ClientConfigReader {
     /// A path, relative to the folder unless it begins with a slash.
     func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : folder + "/" + path }
 
+    static func checkURL(_ text: String, _ value: YAMLValue) {
+        guard !text.hasPrefix("http://"), !text.hasPrefix("https://") else { return }
+        value.report("\(value.path): \(Labels.quoted(FetchRequest.redacted(text))) is not a URL of http or https")
+    }
+
     /// A text that stands under a name, or in the file that is named by the name with `_file`; nil where neither is there.
     private func secret(_ name: String, _ fields: inout YAMLFields) -> SecretSource? {
         let text = fields.take(name)
@@ -99,10 +104,7 @@ package struct ClientConfigReader {
         if secret == nil { fields.value.report("\(fields.value.path): client_secret or client_secret_file is missing") }
         var options = OAuth2Options(
             tokenURL: url?.string ?? "", clientID: id?.string ?? "", clientSecret: secret ?? .text(""))
-        if let url, !options.tokenURL.hasPrefix("http://"), !options.tokenURL.hasPrefix("https://") {
-            url.report(
-                "\(url.path): \(Labels.quoted(FetchRequest.redacted(options.tokenURL))) is not a URL of http or https")
-        }
+        if let url { ClientConfigReader.checkURL(options.tokenURL, url) }
         options.scopes = fields.stringList("scopes")
         options.parameters = Dictionary(fields.strings("endpoint_params").map { ($0.name, $0.value) }) { $1 }
         options.tls = tls(&fields)
@@ -116,13 +118,13 @@ package struct ClientConfigReader {
         let exceptions = fields.take("no_proxy")
         let environment = fields.take("proxy_from_environment")
         if let url, let text = url.string, !text.isEmpty {
-            let schemes = ["http://", "https://", "socks5://"]
-            if !schemes.contains(where: text.hasPrefix) {
+            if let known = ProxyOptions(url: text) {
+                proxy = known
+            } else {
                 url.report(
                     "\(url.path): \(Labels.quoted(FetchRequest.redacted(text))) is not the address of a proxy; it begins "
                         + "with http://, https:// or socks5://")
             }
-            proxy.choice = .server(Secret(text))
         }
         if environment?.bool == true {
             for (name, other) in [("proxy_url", url), ("no_proxy", exceptions)] {

@@ -191,14 +191,12 @@ private struct ConfigLoader {
     private mutating func global(_ value: YAMLValue?, _ config: inout Config) {
         guard let value else { return }
         value.fields { fields in
-            if let ms = fields.durationMs("scrape_interval") { global.template.intervalMs = ms }
-            if let ms = fields.durationMs("scrape_timeout") { global.template.timeoutMs = ms }
+            if let ms = fields.durationMs("scrape_interval") { global.job.template.intervalMs = ms }
+            if let ms = fields.durationMs("scrape_timeout") { global.job.template.timeoutMs = ms }
             if let ms = fields.durationMs("evaluation_interval") { config.evaluationIntervalMs = max(100, ms) }
             config.externalLabels = Labels(fields.strings("external_labels").map { Label($0.name, $0.value) })
-            ScrapeConfigReader.limits(&fields, &global.template.limits)
-            global.targetLimit = max(0, fields.int("target_limit") ?? 0)
-            if let number = fields.int("keep_dropped_targets"), number > 0 { global.keptDroppedTargets = number }
-            FormatConfigReader.read(&fields, &global.template)
+            ScrapeConfigReader.limits(&fields, &global.job)
+            FormatConfigReader.read(&fields, &global.job.template)
             global.keepsDeclared = ScrapeConfigReader.keepsDeclared(&fields) ?? false
             global.queryOffsetMs = fields.durationMs("rule_query_offset") ?? 0
             fields.refuse("query_log_file", "no log of queries is written")
@@ -406,14 +404,12 @@ private struct ConfigLoader {
 
 /// Defaults of scrape configurations.
 struct GlobalConfig {
-    /// What targets have unless their job says otherwise.
-    var template = ScrapeTarget(labels: Labels(), url: "")
-    var targetLimit = 0
-    var keptDroppedTargets = 1000
+    /// What a job and its targets have unless the job says otherwise.
+    var job = ScrapeJob(name: "", template: ScrapeTarget(labels: Labels(), url: ""))
     var keepsDeclared = false
     /// Of rule groups that do not say theirs.
     var queryOffsetMs: Int64 = 0
 
     /// What makes a job another one when it changes.
-    var settings: String { "\(template) \(targetLimit) \(keptDroppedTargets) \(keepsDeclared)" }
+    var settings: String { "\(job) \(keepsDeclared)" }
 }

@@ -56,7 +56,7 @@ struct DiscoveryConfigReader {
     private func http(_ fields: inout YAMLFields) -> HTTPDiscovery {
         let url = fields.required("url")
         let text = url?.string ?? ""
-        if let url { checkURL(text, url) }
+        if let url { ClientConfigReader.checkURL(text, url) }
         var discovery = HTTPDiscovery(url: text)
         if let ms = fields.durationMs("refresh_interval"), ms > 0 { discovery.refreshMs = ms }
         discovery.client = client.read(&fields)
@@ -70,7 +70,7 @@ struct DiscoveryConfigReader {
         let kubeconfig = fields.take("kubeconfig_file")
         let options = client.read(&fields)
         if let server, let url = server.string {
-            checkURL(url, server)
+            ClientConfigReader.checkURL(url, server)
             if kubeconfig != nil { server.report("\(server.path): api_server and kubeconfig_file exclude each other") }
             discovery.connection = .server(KubernetesEndpoint(server: url, client: options))
         } else if let path = kubeconfig?.string {
@@ -102,11 +102,6 @@ struct DiscoveryConfigReader {
             discovery.attachesNamespace = fields.bool("namespace") ?? false
         }
         return role == nil ? nil : discovery
-    }
-
-    private func checkURL(_ text: String, _ value: YAMLValue) {
-        guard !text.hasPrefix("http://"), !text.hasPrefix("https://") else { return }
-        value.report("\(value.path): \(Labels.quoted(FetchRequest.redacted(text))) is not a URL of http or https")
     }
 
     private func role(_ value: YAMLValue) -> KubernetesDiscovery.Role? {

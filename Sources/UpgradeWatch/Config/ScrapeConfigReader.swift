@@ -16,7 +16,9 @@ struct ScrapeConfigReader {
     private func job(_ fields: inout YAMLFields) -> JobConfig {
         let value = fields.value
         let name = fields.required("job_name")?.string ?? ""
-        var template = global.template
+        var job = global.job
+        job.name = name
+        var template = job.template
         template.intervalMs = fields.durationMs("scrape_interval") ?? template.intervalMs
         template.timeoutMs = fields.durationMs("scrape_timeout") ?? min(template.timeoutMs, template.intervalMs)
         if template.timeoutMs > template.intervalMs {
@@ -30,15 +32,12 @@ struct ScrapeConfigReader {
         template.honorLabels = fields.bool("honor_labels") ?? false
         template.honorTimestamps = fields.bool("honor_timestamps") ?? true
         template.compression = fields.bool("enable_compression") ?? true
-        ScrapeConfigReader.limits(&fields, &template.limits)
-        ScrapeConfigReader.refuse(&fields)
         template.tracksTimestampsStaleness = fields.bool("track_timestamps_staleness") ?? false
         FormatConfigReader.read(&fields, &template)
         template.client = ClientConfigReader(folder: folder).read(&fields)
-        var job = ScrapeJob(name: name, template: template)
-        job.targetLimit = max(0, fields.int("target_limit") ?? global.targetLimit)
-        job.keptDroppedTargets = global.keptDroppedTargets
-        if let number = fields.int("keep_dropped_targets"), number > 0 { job.keptDroppedTargets = number }
+        job.template = template
+        ScrapeConfigReader.limits(&fields, &job)
+        ScrapeConfigReader.refuse(&fields)
         job.relabelRules = rules(fields.take("relabel_configs"))
         job.template.metricRelabelRules = rules(fields.take("metric_relabel_configs"))
         var defaults: Labels = [
@@ -55,13 +54,17 @@ struct ScrapeConfigReader {
             discoveries: DiscoveryConfigReader(client: ClientConfigReader(folder: folder)).read(&fields))
     }
 
-    /// What `global` and a job may say of one scrape.
-    static func limits(_ fields: inout YAMLFields, _ limits: inout ScrapeLimits) {
+    /// What `global` and a job may say of how much there may be.
+    static func limits(_ fields: inout YAMLFields, _ job: inout ScrapeJob) {
+        var limits = job.template.limits
         if let bytes = fields.bytes("body_size_limit"), bytes > 0 { limits.bodyBytes = bytes }
         limits.samples = fields.int("sample_limit") ?? limits.samples
         if let number = fields.int("label_limit"), number > 0 { limits.labels = number }
         if let number = fields.int("label_name_length_limit"), number > 0 { limits.labelNameLength = number }
         if let number = fields.int("label_value_length_limit"), number > 0 { limits.labelValueLength = number }
+        job.template.limits = limits
+        job.targetLimit = max(0, fields.int("target_limit") ?? job.targetLimit)
+        if let number = fields.int("keep_dropped_targets"), number > 0 { job.keptDroppedTargets = number }
     }
 
     /// Fields of Prometheus that there is nothing behind.
