@@ -1,8 +1,10 @@
 /// A message of the remote write or read protocol that can't be taken.
 package struct RemoteError: Error, Equatable, CustomStringConvertible {
     package enum Code: Sendable {
-        /// Not compressed as the protocol says, or larger than is taken.
+        /// Not compressed as the protocol says.
         case compression
+        /// More than is taken, or than the other side gives at once.
+        case tooMuch
         /// Not a message of the protocol.
         case malformed
         /// The other side answered with an error, or not at all.

@@ -64,10 +64,47 @@ package final class RemoteSource: SeriesSource {
         let count = found.reduce(0) { $0 + $1.values.count }
         guard count <= config.maxSamples else {
             throw RemoteError(
-                .unavailable,
+                .tooMuch,
                 "\(shown): the answer has \(count) samples, more than the \(config.maxSamples) that are taken")
         }
         return found.filter { !$0.values.isEmpty }.sorted { $0.labels < $1.labels }
+    }
+
+    /// Reads a range in pieces, the oldest first. What is too much at once, or takes too long, is asked for in halves, down to a
+    /// minute.
+    ///
+    /// - Parameters:
+    ///   - pieceMs: so much is asked for at first; more than 0.
+    ///   - body: is given each piece.
+    /// - Throws: `RemoteError`, `FetchError`, and what `body` throws.
+    package func select(
+        _ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64, pieceMs: Int64,
+        _ body: ([SeriesSamples]) throws -> Void
+    ) throws {
+        var (fromMs, pieceMs) = (fromMs, pieceMs)
+        while fromMs <= throughMs {
+            let endMs = throughMs - fromMs < pieceMs ? throughMs : fromMs + pieceMs - 1
+            let piece: [SeriesSamples]
+            do {
+                piece = try select(matchers, fromMs: fromMs, throughMs: endMs)
+            } catch where RemoteSource.isTooMuch(error) && endMs - fromMs >= 2 * RemoteSource.smallestPieceMs {
+                pieceMs = (endMs - fromMs + 1) / 2
+                continue
+            }
+            try body(piece)
+            guard endMs < throughMs else { return }
+            fromMs = endMs + 1
+        }
+    }
+
+    private static let smallestPieceMs: Int64 = 60_000
+
+    private static func isTooMuch(_ error: any Error) -> Bool {
+        switch error {
+        case let error as RemoteError: error.code == .tooMuch
+        case let error as FetchError: error.code == .bodyTooLarge || error.code == .timedOut
+        default: false
+        }
     }
 
     package func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
@@ -121,7 +158,7 @@ package final class RemoteSource: SeriesSource {
             ])
         var oldestMs: Int64?
         if case .time(let first)? = answer.result.first?.values.first?.first {
-            oldestMs = max(0, Int64(first * 1000) - stepMs)
+            oldestMs = Int64(exactly: (first * 1000).rounded()).map { min(max(0, $0), nowMs) - stepMs }.map { max(0, $0) }
         }
         oldest.withLock { $0 = (nowMs, oldestMs) }
         return oldestMs.map { $0...max($0, nowMs) }
@@ -216,8 +253,10 @@ package final class RemoteSource: SeriesSource {
         let response = try client.fetchBlocking(request)
         guard response.status == 200 else {
             let text = String(decoding: response.body.prefix(300), as: UTF8.self)
+            // Prometheus refuses with the first, VictoriaMetrics with the second; the others are of proxies and gateways.
+            let isTooMuch = response.status == 400 ? text.contains("limit") : [422, 413, 503, 504].contains(response.status)
             throw RemoteError(
-                .unavailable,
+                isTooMuch ? .tooMuch : .unavailable,
                 "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): "
                     + text.trimmingCharacters(in: .whitespacesAndNewlines))
         }

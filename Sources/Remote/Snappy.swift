@@ -12,7 +12,7 @@ package enum Snappy {
         }
         guard let length else { throw RemoteError(.compression, "the body is not compressed by snappy (block format)") }
         guard length <= most else {
-            throw RemoteError(.compression, "the body has \(length) bytes, more than the \(most) that are taken")
+            throw RemoteError(.tooMuch, "the body has \(length) bytes, more than the \(most) that are taken")
         }
         let output = [UInt8](unsafeUninitializedCapacity: length) { buffer, count in
             var written = length

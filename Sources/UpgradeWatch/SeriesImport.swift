@@ -78,6 +78,7 @@ package struct SeriesImport {
                 hasEnded = SeriesImport.endsWithMark(text)
                 if !hasEnded { text += Array("# EOF\n".utf8) }
             }
+            if format == .dump { text = SeriesImport.withoutGoEscapes(text) }
             try take(text, format, file, lines)
             lines += own
             try makeRoom()
@@ -90,6 +91,33 @@ package struct SeriesImport {
     private static func endsWithMark(_ text: [UInt8]) -> Bool {
         let trimmed = text.suffix(64).reversed().drop { $0 <= 32 }
         return trimmed.starts(with: "# EOF".utf8.reversed())
+    }
+
+    /// A dump with its labels as expositions have them: `promtool` prints them as Go's literals, where a tab is `\t`.
+    private static func withoutGoEscapes(_ text: [UInt8]) -> [UInt8] {
+        let slash = UInt8(ascii: "\\")
+        guard text.contains(slash) else { return text }
+        var out: [UInt8] = []
+        out.reserveCapacity(text.count)
+        var rest = text[...]
+        while let at = rest.firstIndex(of: slash) {
+            out += rest[..<at]
+            rest = rest[at...]
+            var length = 1
+            if let (bytes, read) = try? GoEscape.read(rest.dropFirst(), quote: UInt8(ascii: "\"")) {
+                length += read
+                // An exposition has escapes of its own, for these three.
+                switch bytes[0] {
+                case UInt8(ascii: "\n"): out += "\\n".utf8
+                case slash, UInt8(ascii: "\""): out += [slash, bytes[0]]
+                default: out += bytes
+                }
+            } else {
+                out.append(slash)
+            }
+            rest = rest.dropFirst(length)
+        }
+        return out + rest
     }
 
     private mutating func take(_ text: [UInt8], _ format: Format, _ file: String, _ lines: Int) throws {

@@ -118,7 +118,7 @@ struct ImportPrometheus: AsyncParsableCommand {
 
     @Option(help: "The directory of the store. It is made where it does not exist.") var store = "./data"
 
-    /// So much of a metric is asked for at a time.
+    /// So much of a metric is asked for at a time, or less where it is too much.
     private static let pieceMs: Int64 = 6 * 3_600_000
 
     func validate() throws {
@@ -139,10 +139,9 @@ struct ImportPrometheus: AsyncParsableCommand {
                 let names = Set(try remote.labels(selector, fromMs: fromMs, throughMs: throughMs).map(\.name))
                 for name in names.sorted() {
                     let own = [LabelMatcher.equal(Labels.metricName, name)] + selector
-                    for start in stride(from: fromMs, through: throughMs, by: Int(ImportPrometheus.pieceMs)) {
-                        let end = min(throughMs, start + ImportPrometheus.pieceMs - 1)
-                        try work.add(try remote.select(own, fromMs: start, throughMs: end))
-                    }
+                    try remote.select(
+                        own, fromMs: fromMs, throughMs: throughMs, pieceMs: ImportPrometheus.pieceMs
+                    ) { try work.add($0) }
                 }
             }
             work.setMetadata(try remote.metadata())

@@ -54,15 +54,17 @@ import Testing
             {__name__="up", instance="a", job="j"} 1 1700000000000
             {__name__="up", instance="a", job="j"} NaN 1700000015001
             {__name__="go info", version="x"} -0.5 1700000000000
+            {__name__="path", of="C:\\\\new\\tab\\u00a0\\x7f \\"q\\" \\n"} 2 1700000000000
 
             """
         _ = try directory.write("dump.txt", dump)
         let imported = try run(directory, "import", "tsdb-dump", "dump.txt", "--store", "a")
-        #expect(imported.output == "a: 3 samples imported\n", "\(imported.errors)")
+        #expect(imported.output == "a: 4 samples imported\n", "\(imported.errors)")
         let exported = try run(directory, "export", "--store", "a")
         #expect(
             exported.output == """
                 {"go info",version="x"} -0.5 1700000000
+                path{of="C:\\\\new\tab\u{a0}\u{7f} \\"q\\" \\n"} 2 1700000000
                 up{instance="a",job="j"} 1 1700000000
                 # EOF
 

@@ -2,6 +2,7 @@ import Fetch
 import Foundation
 import Remote
 import Series
+import Synchronization
 import TestSupport
 import Testing
 
@@ -99,6 +100,50 @@ import Testing
             let error = #expect(throws: (any Error).self) { try run() }
             #expect("\(error.map { "\($0)" } ?? "")".contains(words))
         }
+    }
+
+    /// A server that gives two samples at most: pieces are halved until they fit, and nothing is lost or twice.
+    @Test(arguments: ["400 Bad Request", "422 Unprocessable Entity"])
+    func tooMuchAtOnce_isAskedForInHalves(status: String) throws {
+        let asked = Mutex<[ClosedRange<Int64>]>([])
+        let server = RawServer { head, connection in
+            func seconds(_ name: String) -> Int64 {
+                let text = head.firstRange(of: "&\(name)=").map { head[$0.upperBound...].prefix { "0123456789.".contains($0) } }
+                return text.flatMap { Double($0) }.map { Int64(($0 * 1000).rounded()) } ?? -1
+            }
+            let range = seconds("start")...seconds("end")
+            asked.withLock { $0.append(range) }
+            let times = stride(from: Int64(0), through: 600_000, by: 100_000).filter { range.contains($0) }
+            guard times.count <= 2 else { return connection.answer("exceeded sample limit (2)", status: status) }
+            let list = times.map { "\($0)" }.joined(separator: ",")
+            connection.answer("{\"metric\":{\"__name__\":\"x\"},\"values\":[\(list)],\"timestamps\":[\(list)]}\n")
+        }
+        var found: [Int64] = []
+        try source(.export, server).select([], fromMs: 0, throughMs: 600_000, pieceMs: 500_000) {
+            found += $0.flatMap(\.timestampsMs)
+        }
+        #expect(found == Array(stride(from: Int64(0), through: 600_000, by: 100_000)))
+        #expect(asked.withLock { $0.first } == 0...499_999)
+        // What is no matter of size is asked for once.
+        let refusing = RawServer { _, connection in
+            asked.withLock { $0.append(0...0) }
+            connection.answer("no such thing", status: "404 Not Found")
+        }
+        asked.withLock { $0 = [] }
+        #expect(throws: RemoteError.self) {
+            try source(.export, refusing).select([], fromMs: 0, throughMs: 600_000, pieceMs: 500_000) { _ in }
+        }
+        #expect(asked.withLock { $0.count } == 1)
+    }
+
+    /// Times that no clock has are no crash.
+    @Test(arguments: ["1e300", "-1e300", "1e17", "-5"])
+    func oldestTime_isAnyNumber(time: String) throws {
+        let server = RawServer { _, connection in
+            connection.answer("{\"data\":{\"result\":[{\"values\":[[\(time),\"1\"]]}]}}")
+        }
+        let range = try source(.read, server).timeRange()
+        #expect(range == nil || range?.upperBound == 600_000)
     }
 
     @Test func joined_hasTheSamplesOfBoth_andOursWhereBothHaveOne() throws {

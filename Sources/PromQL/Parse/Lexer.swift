@@ -177,41 +177,19 @@ struct Lexer {
 
     /// Reads what stands after a backslash, as Go's `strconv.Unquote` does.
     private mutating func escape(into out: inout [UInt8], start: Int, quote: UInt8) throws(PromQLError) {
-        guard at < bytes.count else { throw PromQLError("unterminated quoted string", at: start..<at, in: source) }
-        let byte = bytes[at]
-        at += 1
-        let simple: [UInt8: UInt8] = [
-            UInt8(ascii: "a"): 7, UInt8(ascii: "b"): 8, UInt8(ascii: "f"): 12, UInt8(ascii: "n"): 10,
-            UInt8(ascii: "r"): 13, UInt8(ascii: "t"): 9, UInt8(ascii: "v"): 11, UInt8(ascii: "\\"): 92,
-            quote: quote,
-        ]
-        if let plain = simple[byte] {
-            out.append(plain)
-            return
-        }
-        let (length, radix): (Int, Int)
-        switch byte {
-        case UInt8(ascii: "x"): (length, radix) = (2, 16)
-        case UInt8(ascii: "u"): (length, radix) = (4, 16)
-        case UInt8(ascii: "U"): (length, radix) = (8, 16)
-        case 48...55: (length, radix) = (3, 8)
-        default: throw PromQLError("unknown escape sequence in a string", at: at - 2..<at, in: source)
-        }
-        if radix == 8 { at -= 1 }
-        let digits = String(decoding: bytes[at..<min(at + length, bytes.count)], as: UTF8.self)
-        guard digits.utf8.count == length, let value = UInt32(digits, radix: radix) else {
-            throw PromQLError("illegal escape sequence in a string", at: at - 2..<at, in: source)
-        }
-        at += length
-        if length <= 3 {
-            guard value < 256 else {
-                throw PromQLError("illegal escape sequence in a string", at: at - 4..<at, in: source)
+        let slash = at - 1
+        do throws(GoEscape.Failure) {
+            let (read, length) = try GoEscape.read(bytes[at...], quote: quote)
+            out += read
+            at += length
+        } catch {
+            switch error {
+            case .cutOff: throw PromQLError("unterminated quoted string", at: start..<at, in: source)
+            case .unknown: throw PromQLError("unknown escape sequence in a string", at: slash..<at + 1, in: source)
+            case .illegal: throw PromQLError("illegal escape sequence in a string", at: slash..<at + 1, in: source)
+            case .noCodePoint:
+                throw PromQLError("escape sequence is not a Unicode code point", at: slash..<at + 1, in: source)
             }
-            out.append(UInt8(value))
-        } else if let scalar = Unicode.Scalar(value) {
-            out += Array(String(Character(scalar)).utf8)
-        } else {
-            throw PromQLError("escape sequence is not a Unicode code point", at: at - length..<at, in: source)
         }
     }
 
