@@ -43,7 +43,7 @@ check: build
 	$(BIN)/upgrade-watch test rules alerts/tests/*.yaml
 	$(BIN)/upgrade-watch check dashboards dashboards/*.json
 	$(BIN)/upgrade-watch check signals config/signals.yaml
-	$(BIN)/upgrade-watch check config config/upgrade-watch.yaml config/in-cluster.yaml
+	$(BIN)/upgrade-watch check config --syntax-only config/upgrade-watch.yaml config/in-cluster.yaml
 
 fmt:
 	$(SWIFT) format --in-place --recursive Package.swift Sources Tests Benchmarks Fuzz

@@ -74,7 +74,7 @@ let package = Package(
             name: "WebAPI",
             dependencies: [
                 "Series", "PromQL", "Alerting", "Comparison", "Remote", "Report", "Cluster", "Scrape", "Fetch",
-                "StrictYAML", "CCrypt", "CZlib", hummingbird, logging, nioSSL,
+                "StrictYAML", "CCrypt", "CZlib", algorithms, hummingbird, logging, nioSSL,
             ]),
         // Level 7
         .target(

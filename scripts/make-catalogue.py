@@ -120,12 +120,23 @@ def continuity(source):
     write("metric-continuity.tsv", ("component", "old", "new", "kind", "factor", "labels", "gone_in", "new_since", "note"), lines)
 
 
+# Of etcd, which has versions of its own: those that signals name, which all of its 3.x have.
+ETCD_METRICS = """
+    etcd_disk_backend_commit_duration_seconds etcd_disk_wal_fsync_duration_seconds
+    etcd_network_peer_round_trip_time_seconds etcd_network_peer_sent_failures_total etcd_server_has_leader
+    etcd_server_is_leader etcd_server_leader_changes_seen_total etcd_server_proposals_failed_total
+    etcd_server_proposals_pending etcd_server_quota_backend_bytes etcd_server_slow_apply_total etcd_server_version
+""".split()
+
+
 def metrics(source):
     """Metrics that some version does not expose by default any more: what is not here is there to stay."""
     lines = []
     for row in rows(source, "metric-inventory.csv"):
         gone = row["hidden_by_default_in"] or row["removed_from_source_in"]
         lines.append((row["component"], row["metric"], minor(row["first_seen"]), minor(gone)))
+    known = {(component, metric) for component, metric, *_ in lines}
+    lines += [("etcd", name, "1.10", "") for name in ETCD_METRICS if ("etcd", name) not in known]
     write("metrics.tsv", ("component", "metric", "since", "gone_in"), lines)
 
 
@@ -147,13 +158,41 @@ def gates(source):
 FALSE_FLAGS = re.compile(r"oidc-|authorization-|show-hidden-metrics-for-version")
 
 
+# Where the code kept a name that the binary no longer took: removed from the command line by Kubernetes' release notes of 1.24.
+GONE_EARLIER = {
+    (component, flag): "1.24"
+    for component in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    for flag in ("address", "insecure-bind-address", "insecure-port", "port")
+} | {
+    ("kubelet", flag): "1.24"
+    for flag in ("network-plugin", "network-plugin-mtu", "cni-bin-dir", "cni-cache-dir", "cni-conf-dir",
+                 "docker-endpoint", "image-pull-progress-deadline", "experimental-dockershim-root-directory")
+}
+
+# klog's own, which all components took until 1.26 (KEP-2845) and no component's source names.
+KLOG_FLAGS = {
+    "add-dir-header": "1.16", "alsologtostderr": "1.10", "log-backtrace-at": "1.10", "log-dir": "1.10",
+    "log-file": "1.14", "log-file-max-size": "1.14", "logtostderr": "1.10", "one-output": "1.20",
+    "skip-headers": "1.14", "skip-log-headers": "1.14", "stderrthreshold": "1.10",
+}
+
+
 def flags(source):
     column = "removed_in(first version where not seen)"
-    write("component-flags.tsv", ("component", "flag", "since", "removed_in"), [
-        (row["component"], row["flag"], minor(row["first_seen"]), minor(row[column]))
+    found = {
+        (row["component"], row["flag"]): (minor(row["first_seen"]), minor(row[column]))
         for row in rows(source, "component-flags.csv")
         if minor(row[column]) and not FALSE_FLAGS.match(row["flag"])
         and not (row["component"] == "kube-proxy" and not newer(minor(row[column]), "1.31"))
+    }
+    for key, removed in GONE_EARLIER.items():
+        if key in found:
+            found[key] = (found[key][0], removed)
+    for component in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"):
+        for flag, since in KLOG_FLAGS.items():
+            found.setdefault((component, flag), (since, "1.26"))
+    write("component-flags.tsv", ("component", "flag", "since", "removed_in"), [
+        (*key, *versions) for key, versions in sorted(found.items())
     ])
 
 

@@ -43,6 +43,24 @@ package struct AlertStore: Sendable {
                     );
                     """)
         }
+        migrator.registerMigration("alerting-2") { db in
+            // A number that was given is not given again: receivers know by it what they have had.
+            try db.execute(
+                sql: """
+                    CREATE TABLE messages_2 (
+                        id INTEGER PRIMARY KEY AUTOINCREMENT, receiver TEXT NOT NULL, webhook INTEGER NOT NULL,
+                        body TEXT NOT NULL, created_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,
+                        next_ms INTEGER NOT NULL
+                    );
+                    INSERT INTO messages_2 SELECT * FROM messages;
+                    INSERT INTO messages_2 (id, receiver, webhook, body, created_ms, attempts, next_ms)
+                        SELECT max(id), '', 0, '', 0, 0, 0 FROM alert_history
+                        WHERE id NOT IN (SELECT id FROM messages) HAVING max(id) NOT NULL;
+                    DELETE FROM messages_2 WHERE receiver = '' AND body = '';
+                    DROP TABLE messages;
+                    ALTER TABLE messages_2 RENAME TO messages;
+                    """)
+        }
     }
 
     /// Writes down the outcome of one evaluation in one transaction: states, groups, and the messages to send.

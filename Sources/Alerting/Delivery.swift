@@ -25,72 +25,96 @@ package struct Delivery: Sendable {
         self.logger = logger
     }
 
-    /// Sends the messages that are due.
+    /// What became of messages.
+    package struct Result: Sendable, Equatable {
+        package var sent = 0
+        /// Attempts that failed.
+        package var failed = 0
+        /// Messages that were given up because their receiver can't read them.
+        package var refused = 0
+
+        package init(sent: Int = 0, failed: Int = 0, refused: Int = 0) {
+            self.sent = sent
+            self.failed = failed
+            self.refused = refused
+        }
+
+        package static func += (left: inout Result, right: Result) {
+            left.sent += right.sent
+            left.failed += right.failed
+            left.refused += right.refused
+        }
+    }
+
+    /// Sends the messages that are due, to each webhook one after another, to all webhooks at once.
     ///
-    /// - Returns: How many were delivered and how many attempts failed.
+    /// Where the task is cancelled, it ends with the messages that are under way.
     /// - Throws: the database's error.
     @discardableResult
-    package func deliver(atMs: Int64) async throws -> (sent: Int, failed: Int) {
-        var sent = 0
-        var failed = 0
-        var blocked: Set<String> = []
-        for message in try store.due(atMs: atMs) {
-            guard let receiver = receivers.first(where: { $0.name == message.receiver }),
-                message.webhook < receiver.webhooks.count
-            else {
-                logger.error("receiver is no longer configured", metadata: ["receiver": "\(message.receiver)"])
-                try store.remove(message.id)
-                continue
+    package func deliver(atMs: Int64) async throws -> Result {
+        let lanes = Dictionary(grouping: try store.due(atMs: atMs)) { Lane(receiver: $0.receiver, webhook: $0.webhook) }
+        return try await withThrowingTaskGroup(of: Result.self) { group in
+            for (lane, messages) in lanes {
+                group.addTask { try await deliver(messages, on: lane, atMs: atMs) }
             }
-            // The messages of one webhook keep their order: a failed one holds those behind it.
-            let lane = "\(message.receiver)/\(message.webhook)"
-            guard !blocked.contains(lane) else { continue }
-            let outcome = await send(message, to: receiver.webhooks[message.webhook])
-            if case .delivered = outcome {
+            return try await group.reduce(into: Result()) { $0 += $1 }
+        }
+    }
+
+    private struct Lane: Hashable {
+        var receiver: String
+        var webhook: Int
+    }
+
+    /// The messages of one webhook keep their order: a failed one holds those behind it.
+    private func deliver(_ messages: [QueuedMessage], on lane: Lane, atMs: Int64) async throws -> Result {
+        var result = Result()
+        let name: Logger.Metadata = ["receiver": "\(lane.receiver)"]
+        guard let receiver = receivers.first(where: { $0.name == lane.receiver }),
+            lane.webhook < receiver.webhooks.count
+        else {
+            logger.error("receiver is no longer configured", metadata: name)
+            for message in messages { try store.remove(message.id) }
+            return result
+        }
+        for message in messages where !Task.isCancelled {
+            let outcome = await send(message, to: receiver.webhooks[lane.webhook])
+            switch outcome {
+            case .delivered:
                 try store.remove(message.id)
-                sent += 1
-                continue
-            }
-            failed += 1
-            if case .refused(let reason) = outcome {
+                result.sent += 1
+            case .refused(let reason):
                 // It would be refused again: better lost alone than with all that come after it.
-                logger.error(
-                    "notification refused", metadata: ["receiver": "\(message.receiver)", "error": "\(reason)"])
+                logger.error("notification refused", metadata: name.merging(["error": "\(reason)"]) { $1 })
                 try store.remove(message.id)
-                continue
-            }
-            blocked.insert(lane)
-            logger.warning(
-                "notification failed",
-                metadata: [
-                    "receiver": "\(message.receiver)", "error": "\(outcome)", "attempt": "\(message.attempts + 1)",
-                ])
-            if atMs - message.createdMs > Delivery.giveUpMs {
-                logger.error("notification given up after a day", metadata: ["receiver": "\(message.receiver)"])
-                try store.remove(message.id)
-            } else {
+                result.refused += 1
+            case .failed where Task.isCancelled: return result
+            case .failed(let reason):
+                result.failed += 1
+                logger.warning(
+                    "notification failed",
+                    metadata: name.merging(["error": "\(reason)", "attempt": "\(message.attempts + 1)"]) { $1 })
+                guard atMs - message.createdMs <= Delivery.giveUpMs else {
+                    logger.error("notification given up after a day", metadata: name)
+                    try store.remove(message.id)
+                    return result
+                }
                 let backoff = min(Delivery.maxBackoffMs, Int64(1000) << Int64(min(message.attempts, 10)))
                 try store.retry(message.id, atMs: atMs + backoff)
+                return result
             }
         }
-        return (sent, failed)
+        return result
     }
 
     /// How an attempt ended.
     ///
     /// The address is in none of the words: its path may be a secret.
-    private enum Outcome: CustomStringConvertible {
+    private enum Outcome {
         case delivered
         /// The receiver will never take it.
         case refused(String)
         case failed(String)
-
-        var description: String {
-            switch self {
-            case .delivered: "delivered"
-            case .refused(let reason), .failed(let reason): reason
-            }
-        }
     }
 
     private func send(_ message: QueuedMessage, to webhook: Webhook) async -> Outcome {
@@ -104,12 +128,13 @@ package struct Delivery: Sendable {
         request.maxBodyBytes = 1 << 20
         do throws(FetchError) {
             let response = try await client.fetch(request)
-            switch response.status {
-            case 200..<300: return .delivered
-            case 408, 429: return .failed("status \(response.status)")
-            case 400..<500: return .refused("status \(response.status)")
-            default: return .failed("status \(response.status)")
-            }
+            if (200..<300).contains(response.status) { return .delivered }
+            let words = String(decoding: response.body.prefix(200), as: UTF8.self)
+                .trimmingCharacters(in: .whitespacesAndNewlines)
+            let reason = "status \(response.status)" + (words.isEmpty ? "" : ": \(words)")
+            // What is wrong with the message itself stays so. Other faults are of the way there, which is mended: a route that
+            // is not there yet, a token that was changed.
+            return [400, 413, 415, 422].contains(response.status) ? .refused(reason) : .failed(reason)
         } catch {
             return .failed(error.reason)
         }

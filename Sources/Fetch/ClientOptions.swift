@@ -12,6 +12,22 @@ package struct ClientOptions: Sendable, Hashable {
     /// Whether HTTP/2 is offered over TLS.
     package var offersHTTP2 = true
 
+    /// The files that are read for a request.
+    package var files: [String] {
+        var sources = (headers + proxy.connectHeaders).flatMap(\.values)
+        var found = tls.files
+        switch authentication {
+        case .none: break
+        case .basic(let username, let password): sources += [username, password]
+        case .authorization(_, let credentials): sources.append(credentials)
+        case .oauth2(let options):
+            sources.append(options.clientSecret)
+            found += options.tls.files
+        }
+        for case .file(let path) in sources { found.append(path) }
+        return found
+    }
+
     package init() {}
 }
 
@@ -26,6 +42,8 @@ package struct TLSOptions: Sendable, Hashable {
     }
 
     /// PEM files.
+    package var files: [String] { [caFile, certFile, keyFile].compactMap(\.self) }
+
     package var caFile: String?
     package var certFile: String?
     package var keyFile: String?

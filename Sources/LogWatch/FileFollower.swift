@@ -42,6 +42,8 @@ package struct FileFollower {
     /// How many polls a renamed file must be silent before it is left: its writer may not have opened the new one yet.
     private let patience: Int
     private var silentPolls = 0
+    /// Rotations after which lines may be in no file that can be read.
+    private var gaps = 0
 
     /// - Parameters:
     ///   - position: where a process before this one stopped.
@@ -71,6 +73,12 @@ package struct FileFollower {
         return total
     }
 
+    /// How often, since the last call, a file was rotated away whose end may not have been read.
+    package mutating func takeGaps() -> Int {
+        defer { gaps = 0 }
+        return gaps
+    }
+
     /// Opens the path, first reading to its end the file in which the last process stopped, wherever it is now.
     private mutating func open(_ body: (UnsafeRawBufferPointer) -> Void) -> Int {
         guard let new = FileHandle(forReadingAtPath: path), let inode = FileFollower.inode(new) else {
@@ -95,7 +103,7 @@ package struct FileFollower {
 
     /// Reads what rotated files hold beyond a position: the renamed file itself or the copy of a truncated one, then
     /// those that were rotated after it.
-    private func readRest(
+    private mutating func readRest(
         of old: LogPosition, except current: FileHandle, _ body: (UnsafeRawBufferPointer) -> Void
     ) -> Int {
         let files = rotatedFiles(except: current)
@@ -105,7 +113,10 @@ package struct FileFollower {
                 && FileFollower.head(candidate, count: old.head.count) == old.head
                 && Int64((try? candidate.seekToEnd()) ?? 0) >= old.offset
         }
-        guard let first else { return 0 }
+        guard let first else {
+            gaps += 1
+            return 0
+        }
         var total = 0
         for (index, file) in files[first...].enumerated() {
             var follower = FileFollower(path: path, position: nil)
@@ -136,9 +147,7 @@ package struct FileFollower {
             guard let handle = FileHandle(forReadingAtPath: folder + "/" + candidate),
                 FileFollower.inode(handle) != inode
             else { return nil }
-            var status = stat()
-            fstat(handle.fileDescriptor, &status)
-            return (handle, Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec))
+            return (handle, FileFollower.writtenNs(handle))
         }.sorted { $0.writtenNs < $1.writtenNs }
     }
 
@@ -148,7 +157,15 @@ package struct FileFollower {
             let inode = FileFollower.inode(fresh), inode != old.inode, silentPolls >= patience
         else { return 0 }
         silentPolls = 0
-        let rest = readLines(limit: .max, lastLine: true, body)
+        var rest = readLines(limit: .max, lastLine: true, body)
+        // Those that took the path's place between the two, and were renamed in their turn.
+        let leftNs = handle.map(FileFollower.writtenNs) ?? .max
+        for file in rotatedFiles(except: fresh)
+        where file.writtenNs >= leftNs && FileFollower.inode(file.handle) != old.inode {
+            var follower = FileFollower(path: path, position: LogPosition(inode: 0, offset: 0, head: []))
+            follower.handle = file.handle
+            rest += follower.readLines(limit: .max, lastLine: true, body)
+        }
         handle = fresh
         position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(fresh))
         return rest + readLines(limit: .max, body)
@@ -215,6 +232,12 @@ package struct FileFollower {
             }
             return start
         }
+    }
+
+    private static func writtenNs(_ handle: FileHandle) -> Int64 {
+        var status = stat()
+        fstat(handle.fileDescriptor, &status)
+        return Int64(status.st_mtim.tv_sec) * 1_000_000_000 + Int64(status.st_mtim.tv_nsec)
     }
 
     fileprivate static func inode(_ handle: FileHandle) -> UInt64? {

@@ -24,13 +24,27 @@ package struct LogLineHead: Sendable, Equatable {
     package var timestampMs: Int64?
     package var severity: LogSeverity
 
-    /// Reads the head of a line.
+    /// Reads the head of a line, also of one that a container's runtime wrote down (``CRILine``), whose time is taken then.
     ///
-    /// - Parameter nearMs: a time near the line's: klog writes no year, and the one that brings the line closest to
-    ///   this time is taken. klog's clock is read as UTC.
-    package init(_ line: UnsafeRawBufferPointer, format: LogFormat, nearMs: Int64) {
+    /// - Parameters:
+    ///   - nearMs: a time near the line's: klog writes no year, and the one that brings the line closest to this time is
+    ///     taken.
+    ///   - timeZone: that of the machine on which klog wrote, which writes local time; nil: UTC.
+    package init(
+        _ line: UnsafeRawBufferPointer, format: LogFormat, nearMs: Int64, timeZone: TimeZone? = nil
+    ) {
+        if let cri = CRILine(line) {
+            let head = LogLineHead(cri.message, format: format, nearMs: nearMs, timeZone: timeZone)
+            self = LogLineHead(timestampMs: cri.timestampMs, severity: head.severity)
+            return
+        }
         switch format {
-        case .klog: self = LogLineHead.klog(line, nearMs: nearMs)
+        case .klog:
+            self = LogLineHead.klog(line, nearMs: nearMs)
+            guard let timeZone, let localMs = timestampMs else { break }
+            // The offset at a time that is off by the offset, then at the time itself.
+            let about = localMs - LogLineHead.offsetMs(timeZone, atMs: localMs)
+            timestampMs = localMs - LogLineHead.offsetMs(timeZone, atMs: about)
         case .json: self = LogLineHead.json(line)
         case .logfmt: self = LogLineHead.logfmt(line)
         case .audit:
@@ -43,6 +57,10 @@ package struct LogLineHead: Sendable, Equatable {
     private init(timestampMs: Int64?, severity: LogSeverity) {
         self.timestampMs = timestampMs
         self.severity = severity
+    }
+
+    private static func offsetMs(_ timeZone: TimeZone, atMs: Int64) -> Int64 {
+        Int64(timeZone.secondsFromGMT(for: Date(timeIntervalSince1970: Double(atMs) / 1000))) * 1000
     }
 
     private static func klog(_ line: UnsafeRawBufferPointer, nearMs: Int64) -> LogLineHead {

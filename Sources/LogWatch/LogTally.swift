@@ -7,8 +7,11 @@ package struct LogSource: Hashable, Sendable {
     /// Empty where the log is not of one node.
     package var node: String
     package var format: LogFormat
+    /// Where the component's machine is: klog writes local time; nil: UTC.
+    package var timeZone: TimeZone?
 
-    package init(component: String, node: String, format: LogFormat) {
+    package init(component: String, node: String, format: LogFormat, timeZone: TimeZone? = nil) {
+        self.timeZone = timeZone
         self.component = component
         self.node = node
         self.format = format
@@ -76,6 +79,11 @@ package struct LogTally {
         emitter = CounterEmitter(known: counters.keys)
     }
 
+    private static let verbs: Set<String> = [
+        "get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "connect", "proxy", "post",
+        "put", "head", "options",
+    ]
+
     private static func bucket(_ labels: Labels) -> String { labels["rule"] ?? labels.name }
 
     /// Takes in a line.
@@ -119,8 +127,9 @@ package struct LogTally {
 
     private mutating func add(_ event: AuditEvent, of source: LogSource, _ line: UnsafeRawBufferPointer, atMs: Int64) {
         var labels = LogTally.base(LogTally.auditMetric, source)
-        labels["code"] = String(event.code)
-        labels["verb"] = event.verb
+        labels["code"] = (100...599).contains(event.code) ? String(event.code) : "other"
+        // Of requests that are of no resource the verb is the method, in the words of who asks.
+        labels["verb"] = LogTally.verbs.contains(event.verb) ? event.verb : "other"
         let few = labels
         labels["client"] = event.client
         labels["group"] = event.group

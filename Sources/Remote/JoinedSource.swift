@@ -6,13 +6,32 @@ import Series
 package struct JoinedSource: SeriesSource {
     private let first: any SeriesSource
     private let second: any SeriesSource
+    private let readsRecent: Bool
 
-    package init(_ first: any SeriesSource, _ second: any SeriesSource) {
+    /// - Parameter readsRecent: whether the second source is asked as well for what came since the first began. Where it is not,
+    ///   what needs no older samples does without it, also where it can't be read (Prometheus' `remote_read`, `read_recent`).
+    package init(_ first: any SeriesSource, _ second: any SeriesSource, readsRecent: Bool = true) {
         self.first = first
         self.second = second
+        self.readsRecent = readsRecent
+    }
+
+    private func needsSecond(_ fromMs: Int64) throws -> Bool {
+        guard !readsRecent, let range = try first.timeRange() else { return true }
+        return fromMs < range.lowerBound
+    }
+
+    package func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection {
+        guard try needsSecond(fromMs) else {
+            return try first.selection(matchers, fromMs: fromMs, throughMs: throughMs)
+        }
+        return SeriesSelection(try select(matchers, fromMs: fromMs, throughMs: throughMs))
     }
 
     package func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
+        guard try needsSecond(fromMs) else {
+            return try first.select(matchers, fromMs: fromMs, throughMs: throughMs)
+        }
         let (here, there) = (
             try first.select(matchers, fromMs: fromMs, throughMs: throughMs),
             try second.select(matchers, fromMs: fromMs, throughMs: throughMs)
@@ -27,6 +46,7 @@ package struct JoinedSource: SeriesSource {
 
     package func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
         let here = try first.labels(matchers, fromMs: fromMs, throughMs: throughMs)
+        guard try needsSecond(fromMs) else { return here }
         return Set(here + (try second.labels(matchers, fromMs: fromMs, throughMs: throughMs))).sorted()
     }
 

@@ -70,7 +70,9 @@ package final class RemoteSource: SeriesSource {
         return found.filter { !$0.values.isEmpty }.sorted { $0.labels < $1.labels }
     }
 
-    /// Reads a range in pieces, the oldest first. What is too much at once, or takes too long, is asked for in halves, down to a
+    /// Reads a range in pieces, the oldest first.
+    ///
+    /// What is too much at once, or takes too long, is asked for in halves, down to a
     /// minute.
     ///
     /// - Parameters:
@@ -87,7 +89,7 @@ package final class RemoteSource: SeriesSource {
             let piece: [SeriesSamples]
             do {
                 piece = try select(matchers, fromMs: fromMs, throughMs: endMs)
-            } catch where RemoteSource.isTooMuch(error) && endMs - fromMs >= 2 * RemoteSource.smallestPieceMs {
+            } catch let error where RemoteSource.isTooMuch(error) && endMs - fromMs >= 2 * RemoteSource.leastPieceMs {
                 pieceMs = (endMs - fromMs + 1) / 2
                 continue
             }
@@ -97,7 +99,7 @@ package final class RemoteSource: SeriesSource {
         }
     }
 
-    private static let smallestPieceMs: Int64 = 60_000
+    private static let leastPieceMs: Int64 = 60_000
 
     private static func isTooMuch(_ error: any Error) -> Bool {
         switch error {
@@ -158,7 +160,9 @@ package final class RemoteSource: SeriesSource {
             ])
         var oldestMs: Int64?
         if case .time(let first)? = answer.result.first?.values.first?.first {
-            oldestMs = Int64(exactly: (first * 1000).rounded()).map { min(max(0, $0), nowMs) - stepMs }.map { max(0, $0) }
+            oldestMs = Int64(exactly: (first * 1000).rounded()).map { min(max(0, $0), nowMs) - stepMs }.map {
+                max(0, $0)
+            }
         }
         oldest.withLock { $0 = (nowMs, oldestMs) }
         return oldestMs.map { $0...max($0, nowMs) }
@@ -254,7 +258,8 @@ package final class RemoteSource: SeriesSource {
         guard response.status == 200 else {
             let text = String(decoding: response.body.prefix(300), as: UTF8.self)
             // Prometheus refuses with the first, VictoriaMetrics with the second; the others are of proxies and gateways.
-            let isTooMuch = response.status == 400 ? text.contains("limit") : [422, 413, 503, 504].contains(response.status)
+            let isTooMuch =
+                response.status == 400 ? text.contains("limit") : [422, 413, 503, 504].contains(response.status)
             throw RemoteError(
                 isTooMuch ? .tooMuch : .unavailable,
                 "\(FetchRequest.redacted(request.url)): HTTP status \(response.status): "

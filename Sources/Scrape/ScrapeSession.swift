@@ -50,8 +50,9 @@ package struct ScrapeSession {
         var lines: [Int32]?
     }
 
-    /// A sample whose own time lies further ahead is refused, as Prometheus does.
+    /// A sample whose own time lies further ahead, or longer ago, is refused, as Prometheus does.
     private static let maxAheadMs: Int64 = 600_000
+    private static let maxBehindMs: Int64 = 3_600_000
 
     private let target: ScrapeTarget
     private let sink: any SampleSink
@@ -155,7 +156,7 @@ package struct ScrapeSession {
         let births = lastMs.map { zeros(of: fresh, exposition, afterMs: $0, beforeMs: atMs) } ?? SampleBatch()
         if !births.isEmpty { outcome.result += sink.append(births) }
         resolveReport()
-        var ahead = 0
+        var outOfBounds = 0
         var ids: [SeriesID] = []
         var lines: [Int32] = []
         var timed = SampleBatch()
@@ -170,8 +171,8 @@ package struct ScrapeSession {
             if !hasTimestamp {
                 ids.append(id)
                 lines.append(Int32(index))
-            } else if stamp > atMs + ScrapeSession.maxAheadMs {
-                ahead += 1
+            } else if stamp > atMs + ScrapeSession.maxAheadMs || stamp < atMs - ScrapeSession.maxBehindMs {
+                outOfBounds += 1
             } else {
                 timed.append(id, timestampMs: stamp, value: exposition.values[index])
             }
@@ -184,9 +185,9 @@ package struct ScrapeSession {
         let all = reportIDs + ids
         outcome.result += sink.append(values, of: gone.isEmpty ? all : all + gone, from: source, atMs: atMs)
         if !timed.isEmpty { outcome.result += sink.append(timed) }
-        outcome.result.outOfOrder += ahead
+        outcome.result.outOfOrder += outOfBounds
         order = found
-        row = timed.isEmpty && ahead == 0 ? Row(ids: all, lines: lines.count == found.count ? nil : lines) : nil
+        row = timed.isEmpty && outOfBounds == 0 ? Row(ids: all, lines: lines.count == found.count ? nil : lines) : nil
         forgetIfGrown()
         orderSpans = order.map { .init(start: entries[Int($0)].start, length: entries[Int($0)].length) }
         share(hasNew: !fresh.isEmpty)

@@ -14,6 +14,8 @@ package struct LabelMatcher: Sendable, CustomStringConvertible {
     package let `operator`: Operator
     package let value: String
     private let pattern: Pattern?
+    /// What the pattern has been asked about.
+    private var known: [String: Bool] = [:]
 
     /// - Throws: ``PatternError`` where the operator takes a regular expression and `value` is none.
     package init(_ name: String, _ operator: Operator, _ value: String) throws(PatternError) {
@@ -38,14 +40,29 @@ package struct LabelMatcher: Sendable, CustomStringConvertible {
         self.pattern = nil
     }
 
+    /// Whether the condition is a regular expression, which takes longer to ask than others.
+    package var isPattern: Bool { pattern != nil }
+
+    /// Asks a regular expression about values now, so that it need not be asked later.
+    ///
+    /// - Throws: ``PatternError`` where one takes too many steps.
+    package mutating func ask(about values: some Sequence<String>) throws(PatternError) {
+        guard let pattern else { return }
+        for value in values where known[value] == nil { known[value] = try pattern.verdict(on: value) }
+    }
+
     /// Whether a label's value, empty for a label that is not there, fulfils the condition.
     package func accepts(_ candidate: String) -> Bool {
         switch `operator` {
         case .equal: candidate == value
         case .notEqual: candidate != value
-        case .matches: pattern?.matches(candidate) ?? false
-        case .notMatches: !(pattern?.matches(candidate) ?? false)
+        case .matches: matches(candidate)
+        case .notMatches: !matches(candidate)
         }
+    }
+
+    private func matches(_ candidate: String) -> Bool {
+        known[candidate] ?? pattern?.matches(candidate) ?? false
     }
 
     /// Whether a set of labels fulfils the condition.

@@ -19,6 +19,8 @@ package final class Pattern: @unchecked Sendable {
 
     /// The most backtracking steps that one match may take (PCRE2's `match_limit`).
     package static let matchLimit: UInt32 = 1_000_000
+    /// The same for matchers, which are asked about all values of a label: some tenths of a millisecond.
+    private static let anchoredMatchLimit: UInt32 = 100_000
 
     /// How a pattern is applied.
     package enum Mode: Sendable {
@@ -50,7 +52,7 @@ package final class Pattern: @unchecked Sendable {
         // Without a JIT (a platform that has none) the interpreter matches the same, slower.
         _ = pcre2_jit_compile_8(code, PCRE2_JIT_COMPLETE)
         context = pcre2_match_context_create_8(nil)
-        pcre2_set_match_limit_8(context, Pattern.matchLimit)
+        pcre2_set_match_limit_8(context, mode == .anchored ? Pattern.anchoredMatchLimit : Pattern.matchLimit)
         self.code = code
         self.source = source
         var count: UInt32 = 0
@@ -68,6 +70,27 @@ package final class Pattern: @unchecked Sendable {
     package func matches(_ text: String) -> Bool {
         var text = text
         return text.withUTF8 { match(UnsafeRawBufferPointer($0), validUTF8: true) { _ in true } ?? false }
+    }
+
+    /// Whether the text matches.
+    ///
+    /// - Throws: ``PatternError`` where that takes too many steps to be known.
+    package func verdict(on text: String) throws(PatternError) -> Bool {
+        guard let data = pcre2_match_data_create_from_pattern_8(code, nil) else { return false }
+        defer { pcre2_match_data_free_8(data) }
+        var text = text
+        let result = text.withUTF8 { bytes in
+            let empty: StaticString = ""
+            return pcre2_match_8(
+                code, bytes.baseAddress ?? empty.utf8Start, bytes.count, 0, UInt32(PCRE2_NO_UTF_CHECK), data, context)
+        }
+        if result == PCRE2_ERROR_NOMATCH { return false }
+        guard result > 0 else {
+            let shown = Labels.quoted(String(text.prefix(100)))
+            throw PatternError(
+                pattern: source, offset: nil, reason: "too many steps are needed to match it with \(shown)")
+        }
+        return true
     }
 
     /// Calls `body` with the byte offsets of the match when there is one: pairs of start and end, the whole match
@@ -180,14 +203,14 @@ package final class Pattern: @unchecked Sendable {
     }
 }
 
-/// A regular expression that PCRE2 does not accept.
+/// A regular expression that PCRE2 does not accept, or that takes too long.
 package struct PatternError: Error, Equatable, CustomStringConvertible {
     package var pattern: String
-    /// Bytes from the pattern's start to where it is wrong.
-    package var offset: Int
+    /// Bytes from the pattern's start to where it is wrong; nil where it is not wrong.
+    package var offset: Int?
     package var reason: String
 
     package var description: String {
-        "regular expression \(Labels.quoted(pattern)) at offset \(offset): \(reason)"
+        "regular expression \(Labels.quoted(pattern))\(offset.map { " at offset \($0)" } ?? ""): \(reason)"
     }
 }

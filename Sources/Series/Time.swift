@@ -30,8 +30,11 @@ package enum TimeFormat {
             total = sum
             next = index + 1
         }
-        return total
+        return total <= longestMs ? total : nil
     }
+
+    /// The longest duration that Prometheus' has, as Go's are: 292 years.
+    package static let longestMs: Int64 = .max / 1_000_000
 
     /// A duration as Prometheus prints it, exact to the millisecond: `1h30m`, `15s`, `0s`.
     package static func duration(ms: Int64) -> String {

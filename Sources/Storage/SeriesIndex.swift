@@ -133,12 +133,15 @@ struct SeriesIndex {
     }
 
     /// Gives a number and a place to a new series.
-    mutating func insert(_ labels: Labels) -> SeriesID {
+    ///
+    /// - Returns: nil where a file can't have more buckets.
+    mutating func insert(_ labels: Labels) -> SeriesID? {
         let name = labels.name
         var bucket = openBuckets[name] ?? -1
         if bucket < 0 || (buckets[bucket]?.members.count ?? SeriesIndex.bucketSize) >= SeriesIndex.bucketSize {
             bucket = buckets.count
-            buckets.append(Bucket(name: name))
+            guard hasRoom(for: bucket) else { return nil }
+            buckets[bucket] = Bucket(name: name)
             openBuckets[name] = bucket
         }
         return add(labels, to: bucket)
@@ -491,6 +494,29 @@ struct SeriesIndex {
         }
         for matcher in others { candidates = filter(candidates, matcher) }
         return candidates.sorted { places[Int($0)] < places[Int($1)] }
+    }
+
+    /// For each matcher that is a regular expression, the values that ``select(_:)`` and ``sleepers(_:fromMs:)`` would ask it about.
+    mutating func values(askedOf matchers: [LabelMatcher]) -> [(matcher: Int, values: [String])] {
+        let asking = matchers.indices.filter { matchers[$0].isPattern }
+        guard !asking.isEmpty else { return [] }
+        let exact = matchers.filter { $0.operator == .equal && !$0.value.isEmpty }
+        let candidates = exact.isEmpty ? nil : select(exact)
+        return asking.map { place in
+            let name = matchers[place].name
+            var own = pairsOfName[name] ?? []
+            if let candidates, candidates.count <= own.count {
+                let some = candidates.compactMap { series in
+                    numbers(of: Int(series)).first { pairs[Int($0)].name == name }
+                }
+                own = Array(Set(some))
+            }
+            var values = own.map { pairs[Int($0)].value } + [""]
+            if name == Labels.metricName {
+                values += buckets.compactMap { $0.flatMap { $0.sleeping > 0 ? $0.name : nil } }
+            }
+            return (place, values)
+        }
     }
 
     /// A matcher is asked once for each value, not once for each series.

@@ -9,6 +9,7 @@ extension Store {
     }
 
     package func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection {
+        let matchers = try asked(matchers)
         let (awake, sleeping) = state.withLock { state in
             let awake = state.index.select(matchers).map { number in
                 let member = Member(id: state.index.id(number), place: state.index.place(Int(number)))
@@ -31,6 +32,18 @@ extension Store {
                 throw Store.error(error, path: path)
             }
         }
+    }
+
+    /// Asks regular expressions about what they will be asked while nobody waits: with the store in hand all who append would.
+    ///
+    /// - Throws: `PatternError` for one that takes too many steps.
+    private func asked(_ matchers: [LabelMatcher]) throws -> [LabelMatcher] {
+        guard matchers.contains(where: \.isPattern) else { return matchers }
+        var asked = matchers
+        for (place, values) in state.withLock({ $0.index.values(askedOf: matchers) }) {
+            try asked[place].ask(about: values)
+        }
+        return asked
     }
 
     /// A series that was selected.
@@ -188,6 +201,7 @@ extension Store {
     // MARK: What is there
 
     package func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
+        let matchers = try asked(matchers)
         let (awake, sleeping) = state.withLock { state in
             let awake = state.index.select(matchers).compactMap { number -> Labels? in
                 state.newest[Int(number)] >= fromMs ? state.index.labels(Int(number)) : nil

@@ -37,6 +37,7 @@ extension Store {
         while true {
             var asleep: Set<Int> = []
             let ids = state.withLock { state in
+                let hasRoom = state.pendingBytes < Store.maxPendingBytes
                 let ids = labels.map { labels in
                     if let id = state.index.id(of: labels) { return id }
                     if let bucket = state.index.bucket(ofSleeping: labels) {
@@ -44,7 +45,9 @@ extension Store {
                         // Where the file can't be read it is not known whether the series is new.
                         return .none
                     }
-                    let id = state.index.insert(labels)
+                    guard hasRoom, let id = state.index.insert(labels) else {
+                        return .none
+                    }
                     state.enter(id, labels)
                     return id
                 }
@@ -73,10 +76,11 @@ extension Store {
     ///
     /// A bit at a time: others append meanwhile.
     func sleep(after written: FrozenHeads) {
-        guard written.heads.samples > 0, written.heads.lastMs - written.heads.firstMs >= Store.shortestMs else {
+        let (firstMs, lastMs) = (written.heads.firstMs, written.heads.lastMs)
+        guard written.heads.samples > 0, lastMs >= Store.shortestMs, lastMs - Store.shortestMs >= firstMs else {
             return
         }
-        let limitMs = written.heads.lastMs - Store.awakeMs
+        let limitMs = lastMs - Store.awakeMs
         let ended = state.withLock { state in
             (0..<min(state.index.numbers, state.newest.count)).filter { state.hasEnded($0, written, beforeMs: limitMs) }
         }
@@ -110,16 +114,22 @@ extension Store {
         guard !sleeping.isEmpty else { return [] }
         do {
             return try database.read { db in
+                var matchers = matchers
                 var found: [(place: UInt32, labels: Labels)] = []
                 for (bucket, slots) in sleeping {
                     guard let saved = try Store.savedBucket(bucket, db) else { continue }
                     for slot in slots where slot < saved.labels.count && saved.newestMs(slot) >= fromMs {
+                        for index in matchers.indices where matchers[index].isPattern {
+                            try matchers[index].ask(about: [saved.labels[slot][matchers[index].name] ?? ""])
+                        }
                         guard matchers.allSatisfy({ $0.accepts(saved.labels[slot]) }) else { continue }
                         found.append((SeriesIndex.place(bucket: bucket, slot: slot), saved.labels[slot]))
                     }
                 }
                 return found
             }
+        } catch let error as PatternError {
+            throw error
         } catch {
             throw Store.error(error, path: path)
         }

@@ -17,6 +17,9 @@ package final class Store: SampleSink, SeriesSource {
     ///
     /// One to three bytes a sample.
     package static let maxPendingBytes = 256 << 20
+    /// The most metrics whose type and help text are kept, and the longest text.
+    private static let maxMetadata = 100_000
+    private static let maxHelpBytes = 1 << 10
 
     struct State {
         var index = SeriesIndex()
@@ -85,7 +88,9 @@ package final class Store: SampleSink, SeriesSource {
             do {
                 try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
             } catch {
-                throw StoreError(code: .failed, path: directory, reason: "the directory can't be made: \(error)")
+                throw StoreError(
+                    code: .failed, path: directory, reason: "the directory can't be made: \(error.localizedDescription)"
+                )
             }
             lock = try StoreLock(directory: directory)
         }
@@ -126,9 +131,18 @@ package final class Store: SampleSink, SeriesSource {
 
     package func append(_ batch: SampleBatch) -> AppendResult { state.withLock { $0.append(batch) } }
 
+    /// Takes in what is known of metrics, as far as there is room: they are told by targets, and no retention takes them away.
     package func setMetadata(_ metadata: [MetricMetadata]) {
         state.withLock { state in
-            for entry in metadata where state.metadata[entry.name] != entry {
+            for var entry in metadata where state.metadata[entry.name] != entry {
+                if entry.help.utf8.count > Store.maxHelpBytes {
+                    entry.help = String(decoding: entry.help.utf8.prefix(Store.maxHelpBytes), as: UTF8.self)
+                    guard state.metadata[entry.name] != entry else { continue }
+                }
+                guard state.metadata[entry.name] != nil || state.metadata.count < Store.maxMetadata else {
+                    state.counters.metadataRefused += 1
+                    continue
+                }
                 state.metadata[entry.name] = entry
                 state.pendingMetadata.append(entry)
             }
@@ -455,6 +469,8 @@ package struct StoreCounters: Sendable, Equatable {
     package var seriesInMemory = 0
     /// Series that came back and could not be taken, because the file could not be read.
     package var seriesRefused = 0
+    /// Times that a metric's type and help were not taken for want of room.
+    package var metadataRefused = 0
     package var flushes = 0
     package var flushesFailed = 0
     package var checkpoints = 0

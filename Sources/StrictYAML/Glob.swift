@@ -4,14 +4,13 @@ import Foundation
 package enum Glob {
     /// The files that a path means, sorted; the path itself where it has no special character and exists.
     package static func expand(_ path: String) -> [String] {
-        let folder = (path as NSString).deletingLastPathComponent
-        let last = (path as NSString).lastPathComponent
+        let last = path.split(separator: "/").last.map(String.init) ?? path
         guard last.contains(where: { "*?[".contains($0) }) else {
             return FileManager.default.fileExists(atPath: path) ? [path] : []
         }
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.isEmpty ? "." : folder)) ?? []
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: path.folderOfPath)) ?? []
         return names.filter { fnmatch(last, $0, FNM_PERIOD) == 0 }.sorted().map {
-            folder.isEmpty ? $0 : folder + "/" + $0
+            path.contains("/") ? path.folderOfPath + "/" + $0 : $0
         }
     }
 }

@@ -21,6 +21,8 @@ struct SelfMetrics: Sendable {
     let alerts: AlertStore
     let objects: ObjectBoard
     let runner: QueryRunner
+    let deliveries: DeliveryWork
+    let control: Control
 
     func text() async -> String {
         let stored = store.counters
@@ -36,7 +38,12 @@ struct SelfMetrics: Sendable {
             stored.seriesInMemory)
         add(
             "upgrade_watch_store_refused_series_total", "counter",
-            "Times that a series could not be taken because the file could not be read.", stored.seriesRefused)
+            "Times that a series could not be taken because the file could not be read or written, or has no place left.",
+            stored.seriesRefused)
+        add(
+            "upgrade_watch_store_refused_metadata_total", "counter",
+            "Times that a metric's type and help text were not taken because those of too many metrics were there.",
+            stored.metadataRefused)
         add(
             "upgrade_watch_store_samples_appended_total", "counter", "Samples taken into the store.",
             stored.samplesAppended)
@@ -104,6 +111,9 @@ struct SelfMetrics: Sendable {
             targets.reduce(0) { $0 + $1.scrapesLate })
         out += pools(scraping.pools)
         add("upgrade_watch_log_lines_read_total", "counter", "Lines read from logs.", watched.logLines)
+        add(
+            "upgrade_watch_log_gaps_total", "counter",
+            "Rotations after which lines were in no file that could be read.", watched.logGaps)
         out += rules(await watcher.ruleStatus.runs)
         add("upgrade_watch_comparisons_total", "counter", "Comparisons with the baseline.", watched.comparisons)
         add(
@@ -112,6 +122,14 @@ struct SelfMetrics: Sendable {
         add(
             "upgrade_watch_notifications_dropped_total", "counter", "Messages given up because too many waited.",
             watched.messagesDropped)
+        let sent = deliveries.total
+        add("upgrade_watch_notifications_sent_total", "counter", "Messages that receivers took.", sent.sent)
+        add(
+            "upgrade_watch_notifications_failed_total", "counter", "Attempts to send a message that failed.",
+            sent.failed)
+        add(
+            "upgrade_watch_notifications_refused_total", "counter",
+            "Messages given up because a receiver can't read them.", sent.refused)
         add("upgrade_watch_notifications_queue_length", "gauge", "Messages that wait.", (try? alerts.queued()) ?? 0)
         let kinds = objects.all
         func addKinds(_ name: String, _ help: String, _ value: KeyPath<WatchCounters, Int>) {
@@ -122,6 +140,13 @@ struct SelfMetrics: Sendable {
         addKinds("upgrade_watch_object_events_total", "Events of watches.", \.events)
         addKinds("upgrade_watch_object_errors_total", "Lists and watches that failed.", \.errors)
         addKinds("upgrade_watch_object_unreadable_total", "Objects that could not be read.", \.unreadable)
+        let reload = control.lastReload
+        add(
+            "upgrade_watch_config_last_reload_successful", "gauge", "Whether the last configuration came up.",
+            reload.isGood ? 1 : 0)
+        add(
+            "upgrade_watch_config_last_reload_success_timestamp_seconds", "gauge",
+            "When a configuration came up last.", Int(reload.goodMs / 1000))
         out += family("upgrade_watch_build_info", "gauge", "The program's version.", [version]) {
             ("version=\(Labels.quoted($0))", "1")
         }

@@ -26,6 +26,10 @@ package struct ServiceOptions: Sendable {
     package var origins: Pattern
     /// How the API is secured; nil: it is open to all who reach it.
     package var webFile: String?
+    /// Where people reach the API, as it stands in webhooks; nil: where it listens.
+    package var externalURL: String?
+    /// The machine's name, for an API that listens at all its addresses.
+    package var hostName = "localhost"
     /// Of the program.
     package var version = ""
     /// All flags by their names, as they are shown.
@@ -46,7 +50,13 @@ package struct WatchService: Sendable {
     private let options: ServiceOptions
     private let runner: QueryRunner
     private let storeWork = StoreWork()
+    private let deliveries = DeliveryWork()
     private let logger: Logger
+
+    /// Who says nothing for so long, or does not end a request, gives the connection back.
+    private static let idleSeconds: Int64 = 60
+    /// Clients that are in the middle of a request are waited for, but not longer.
+    private static let longestShutdown = Duration.seconds(10)
 
     /// - Parameter environment: of the process: where a kubeconfig or a service account is looked for.
     package init(
@@ -72,7 +82,8 @@ package struct WatchService: Sendable {
         let scraping = ScrapeManager(
             client: client, sink: store, time: client.clock(time), logger: logger)
         let control = Control(
-            file: configFile, webFile: options.webFile, features: config.features, logger: logger)
+            file: configFile, webFile: options.webFile, features: config.features, storage: config.storage.path,
+            time: time, logger: logger)
         // The signals are taken from the beginning to the end: between two rounds none is lost.
         let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
         let listener = Task {
@@ -82,25 +93,38 @@ package struct WatchService: Sendable {
         }
         defer { listener.cancel() }
         var current = config
+        // The last one that all loops ran with.
+        var good: Config?
         let started = time.nowMs
         while true {
+            var isUp = true
             do {
                 try await round(current, store, state, client, scraping, control.newRound(), started: started)
+                good = current
             } catch {
                 // A new configuration that does not come up, for a port that is taken say, is no reason to stop watching.
-                guard current.revision > 0, !control.isStopping else {
+                guard good != nil, !control.isStopping else {
                     await scraping.stop()
                     throw error
                 }
+                isUp = false
+                control.noteFailure()
                 logger.error(
-                    "the new configuration does not come up, the old one goes on", metadata: ["error": "\(error)"])
-                current = config
-                continue
+                    "the configuration does not come up, the last one that did goes on", metadata: ["error": "\(error)"]
+                )
             }
-            guard var next = control.takeAccepted(), !control.isStopping else { break }
-            logger.info("configuration reloaded", metadata: ["file": "\(configFile)"])
-            next.revision = current.revision + 1
-            current = next
+            guard !control.isStopping else { break }
+            if var next = control.takeAccepted() {
+                logger.info("configuration reloaded", metadata: ["file": "\(configFile)"])
+                next.revision = current.revision + 1
+                current = next
+            } else if !isUp, let good {
+                // Where that one does not come up any more either, it is tried until it does.
+                if good.revision == current.revision { try? await time.sleep(untilMs: time.nowMs + 5000) }
+                current = good
+            } else {
+                break
+            }
         }
         await scraping.stop()
         try store.close()
@@ -114,12 +138,18 @@ package struct WatchService: Sendable {
         _ end: RoundEnd, started: Int64
     ) async throws {
         let source = config.storage.source(store, client: client, time: time)
+        // Rules and queries want what is new: they go on where the other server is away.
+        let recent = config.storage.source(store, client: client, time: time, readsRecent: false)
         let clock = ContinuousClock()
         let began = clock.now
         // Since the start, by a clock that nobody sets.
         let seconds: @Sendable () -> Double = { (clock.now - began) / .seconds(1) }
         let watcher = try Watcher(
-            config: config, store: store, source: source, state: state, logger: logger, seconds: seconds)
+            config: config, store: store, source: source, recent: recent, state: state, logger: logger,
+            externalURL: options.externalURL
+                ?? config.web.url(
+                    scheme: config.security.tls == nil ? "http" : "https",
+                    host: config.web.isEverywhere ? options.hostName : config.web.host), seconds: seconds)
         let flusher = FlushLoop(
             store: store, config: config.storage, time: time, logger: logger, watcher: watcher, work: storeWork,
             seconds: seconds)
@@ -134,7 +164,7 @@ package struct WatchService: Sendable {
         let watch = WatchLoop(watcher: watcher, config: config, time: time, logger: logger)
         let deliver = DeliveryLoop(
             delivery: Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger),
-            time: time, logger: logger)
+            work: deliveries, time: time, logger: logger)
         let objectBoard = ObjectBoard()
         var objects: [ServiceGroupConfiguration.ServiceConfiguration] = []
         if let kubernetes = config.kubernetes {
@@ -149,13 +179,13 @@ package struct WatchService: Sendable {
         let metrics = SelfMetrics(
             version: options.version, store: store, storage: config.storage, work: storeWork, scraping: scraping,
             client: client, discovery: discoveryBoard, watcher: watcher, alerts: state.alerts, objects: objectBoard,
-            runner: runner)
+            runner: runner, deliveries: deliveries, control: end.control)
         let context = WebContext(
-            source: source, receiver: options.receivesWrites ? store : nil,
+            source: recent, receiver: options.receivesWrites ? store : nil,
             engine: QueryEngine(features: config.features), runner: runner,
             service: ServiceStatus(
                 configuration: config.text, flags: options.flags, startedMs: started, configuredMs: time.nowMs,
-                retentionMs: config.storage.retentionMs),
+                retentionMs: config.storage.retentionMs, isReloaded: { end.control.lastReload.isGood }),
             externalLabels: config.externalLabels, origins: options.origins, web: config.security, time: time,
             targets: { scraping.statuses }, pools: { scraping.pools },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
@@ -168,19 +198,23 @@ package struct WatchService: Sendable {
             reload: { try end.control.reload() }, metrics: { await metrics.text() }, isReady: { true })
         let web = Application(
             router: WebAPI.router(context),
-            server: try config.security.tls.map { try .tls(tlsConfiguration: $0.configuration()) } ?? .http1(),
+            server: try config.security.tls.map {
+                try .tls(
+                    .http1(configuration: .init(idleTimeout: .seconds(WatchService.idleSeconds))),
+                    tlsConfiguration: $0.configuration())
+            } ?? .http1(configuration: .init(idleTimeout: .seconds(WatchService.idleSeconds))),
             configuration: .init(address: .hostname(config.web.host, port: config.web.port)),
             onServerRunning: { [logger] channel in
                 logger.info("listening", metadata: ["address": "\(channel.localAddress.map { "\($0)" } ?? "")"])
             }, logger: quiet)
-        let group = ServiceGroup(
-            configuration: ServiceGroupConfiguration(
-                services: objects + [
-                    .init(service: flusher), .init(service: watch), .init(service: deliver), .init(service: discovery),
-                    .init(service: web),
-                    .init(
-                        service: end, successTerminationBehavior: .gracefullyShutdownGroup),
-                ], logger: quiet))
+        // They end in the reverse order: the API answers until the others have ended.
+        var lifecycle = ServiceGroupConfiguration(
+            services: [.init(service: web)] + objects + [
+                .init(service: flusher), .init(service: watch), .init(service: deliver), .init(service: discovery),
+                .init(service: end, successTerminationBehavior: .gracefullyShutdownGroup),
+            ], logger: quiet)
+        lifecycle.maximumGracefulShutdownDuration = WatchService.longestShutdown
+        let group = ServiceGroup(configuration: lifecycle)
         logger.info(
             "watching",
             metadata: [
@@ -189,7 +223,7 @@ package struct WatchService: Sendable {
             ])
         do {
             try await group.run()
-        } catch  where "\(error)".contains("Address already in use") {
+        } catch let error where "\(error)".contains("Address already in use") {
             throw StoreError(
                 code: .failed, path: "web.listen \(config.web.host):\(config.web.port)",
                 reason: "the address is in use; stop what listens there, or name another one")
@@ -215,15 +249,24 @@ final class Control: Sendable {
         var isStopping = false
         var accepted: Config?
         var round: RoundEnd?
+        var lastReload: (isGood: Bool, goodMs: Int64)
     }
 
     private let file: String
     private let webFile: String?
     private let features: QueryFeatures
+    private let storage: String
+    private let time: any TimeSource
     private let logger: Logger
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
-    init(file: String, webFile: String?, features: QueryFeatures, logger: Logger) {
+    /// - Parameter storage: where the store is, which stays open.
+    init(
+        file: String, webFile: String?, features: QueryFeatures, storage: String, time: any TimeSource, logger: Logger
+    ) {
+        state = Mutex(State(lastReload: (true, time.nowMs)))
+        self.storage = storage
+        self.time = time
         self.file = file
         self.webFile = webFile
         self.features = features
@@ -231,6 +274,12 @@ final class Control: Sendable {
     }
 
     var isStopping: Bool { state.withLock { $0.isStopping } }
+
+    /// Whether the last configuration that was asked for came up, and when one did.
+    var lastReload: (isGood: Bool, goodMs: Int64) { state.withLock { $0.lastReload } }
+
+    /// Notes that a configuration did not come up.
+    func noteFailure() { state.withLock { $0.lastReload.isGood = false } }
 
     /// The configuration to go on with; nil where none was asked for.
     func takeAccepted() -> Config? {
@@ -262,8 +311,20 @@ final class Control: Sendable {
     ///
     /// - Throws: what is wrong with it; the service goes on with the old one.
     func reload() throws {
-        let config = try Config.load(file: file, features: features, webFile: webFile)
+        let config: Config
+        do {
+            config = try Config.load(file: file, features: features, webFile: webFile)
+            guard config.storage.path == storage else {
+                throw StoreError(
+                    code: .failed, path: "storage.path \(config.storage.path)",
+                    reason: "the store stays where it is, in \(storage), until a restart")
+            }
+        } catch {
+            noteFailure()
+            throw error
+        }
         state.withLock { state in
+            state.lastReload = (true, time.nowMs)
             state.accepted = config
             return state.round
         }?.end()
@@ -456,6 +517,7 @@ struct WatchLoop: Service {
 /// Brings messages to their receivers, apart from all else: a receiver that hangs holds nobody up.
 struct DeliveryLoop: Service {
     let delivery: Delivery
+    let work: DeliveryWork
     let time: any TimeSource
     let logger: Logger
 
@@ -465,11 +527,21 @@ struct DeliveryLoop: Service {
         while !Task.isShuttingDownGracefully && !Task.isCancelled {
             let nowMs = time.nowMs
             do {
-                try await delivery.deliver(atMs: nowMs)
+                // A receiver that hangs holds up no reload: what is under way is sent again.
+                work.add(try await cancelWhenGracefulShutdown { try await delivery.deliver(atMs: nowMs) })
             } catch {
                 logger.error("delivery", metadata: ["error": "\(error)"])
             }
             try? await time.sleep(untilMs: nowMs + DeliveryLoop.pollMs)
         }
     }
+}
+
+/// What became of the messages since the start.
+final class DeliveryWork: Sendable {
+    private let sum = Mutex(Delivery.Result())
+
+    var total: Delivery.Result { sum.withLock { $0 } }
+
+    func add(_ result: Delivery.Result) { sum.withLock { $0 += result } }
 }

@@ -18,6 +18,8 @@ package actor Watcher {
     private let store: Store
     /// What is read: the store's series, and others' where there are such.
     private let source: any SeriesSource
+    private let recent: any SeriesSource
+    private let externalURL: String
     private let state: StateDatabase
     private let logger: Logger
     private var tally: LogTally
@@ -28,6 +30,8 @@ package actor Watcher {
     private var findingAlerts = FindingAlerts()
     private var lastComparedMs = Int64.min
     private var comparedUpgrade: Upgrade?
+    /// Sources whose clocks were told to be ahead.
+    private var clocksTold: Set<LogSource> = []
     private var followers: [FileFollower]
     private var followed: [LogSource]
     private var savedTracker: [Upgrade] = []
@@ -38,15 +42,20 @@ package actor Watcher {
     ///
     /// - Parameters:
     ///   - source: what is read instead of the store alone.
+    ///   - recent: what rules read instead of it.
+    ///   - externalURL: where people reach the service; nil: where it listens.
     ///   - seconds: a clock that only goes forward, for how long evaluations take; a replay has none.
     /// - Throws: an error of the database.
     package init(
-        config: Config, store: Store, source: (any SeriesSource)? = nil, state: StateDatabase, logger: Logger,
+        config: Config, store: Store, source: (any SeriesSource)? = nil, recent: (any SeriesSource)? = nil,
+        state: StateDatabase, logger: Logger, externalURL: String? = nil,
         seconds: @escaping @Sendable () -> Double = { 0 }
     ) throws {
+        self.externalURL = externalURL ?? config.web.url
         self.config = config
         self.store = store
         self.source = source ?? store
+        self.recent = recent ?? source ?? store
         self.state = state
         self.logger = logger
         tally = LogTally(rules: config.logRules)
@@ -57,7 +66,7 @@ package actor Watcher {
         rules = RuleEvaluator(
             groups: config.ruleGroups, intervalMs: config.evaluationIntervalMs,
             engine: QueryEngine(features: config.features),
-            externalLabels: config.externalLabels, seconds: seconds)
+            externalLabels: config.externalLabels, externalURL: self.externalURL, seconds: seconds)
         rules.restore(try state.alerts.states())
         if let route = config.route {
             var dispatcher = Dispatcher(route: route)
@@ -110,6 +119,9 @@ package actor Watcher {
         observer.observe(observation, atMs: atMs)
     }
 
+    /// Clocks differ by less.
+    private static let logAheadMs: Int64 = 600_000
+
     /// Reads what came to the followed files, and writes counters and positions down together.
     ///
     /// - Throws: an error of the database; the lines are read again then.
@@ -120,13 +132,24 @@ package actor Watcher {
             let before = followers[index].problem
             var lastMs = atMs
             _ = followers[index].poll { line in
-                let head = LogLineHead(line, format: source.format, nearMs: atMs)
+                let head = LogLineHead(line, format: source.format, nearMs: atMs, timeZone: source.timeZone)
                 lastMs = head.timestampMs ?? lastMs
-                observe(line, of: source, severity: head.severity, atMs: lastMs)
+                observe(CRILine(line)?.message ?? line, of: source, severity: head.severity, atMs: lastMs)
                 counters.logLines += 1
             }
             if let problem = followers[index].problem, problem != before {
                 logger.warning("log source", metadata: ["error": "\(problem)"])
+            }
+            if lastMs > atMs + Watcher.logAheadMs, clocksTold.insert(source).inserted {
+                let reason = "its lines are of a time that is yet to come: name the machine's zone with timezone"
+                logger.warning(
+                    "log source", metadata: ["error": "\(followers[index].path): \(reason), as in Europe/Berlin"])
+            }
+            let lost = followers[index].takeGaps()
+            if lost > 0 {
+                counters.logGaps += lost
+                let reason = "it was rotated, and what came after our last look is in no file that can be read"
+                logger.warning("log source", metadata: ["error": "\(followers[index].path): \(reason)"])
             }
         }
         try commitLogs(atMs: atMs)
@@ -210,7 +233,7 @@ package actor Watcher {
         observer.emit(to: store, atMs: atMs)
         let marks = try state.cluster.marks()
         trying { try tracker.follow(config.upgrade.detects ? source : nil, marks: marks, throughMs: atMs) }
-        rules.evaluateDue(atMs: atMs, source: source, sink: store)
+        rules.evaluateDue(atMs: atMs, source: recent, sink: store)
         trying { try compare(atMs: atMs) }
         try dispatch(atMs: atMs)
         if tracker.upgrades != savedTracker || ticks % 40 == 1 {
@@ -224,7 +247,7 @@ package actor Watcher {
     ///
     /// - Throws: an error of the database.
     package func tickRules(atMs: Int64) throws {
-        if rules.evaluateDue(atMs: atMs, source: source, sink: store) { try dispatch(atMs: atMs) }
+        if rules.evaluateDue(atMs: atMs, source: recent, sink: store) { try dispatch(atMs: atMs) }
     }
 
     private func keepLedger(atMs: Int64, isLast: Bool = false) throws {
@@ -278,8 +301,7 @@ package actor Watcher {
         for notification in notifications {
             guard let receiver = config.receivers.first(where: { $0.name == notification.receiver }) else { continue }
             for (index, webhook) in receiver.webhooks.enumerated() {
-                let url = "http://\(config.web.host):\(config.web.port)"
-                if let payload = WebhookPayload(notification, webhook: webhook, externalURL: url) {
+                if let payload = WebhookPayload(notification, webhook: webhook, externalURL: externalURL) {
                     messages.append((receiver.name, index, payload))
                 }
             }
@@ -356,6 +378,8 @@ package actor Watcher {
 /// What the watcher has done since it was started.
 package struct WatcherCounters: Sendable {
     package var logLines = 0
+    /// Rotations after which lines may have been lost.
+    package var logGaps = 0
     package var comparisons = 0
     package var messagesQueued = 0
     /// Given up because too many waited.

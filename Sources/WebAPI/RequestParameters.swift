@@ -44,7 +44,8 @@ struct RequestParameters: Sendable {
     /// Milliseconds of a duration in seconds or as Prometheus writes them.
     func durationMs(_ name: String) throws -> Int64? {
         guard let text = self[name], !text.isEmpty else { return nil }
-        if let seconds = Double(text), abs(seconds) < 9e12 { return Int64((seconds * 1000).rounded()) }
+        let longest = Double(TimeFormat.longestMs)
+        if let seconds = Double(text), abs(seconds * 1000) <= longest { return Int64((seconds * 1000).rounded()) }
         if let ms = TimeFormat.durationMs(text) { return ms }
         throw invalid(name, "cannot parse \(Labels.quoted(text)) to a valid duration")
     }

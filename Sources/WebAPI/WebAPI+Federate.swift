@@ -1,3 +1,4 @@
+import Algorithms
 import Hummingbird
 import PromQL
 import Series
@@ -9,12 +10,12 @@ extension WebAPI {
         router.get("/federate") { request, _ in
             do {
                 let parameters = try await RequestParameters(request, nowMs: context.time.nowMs)
-                let selectors = try parameters.all("match[]").map { try Parser.parseSelector($0) }
+                let selectors = try parameters.all("match[]").uniqued().map { try Parser.parseSelector($0) }
                 guard !selectors.isEmpty else {
                     return text("no match[] parameter provided\n", status: .badRequest)
                 }
-                let body = try await context.runner.run(timeoutMs: context.runner.limits.timeoutMs) { _ in
-                    try exposition(selectors, context, nowMs: parameters.nowMs)
+                let body = try await context.runner.run(timeoutMs: context.runner.limits.timeoutMs) { control in
+                    try exposition(selectors, context, nowMs: parameters.nowMs, control)
                 }
                 return text(body, type: "text/plain; version=0.0.4; charset=utf-8")
             } catch let error as PromQLError {
@@ -25,19 +26,21 @@ extension WebAPI {
 
     /// The newest sample of each series, by name, unless it has ended or is older than the lookback.
     private static func exposition(
-        _ selectors: [[LabelMatcher]], _ context: WebContext, nowMs: Int64
+        _ selectors: [[LabelMatcher]], _ context: WebContext, nowMs: Int64, _ control: QueryControl
     ) throws -> String {
         var newest: [Labels: (timestampMs: Int64, value: Double)] = [:]
         for matchers in selectors {
             let selected = try context.source.selection(
                 matchers, fromMs: nowMs - context.runner.limits.lookbackMs + 1, throughMs: nowMs)
             try selected.readAll { place, times, values in
+                try control.check()
                 guard let timestampMs = times.last, let value = values.last, !value.isStaleMarker else { return }
                 newest[selected.labels[place]] = (timestampMs, value)
             }
         }
         var out = ""
         var name = ""
+        try control.check()
         for (labels, sample) in newest.sorted(by: { ($0.key.name, $0.key) < ($1.key.name, $1.key) }) {
             if labels.name != name {
                 name = labels.name

@@ -1,3 +1,4 @@
+import Algorithms
 import Foundation
 import HTTPTypes
 import Hummingbird
@@ -13,12 +14,14 @@ extension WebAPI {
             guard !parameters.all("match[]").isEmpty else {
                 throw PromQLError(.badData, "no match[] parameter provided")
             }
-            let found = try select(parameters, context)
-            return listed(found.map(QueryJSON.labels), limit: try parameters.limit())
+            return listed(
+                try await select(parameters, context) { $0.map(QueryJSON.labels) }, limit: try parameters.limit())
         }
         both(router, "/api/v1/labels", context) { parameters in
-            let names = Set(try select(parameters, context).flatMap { $0.pairs.map(\.name) })
-            return listed(names.sorted().map(QueryJSON.string), limit: try parameters.limit())
+            let names = try await select(parameters, context) { found in
+                Set(found.lazy.flatMap { $0.pairs.map(\.name) }).sorted().map(QueryJSON.string)
+            }
+            return listed(names, limit: try parameters.limit())
         }
         both(router, "/api/v1/format_query", context) { parameters in
             let expression = try Parser.parse(parameters["query"] ?? "", features: context.engine.features)
@@ -31,8 +34,10 @@ extension WebAPI {
                 guard let decoded = labelName(name) else {
                     throw PromQLError(.badData, "invalid label name: \(Labels.quoted(name))")
                 }
-                let values = Set(try select(parameters, context).compactMap { $0[decoded] })
-                return listed(values.sorted().map(QueryJSON.string), limit: try parameters.limit())
+                let values = try await select(parameters, context) { found in
+                    Set(found.lazy.compactMap { $0[decoded] }).sorted().map(QueryJSON.string)
+                }
+                return listed(values, limit: try parameters.limit())
             }
         }
         router.get("/api/v1/metadata") { request, _ in
@@ -108,8 +113,14 @@ extension WebAPI {
         var engine = context.engine
         engine.maxSamples = context.runner.limits.maxSamples
         engine.lookbackMs = try parameters.durationMs("lookback_delta") ?? context.runner.limits.lookbackMs
-        let timeoutMs = try parameters.durationMs("timeout") ?? .max
-        return (engine, min(timeoutMs, context.runner.limits.timeoutMs))
+        guard engine.lookbackMs > 0 else {
+            throw parameters.invalid("lookback_delta", "a duration of more than 0 is needed")
+        }
+        return (engine, try timeoutMs(parameters, context))
+    }
+
+    private static func timeoutMs(_ parameters: RequestParameters, _ context: WebContext) throws -> Int64 {
+        min(try parameters.durationMs("timeout") ?? .max, context.runner.limits.timeoutMs)
     }
 
     private static func instant(_ parameters: RequestParameters, _ context: WebContext) async throws -> Response {
@@ -182,22 +193,36 @@ extension WebAPI {
             })
     }
 
-    /// The series that `match[]`, `start` and `end` choose.
-    static func select(_ parameters: RequestParameters, _ context: WebContext) throws -> [Labels] {
-        let matches = parameters.all("match[]")
+    /// Reads what series there are beside the server's own threads, as queries are read: those that `match[]`, `start` and
+    /// `end` choose.
+    static func select<Result: Sendable>(
+        _ parameters: RequestParameters, _ context: WebContext, _ body: @escaping @Sendable ([Labels]) -> Result
+    ) async throws -> Result {
         let fromMs = try parameters.time("start") ?? .min
         let throughMs = try parameters.time("end") ?? .max
-        guard !matches.isEmpty else { return try context.source.labels([], fromMs: fromMs, throughMs: throughMs) }
-        var found: Set<Labels> = []
-        for match in matches {
-            do {
-                found.formUnion(
-                    try context.source.labels(try Parser.parseSelector(match), fromMs: fromMs, throughMs: throughMs))
-            } catch var error as PromQLError {
-                error.parameter = "match[]"
-                throw error
+        let selectors = try selectors(parameters)
+        let source = context.source
+        return try await context.runner.run(timeoutMs: try timeoutMs(parameters, context)) { control in
+            guard selectors.count != 1 else {
+                return body(try source.labels(selectors[0], fromMs: fromMs, throughMs: throughMs))
             }
+            var found: Set<Labels> = []
+            for selector in selectors {
+                try control.check()
+                found.formUnion(try source.labels(selector, fromMs: fromMs, throughMs: throughMs))
+            }
+            return body(found.sorted())
         }
-        return found.sorted()
+    }
+
+    /// What each `match[]` says, once; without one there is one selector that takes all.
+    private static func selectors(_ parameters: RequestParameters) throws -> [[LabelMatcher]] {
+        let texts = Array(parameters.all("match[]").uniqued())
+        do {
+            return texts.isEmpty ? [[]] : try texts.map { try Parser.parseSelector($0) }
+        } catch var error as PromQLError {
+            error.parameter = "match[]"
+            throw error
+        }
     }
 }

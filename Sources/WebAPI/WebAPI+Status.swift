@@ -16,10 +16,14 @@ package struct ServiceStatus: Sendable {
     package var startedMs: Int64
     package var configuredMs: Int64
     package var retentionMs: Int64
+    /// Whether the last configuration that was asked for came up.
+    package var isReloaded: @Sendable () -> Bool
 
     package init(
-        configuration: String, flags: [String: String], startedMs: Int64, configuredMs: Int64, retentionMs: Int64
+        configuration: String, flags: [String: String], startedMs: Int64, configuredMs: Int64, retentionMs: Int64,
+        isReloaded: @escaping @Sendable () -> Bool = { true }
     ) {
+        self.isReloaded = isReloaded
         self.configuration = configuration
         self.flags = flags
         self.startedMs = startedMs
@@ -94,7 +98,10 @@ extension WebAPI {
             await answering {
                 let parameters = try await RequestParameters(request, nowMs: context.time.nowMs)
                 let limit = try parameters.limit()
-                return json(QueryJSON.success(try cardinality(context, limit: limit == 0 ? 10 : limit)))
+                let body = try await context.runner.run(timeoutMs: context.runner.limits.timeoutMs) { _ in
+                    try cardinality(context, limit: limit == 0 ? 10 : limit)
+                }
+                return json(QueryJSON.success(body))
             }
         }
     }
@@ -106,7 +113,7 @@ extension WebAPI {
         let service = context.service
         let folder = QueryJSON.string(FileManager.default.currentDirectoryPath)
         return "{\"startTime\":\"\(TimeFormat.rfc3339(ms: service.startedMs))\",\"CWD\":\(folder),"
-            + "\"reloadConfigSuccess\":true,\"lastConfigTime\":\"\(TimeFormat.rfc3339(ms: service.configuredMs))\","
+            + "\"reloadConfigSuccess\":\(service.isReloaded()),\"lastConfigTime\":\"\(TimeFormat.rfc3339(ms: service.configuredMs))\","
             + "\"corruptionCount\":0,\"goroutineCount\":0,"
             + "\"GOMAXPROCS\":\(ProcessInfo.processInfo.activeProcessorCount),\"GOMEMLIMIT\":0,\"GOGC\":\"\","
             + "\"GODEBUG\":\"\",\"storageRetention\":\"\(TimeFormat.duration(ms: service.retentionMs))\"}"

@@ -8,6 +8,8 @@ extension WebAPI {
     /// some thousands of samples.
     private static let maxWriteBytes = 16 << 20
     private static let maxPlainBytes = 64 << 20
+    /// Samples from further ahead are refused, as Prometheus does.
+    private static let maxAheadMs: Int64 = 600_000
 
     /// The route to which another Prometheus writes.
     static func remoteWrite(_ router: Router<BasicRequestContext>, _ context: WebContext) {
@@ -31,7 +33,8 @@ extension WebAPI {
             do {
                 let body = try await request.body.collect(upTo: maxWriteBytes)
                 let plain = try Snappy.decompress(Array(body.readableBytesView), most: maxPlainBytes)
-                return written(try WriteRequest.decode(plain, message), message, to: receiver)
+                return written(
+                    try WriteRequest.decode(plain, message), message, to: receiver, nowMs: context.time.nowMs)
             } catch let error as RemoteError {
                 return text("\(error)\n", status: .badRequest)
             } catch {
@@ -42,11 +45,11 @@ extension WebAPI {
     }
 
     private static func written(
-        _ request: WriteRequest, _ message: WriteRequest.Message, to receiver: any SampleSink
+        _ request: WriteRequest, _ message: WriteRequest.Message, to receiver: any SampleSink, nowMs: Int64
     ) -> Response {
         receiver.setMetadata(request.metadata)
         let count = request.series.reduce(0) { $0 + $1.values.count }
-        let result = append(request.series, to: receiver)
+        let result = append(request.series, to: receiver, latestMs: nowMs + maxAheadMs)
         var headers: [(String, String)] = []
         if message == .v2 {
             headers = [
@@ -62,7 +65,7 @@ extension WebAPI {
         }
         if result.outOfOrder > 0 {
             return text(
-                "\(result.outOfOrder) of \(count) samples are older than the newest of their series\n",
+                "\(result.outOfOrder) of \(count) samples are older than the newest of their series, or of no time that is\n",
                 status: .badRequest, headers: headers)
         }
         if request.histograms > 0 {
@@ -72,23 +75,31 @@ extension WebAPI {
     }
 
     /// Appends series by rows: those of one target most often share their times.
-    private static func append(_ all: [SeriesSamples], to receiver: any SampleSink) -> AppendResult {
+    ///
+    /// What is from before 1970 or ahead of us counts as out of order: a series would take nothing else until then.
+    private static func append(
+        _ all: [SeriesSamples], to receiver: any SampleSink, latestMs: Int64
+    ) -> AppendResult {
         struct Row: Hashable {
             var source: SampleSource
             var timestampMs: Int64
         }
+        var result = AppendResult()
         var rows: [Row: (ids: [SeriesID], values: [Double])] = [:]
         var order: [Row] = []
         for (id, series) in zip(receiver.ids(for: all.map(\.labels)), all) {
             let source = receiver.source(series.labels.keeping(["instance", "job"]))
             for (timestampMs, value) in zip(series.timestampsMs, series.values) {
+                guard (0...latestMs).contains(timestampMs) else {
+                    result.outOfOrder += 1
+                    continue
+                }
                 let row = Row(source: source, timestampMs: timestampMs)
                 if rows[row] == nil { order.append(row) }
                 rows[row, default: ([], [])].ids.append(id)
                 rows[row, default: ([], [])].values.append(value)
             }
         }
-        var result = AppendResult()
         for row in order.sorted(by: { $0.timestampMs < $1.timestampMs }) {
             guard let samples = rows[row] else { continue }
             result += receiver.append(samples.values, of: samples.ids, from: row.source, atMs: row.timestampMs)

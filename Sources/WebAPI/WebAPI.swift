@@ -82,7 +82,7 @@ package enum WebAPI {
     private static let maxBodyBytes = 1 << 20
 
     package static func router(_ context: WebContext) -> Router<BasicRequestContext> {
-        let router = Router()
+        let router = Router(options: [.autoGenerateHeadEndpoints])
         router.add(middleware: Gatekeeper(context.web))
         router.add(middleware: CrossOrigin(origins: context.origins))
         router.add(middleware: Compression())
@@ -134,6 +134,8 @@ package enum WebAPI {
             return try await body()
         } catch let error as PromQLError {
             return failure(error.kind.rawValue, "\(error)")
+        } catch let error as PatternError {
+            return failure(PromQLError.Kind.execution.rawValue, "\(error)")
         } catch {
             return failure("internal", "\(error)")
         }
@@ -147,7 +149,7 @@ package enum WebAPI {
             context.isReady()
                 ? text("upgrade-watch is Ready.\n") : text("Service Unavailable", status: .serviceUnavailable)
         }
-        router.post("/-/reload") { _, _ in
+        let reload: @Sendable (Request, BasicRequestContext) -> Response = { _, _ in
             do {
                 try context.reload()
                 return text("")
@@ -155,6 +157,8 @@ package enum WebAPI {
                 return text("failed to reload config: \(error)\n", status: .internalServerError)
             }
         }
+        router.post("/-/reload", use: reload)
+        router.put("/-/reload", use: reload)
         router.get("/metrics") { _, _ in
             text(await context.metrics(), type: "text/plain; version=0.0.4; charset=utf-8")
         }

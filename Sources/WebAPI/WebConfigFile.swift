@@ -42,8 +42,7 @@ package struct WebConfigFile: Sendable {
 
     /// - Throws: `YAMLProblems` with the place of every fault; files that it names are read, and faults of them told.
     package static func load(file: String) throws -> WebConfigFile {
-        let folder = (file as NSString).deletingLastPathComponent
-        return try load(YAMLDocument(file: file), folder: folder.isEmpty ? "." : folder)
+        return try load(YAMLDocument(file: file), folder: file.folderOfPath)
     }
 
     /// - Parameter folder: what relative paths are relative to.

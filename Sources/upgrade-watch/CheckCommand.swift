@@ -36,11 +36,25 @@ struct CheckConfig: AsyncParsableCommand {
 
     @Argument(help: "The files.") var files: [String]
 
+    @Flag(help: "Do not look for the files with certificates, passwords and tokens.")
+    var syntaxOnly = false
+
     @OptionGroup var language: FeatureOptions
 
     func run() async throws {
         try check(files) { file in
             let config = try Config.load(file: file, features: language.features)
+            let unreadable = syntaxOnly ? [] : config.unreadableFiles
+            guard unreadable.isEmpty else {
+                throw InputError(
+                    description: unreadable.map { "\(file): the file \($0) can't be read" }.joined(separator: "\n")
+                        + "\nwith --syntax-only files that are on another machine are not looked for")
+            }
+            for name in config.missingJobs {
+                Output.error(
+                    "\(file): no job is named \(name), as the signals of config/signals.yaml have it: "
+                        + "they will have no data of it, unless a job is renamed")
+            }
             let discoveries = config.jobs.reduce(0) { $0 + $1.discoveries.count }
             return
                 "\(config.staticTargets.count) targets\(discoveries == 0 ? "" : " and \(discoveries) discoveries"), "

@@ -118,22 +118,21 @@ struct ImportPrometheus: AsyncParsableCommand {
 
     @Option(help: "The directory of the store. It is made where it does not exist.") var store = "./data"
 
+    /// Without --start the oldest sample is looked for so far back.
+    private static let reachMs: Int64 = 400 * 86_400_000
     /// So much of a metric is asked for at a time, or less where it is too much.
     private static let pieceMs: Int64 = 6 * 3_600_000
-
-    func validate() throws {
-        if series.start == nil { throw ValidationError("--start says from when on, as in --start -72h") }
-    }
 
     func run() async throws {
         let remote = try await reporting { () throws -> RemoteSource in
             var config = RemoteReadConfig(url: url)
             config.kind = kind
             config.client = try ServerOptions.client(file: httpConfig)
-            return RemoteSource(config, client: HTTPClient(), time: WallClock(), reachMs: 3_600_000)
+            return RemoteSource(config, client: HTTPClient(), time: WallClock(), reachMs: ImportPrometheus.reachMs)
         }
         let nowMs = WallClock().nowMs
-        let (fromMs, throughMs) = series.range(nowMs: nowMs, else: 0...nowMs)
+        let whole = series.start == nil ? try await reporting { try remote.timeRange() } : nil
+        let (fromMs, throughMs) = series.range(nowMs: nowMs, else: whole ?? nowMs...nowMs)
         try await ImportCommand.run(store) { work in
             for selector in try series.selectors() {
                 let names = Set(try remote.labels(selector, fromMs: fromMs, throughMs: throughMs).map(\.name))

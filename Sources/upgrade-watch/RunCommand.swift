@@ -39,11 +39,21 @@ struct RunCommand: AsyncParsableCommand {
             "How the API is secured: TLS, users and their bcrypt hashes, in Prometheus' format.", valueName: "file"))
     var webFile: String?
 
+    @Option(
+        name: .customLong("web.external-url"),
+        help: ArgumentHelp(
+            "The address at which people reach the API, as it stands in webhooks. Default: where it listens.",
+            valueName: "URL"))
+    var externalURL: String?
+
     @OptionGroup var language: FeatureOptions
     @OptionGroup var limits: QueryOptions
 
     func validate() throws {
         if Logger.Level(rawValue: logLevel) == nil { throw ValidationError("unknown log level \(logLevel)") }
+        if let externalURL, URL(string: externalURL)?.host == nil {
+            throw ValidationError("--web.external-url \(externalURL) is no address as in https://watch.example.com")
+        }
         if (try? Pattern(origins, mode: .anchored)) == nil {
             throw ValidationError("--web.cors.origin \(origins) is not a regular expression")
         }
@@ -66,11 +76,13 @@ struct RunCommand: AsyncParsableCommand {
         var options = ServiceOptions(origins: try Pattern(origins, mode: .anchored))
         options.receivesWrites = receivesWrites
         options.webFile = webFile
+        options.externalURL = externalURL.map { $0.hasSuffix("/") ? String($0.dropLast()) : $0 }
+        options.hostName = ProcessInfo.processInfo.hostName
         options.version = Version.text
         options.limits = limits.limits
         options.flags = limits.flags.merging([
             "config.file": config, "enable-feature": language.names.joined(separator: ","), "log.level": logLevel,
-            "web.config.file": webFile ?? "", "web.cors.origin": origins,
+            "web.config.file": webFile ?? "", "web.cors.origin": origins, "web.external-url": externalURL ?? "",
             "web.enable-remote-write-receiver": "\(receivesWrites)",
         ]) { $1 }
         return options

@@ -38,9 +38,8 @@ struct ServerOptions: ParsableArguments {
         var client = ClientOptions()
         client.proxy = ProxyOptions(.environment)
         guard let file else { return client }
-        let folder = (file as NSString).deletingLastPathComponent
         let document = try YAMLDocument(file: file)
-        document.root.fields { client = ClientConfigReader(folder: folder.isEmpty ? "." : folder).read(&$0) }
+        document.root.fields { client = ClientConfigReader(folder: file.folderOfPath).read(&$0) }
         try document.finish()
         return client
     }

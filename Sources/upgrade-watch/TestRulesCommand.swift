@@ -65,10 +65,9 @@ struct TestRules: AsyncParsableCommand {
         var outcome = Outcome(file: file, problems: [])
         do {
             let tests = try RuleTestFile.load(YAMLDocument(file: file))
-            let folder = (file as NSString).deletingLastPathComponent
             var groups: [RuleGroup] = []
             for name in tests.ruleFiles {
-                let path = name.hasPrefix("/") || folder.isEmpty ? name : folder + "/" + name
+                let path = name.hasPrefix("/") ? name : file.folderOfPath + "/" + name
                 let found = Glob.expand(path)
                 guard !found.isEmpty else {
                     outcome.problems.append("    \(path): no such rule file")

@@ -6,6 +6,7 @@ import Logging
 import PromQL
 import Series
 import StrictYAML
+import Synchronization
 import TestSupport
 import Testing
 
@@ -359,16 +360,37 @@ private func rules(_ text: String) throws -> [RuleGroup] {
                 receivers: [Receiver(name: "r", webhooks: [Webhook(url: url)])], store: store, client: HTTPClient(),
                 logger: logger)
         }
-        #expect(try await delivery(failing.url).deliver(atMs: 0) == (0, 1))
+        #expect(try await delivery(failing.url).deliver(atMs: 0) == .init(failed: 1))
         // The second message waits behind the first.
-        #expect(try await delivery(failing.url).deliver(atMs: 500) == (0, 0))
-        #expect(try await delivery(failing.url).deliver(atMs: 1000) == (0, 1))
+        #expect(try await delivery(failing.url).deliver(atMs: 500) == .init())
+        #expect(try await delivery(failing.url).deliver(atMs: 1000) == .init(failed: 1))
         let good = RawServer { _, connection in connection.answer("ok") }
-        #expect(try await delivery(good.url).deliver(atMs: 3000) == (2, 0))
+        #expect(try await delivery(good.url).deliver(atMs: 3000) == .init(sent: 2))
         #expect(try store.queued() == 0)
         let bodies = good.heads.map { $0.contains("\"one\"") ? "one" : "two" }
         #expect(bodies == ["one", "two"])
         #expect(good.heads[0].contains("X-Upgrade-Watch-Message-Id: 1"))
+        // A number is not given again when its message is gone: receivers know what they had by it.
+        try queue(store, ["three"])
+        #expect(try await delivery(good.url).deliver(atMs: 4000) == .init(sent: 1))
+        #expect(good.heads[2].contains("X-Upgrade-Watch-Message-Id: 3"))
+    }
+
+    /// What is wrong on the way to a receiver is mended while the news are still news: they wait.
+    @Test(arguments: ["401 Unauthorized", "403 Forbidden", "404 Not Found", "429 Too Many Requests"])
+    func refusedOnTheWay_isSentAgain(status: String) async throws {
+        let store = try store()
+        try queue(store, ["one"])
+        let isMended = Atomic(false)
+        let server = RawServer { _, connection in
+            connection.answer("", status: isMended.load(ordering: .relaxed) ? "200 OK" : status)
+        }
+        let delivery = Delivery(
+            receivers: [Receiver(name: "r", webhooks: [Webhook(url: server.url)])], store: store, client: HTTPClient(),
+            logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+        #expect(try await delivery.deliver(atMs: 0) == .init(failed: 1))
+        isMended.store(true, ordering: .relaxed)
+        #expect(try await delivery.deliver(atMs: 60_000) == .init(sent: 1))
     }
 
     @Test func refusedMessage_doesNotHoldTheOthers() async throws {
@@ -380,7 +402,7 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         let delivery = Delivery(
             receivers: [Receiver(name: "r", webhooks: [Webhook(url: server.url)])], store: store, client: HTTPClient(),
             logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
-        #expect(try await delivery.deliver(atMs: 0) == (1, 1))
+        #expect(try await delivery.deliver(atMs: 0) == .init(sent: 1, refused: 1))
         #expect(try store.queued() == 0)
     }
 }

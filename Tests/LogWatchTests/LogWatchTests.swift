@@ -46,6 +46,39 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
                 == "2026-12-31T23:59:59Z")
     }
 
+    /// A container's log, as its runtime writes it: the time is the runtime's, with its zone.
+    @Test func lineOfAContainersLog_isReadWithoutItsFrame() throws {
+        let line = "2026-11-23T18:17:57.900000001+02:00 stderr F E1123 11:17:57.863688    1488 a.go:251] unable"
+        let head = try head(line, .klog)
+        #expect(head.severity == .error)
+        #expect(head.timestampMs.map { TimeFormat.rfc3339(ms: $0) } == "2026-11-23T16:17:57.900Z")
+        let message = Array(line.utf8).withUnsafeBytes { bytes in
+            CRILine(bytes).map { String(decoding: $0.message, as: UTF8.self) }
+        }
+        #expect(message == "E1123 11:17:57.863688    1488 a.go:251] unable")
+        for other in [
+            "2026-11-23T18:17:57.9Z stdin F x", "2026-11-23 18:17:57 stderr F x", "2026-11-23T18:17:57.9Z", "",
+        ] {
+            #expect(Array((other + String(repeating: " ", count: 20)).utf8).withUnsafeBytes { CRILine($0) == nil })
+        }
+    }
+
+    /// klog writes the local time of its machine; in winter and in summer, and where the clock goes back.
+    @Test(arguments: [
+        ("I1123 18:17:57.000000       1 a.go:1] x", "2026-11-23T16:00:00Z", "Europe/Helsinki", "2026-11-23T16:17:57Z"),
+        ("I0723 19:17:57.000000       1 a.go:1] x", "2026-07-23T16:00:00Z", "Europe/Helsinki", "2026-07-23T16:17:57Z"),
+        ("I0101 01:30:00.000000       1 a.go:1] x", "2026-12-31T23:30:10Z", "Europe/Helsinki", "2026-12-31T23:30:00Z"),
+        ("I1123 11:17:57.000000       1 a.go:1] x", "2026-11-23T16:00:00Z", "America/New_York", "2026-11-23T16:17:57Z"),
+    ])
+    func klogsLocalTime_isReadByItsZone(line: String, near: String, zone: String, time: String) throws {
+        let nearMs = try #require(TimeFormat.milliseconds(rfc3339: near))
+        let timeZone = try #require(TimeZone(identifier: zone))
+        let head = Array(line.utf8).withUnsafeBytes {
+            LogLineHead($0, format: .klog, nearMs: nearMs, timeZone: timeZone)
+        }
+        #expect(head.timestampMs.map { TimeFormat.rfc3339(ms: $0) } == time)
+    }
+
     @Test(arguments: ["1e300", "nan", "-inf", "1e15"])
     func timesOutOfRange_areNone(number: String) throws {
         #expect(try head(#"{"level":"info","ts":\#(number),"msg":"x"}"#, .json).timestampMs == nil)
@@ -185,6 +218,34 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
         try append("a.log.1", "three\n")
         try append("a.log", "four\n")
         #expect(read(&follower) == ["two", "three", "four"])
+    }
+
+    /// The file between two rotations is no path's own when somebody looks again.
+    @Test func twoRotationsBetweenPolls_loseNothing() throws {
+        try append("a.log", "one\n")
+        var follower = FileFollower(path: directory.path + "/a.log", position: nil, patience: 0)
+        #expect(read(&follower) == ["one"])
+        try append("a.log", "two\n")
+        let names = ["/a.log", "/a.log.1", "/a.log.2"].map { directory.path + $0 }
+        try FileManager.default.moveItem(atPath: names[0], toPath: names[2])
+        try append("a.log", "three\n")
+        try FileManager.default.moveItem(atPath: names[0], toPath: names[1])
+        try append("a.log", "four\n")
+        #expect(read(&follower) == ["two", "three", "four"])
+        #expect(follower.takeGaps() == 0)
+    }
+
+    @Test func rotationIntoWhatCannotBeRead_isCounted() throws {
+        try append("a.log", "one\n")
+        var follower = FileFollower(path: directory.path + "/a.log", position: nil)
+        #expect(read(&follower) == ["one"])
+        try append("a.log", "two\n")
+        try FileManager.default.moveItem(
+            atPath: directory.path + "/a.log", toPath: directory.path + "/a.log.1.gz")
+        try append("a.log", "three\n")
+        var next = FileFollower(path: directory.path + "/a.log", position: follower.position)
+        #expect(read(&next) == ["three"])
+        #expect(next.takeGaps() == 1 && next.takeGaps() == 0)
     }
 
     @Test func truncatedFile_isBegunAnew_andTheCopyHasTheRest() throws {

@@ -108,7 +108,9 @@ import Testing
         let asked = Mutex<[ClosedRange<Int64>]>([])
         let server = RawServer { head, connection in
             func seconds(_ name: String) -> Int64 {
-                let text = head.firstRange(of: "&\(name)=").map { head[$0.upperBound...].prefix { "0123456789.".contains($0) } }
+                let text = head.firstRange(of: "&\(name)=").map {
+                    head[$0.upperBound...].prefix { "0123456789.".contains($0) }
+                }
                 return text.flatMap { Double($0) }.map { Int64(($0 * 1000).rounded()) } ?? -1
             }
             let range = seconds("start")...seconds("end")
@@ -159,6 +161,21 @@ import Testing
         #expect(all[0].timestampsMs == [1000, 2000, 3000] && all[0].values == [1, 20, 30])
         #expect(try joined.timeRange() == 1000...3000)
         #expect(try joined.labels([], fromMs: 0, throughMs: 5000) == [x, y, z])
+    }
+
+    /// What needs no sample from before the first one here does without the other server, which may be away.
+    @Test func recent_isAskedOfTheFirstAlone() throws {
+        let refusing = RawServer { _, connection in connection.answer("", status: "503 Service Unavailable") }
+        let ours = MemorySeries()
+        ours.append([(["__name__": "x"], 1)], atMs: 100_000)
+        ours.append([(["__name__": "x"], 2)], atMs: 200_000)
+        let recent = JoinedSource(ours, source(.read, refusing), readsRecent: false)
+        #expect(try recent.select([], fromMs: 100_000, throughMs: 300_000).map(\.values) == [[1, 2]])
+        #expect(try recent.selection([], fromMs: 150_000, throughMs: 300_000).samples().map(\.values) == [[2]])
+        #expect(try recent.labels([], fromMs: 150_000, throughMs: 300_000).count == 1)
+        #expect(throws: RemoteError.self) { try recent.select([], fromMs: 99_999, throughMs: 300_000) }
+        let whole = JoinedSource(ours, source(.read, refusing))
+        #expect(throws: RemoteError.self) { try whole.select([], fromMs: 150_000, throughMs: 300_000) }
     }
 
     /// Against the servers themselves, where they are installed: what they were sent by remote write is read back.

@@ -93,10 +93,17 @@ import Testing
         // A time that lies far ahead would make all later samples old.
         #expect(try scrape(&session, "d 1 4102444800000\n", atMs: 2500).result.outOfOrder == 1)
         #expect(try values("d").isEmpty)
+        // One that lies far back would keep retention from all that came with it.
+        #expect(try scrape(&session, "e 1 -8900000000000000\n", atMs: 2600).result.outOfOrder == 1)
+        #expect(try scrape(&session, "f 1 \(10_000_000 - 3_600_001)\n", atMs: 10_000_000).result.outOfOrder == 1)
+        #expect(try scrape(&session, "g 1 \(10_001_000 - 3_600_000)\n", atMs: 10_001_000).result.outOfOrder == 0)
+        #expect(try values("e").isEmpty && values("f").isEmpty && !values("g").isEmpty)
         var refusing = self.session { $0.honorTimestamps = false }
-        _ = try scrape(&refusing, "c 1 500\n", atMs: 3000)
+        _ = try scrape(&refusing, "c 1 500\n", atMs: 10_002_000)
         #expect(
-            try store.select([.equal("__name__", "c")], fromMs: .min, throughMs: .max).first?.timestampsMs == [3000])
+            try store.select([.equal("__name__", "c")], fromMs: .min, throughMs: .max).first?.timestampsMs == [
+                10_002_000
+            ])
     }
 
     @Test func seriesWithTimesOfTheirOwn_end_whereThatIsAskedFor() throws {

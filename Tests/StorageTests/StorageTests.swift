@@ -146,6 +146,47 @@ import Testing
         #expect(append(store, series: 1, atMs: 60_000, value: 2).outOfOrder == 1)
     }
 
+    /// A pattern that backtracks is told, not taken for one that does not match.
+    @Test func patternThatTakesTooLong_isAnError() throws {
+        let store = try Store(directory: directory.path)
+        for number in 0..<20 {
+            _ = store.append(
+                [(["__name__": "m", "a": String(repeating: "x", count: 40) + "\(number)"], 1)], atMs: 1000)
+        }
+        for matcher in [
+            try LabelMatcher("a", .matches, "(x+x+)+[yz]"), try LabelMatcher("a", .notMatches, "(x+x+)+[yz]"),
+        ] {
+            #expect(throws: PatternError.self) {
+                try store.select([.equal("__name__", "m"), matcher], fromMs: 0, throughMs: 2000)
+            }
+            #expect(throws: PatternError.self) { try store.labels([matcher], fromMs: 0, throughMs: 2000) }
+        }
+        let found = try store.select([try LabelMatcher("a", .matches, "x+1.")], fromMs: 0, throughMs: 2000)
+        #expect(found.count == 10)
+        #expect(try store.select([try LabelMatcher("b", .notMatches, ".+")], fromMs: 0, throughMs: 2000).count == 20)
+    }
+
+    /// Times as far apart as any, beside each other in a generation.
+    @Test func extremeTimes_areMovedIntoBlocks() throws {
+        let store = try Store(directory: directory.path)
+        _ = store.append([(labels(1), 1)], atMs: .min + 1)
+        _ = store.append([(labels(2), 2)], atMs: 1_700_000_000_000)
+        try store.checkpoint()
+        #expect(try store.select([], fromMs: .min, throughMs: .max).count == 2)
+    }
+
+    /// Targets say what they like of their metrics: neither their number nor their words are without bound.
+    @Test func metadata_hasBounds() throws {
+        let store = try Store(directory: directory.path)
+        let long = MetricMetadata(name: "long", type: "gauge", help: String(repeating: "ä", count: 5000))
+        store.setMetadata([long])
+        store.setMetadata([long])
+        #expect(try store.metadata().map(\.help.utf8.count) == [1024])
+        store.setMetadata((0..<100_010).map { MetricMetadata(name: "m\($0)", type: "gauge", help: "") })
+        #expect(try store.metadata().count == 100_000)
+        #expect(store.counters.metadataRefused == 11)
+    }
+
     @Test func whatWasFlushed_isThereAfterAKill_andNothingTwice() throws {
         do {
             let store = try Store(directory: directory.path)

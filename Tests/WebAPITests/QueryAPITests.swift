@@ -114,6 +114,29 @@ private struct StoppedClock: TimeSource {
         #expect(answer.body == wanted)
     }
 
+    /// Numbers as large as any are errors, or answers, and never the end of the process.
+    @Test(arguments: [
+        ("query?query=up&time=-8999999999999&lookback_delta=292471208y21366774s807ms", 400),
+        ("query?query=up&time=-8999999999999&lookback_delta=292y", 200),
+        ("query?query=up&time=8999999999999&lookback_delta=9e9", 200),
+        ("query?query=up&lookback_delta=9e12", 400), ("query?query=up&lookback_delta=0", 400),
+        ("query?query=up&lookback_delta=-5m", 400),
+        ("query?query=sum_over_time(up[292y])&time=-8999999999999&lookback_delta=292y", 200),
+        ("query?query=rate(up[300y])", 400),
+    ])
+    func extremeTimes_areAnswered(path: String, status: Int) async throws {
+        #expect(try await answer("/api/v1/" + path).status == status)
+    }
+
+    @Test func headIsAnsweredAsGet_andASelectorThatIsSaidOftenIsAskedOnce() async throws {
+        #expect(try await answer("/-/healthy", method: .head).status == 200)
+        #expect(try await answer("/-/reload", method: .put).status == 200)
+        let many = Array(repeating: "match[]=up", count: 50_000).joined(separator: "&")
+        let found = try await answer(
+            "/api/v1/series", method: .post, body: many, headers: [(.contentType, "application/x-www-form-urlencoded")])
+        #expect(found.status == 200 && found.body.contains("\"instance\":\"a\""))
+    }
+
     @Test(
         arguments: [
             (0, 0, "[0,\"0\"]"), (1, 7, "[0.001,\"7\"]"), (1_010, -42, "[1.010,\"-42\"]"),

@@ -35,7 +35,7 @@ package final class QueryControl: Sendable {
     package func expire() { _ = stop.compareExchange(expected: Stop.no, desired: Stop.expired, ordering: .relaxed) }
 
     /// - Throws: ``PromQLError`` in Prometheus' words once the query was stopped.
-    func check() throws(PromQLError) {
+    package func check() throws(PromQLError) {
         switch stop.load(ordering: .relaxed) {
         case Stop.no: return
         case Stop.expired: throw PromQLError(.timeout, "query timed out in expression evaluation")

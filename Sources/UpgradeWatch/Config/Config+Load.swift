@@ -16,8 +16,7 @@ extension Config {
     /// - Parameter webFile: how the API is secured (``WebConfigFile``).
     /// - Throws: `YAMLProblems` with all faults of all files at once.
     package static func load(file: String, features: QueryFeatures = [], webFile: String? = nil) throws -> Config {
-        let folder = (file as NSString).deletingLastPathComponent
-        var loader = ConfigLoader(folder: folder.isEmpty ? "." : folder, features: features)
+        var loader = ConfigLoader(folder: file.folderOfPath, features: features)
         var config = try loader.load(YAMLDocument(file: file))
         if let webFile { config.security = try WebConfigFile.load(file: webFile) }
         return config
@@ -219,10 +218,17 @@ private struct ConfigLoader {
                             + LogFormat.allCases.map(\.rawValue).joined(separator: ", "))
                 }
             }
+            var timeZone: TimeZone?
+            if let zone = fields.take("timezone"), let text = zone.string {
+                timeZone = TimeZone(identifier: text)
+                if timeZone == nil {
+                    zone.report("unknown time zone \(Labels.quoted(text)); they are named as Europe/Berlin")
+                }
+            }
             if paths.isEmpty { value.report("\(value.path): a log source needs paths") }
             if let component {
-                config.logSources.append(
-                    LogSourceConfig(source: LogSource(component: component, node: node, format: format), paths: paths))
+                let source = LogSource(component: component, node: node, format: format, timeZone: timeZone)
+                config.logSources.append(LogSourceConfig(source: source, paths: paths))
             }
         }
     }
@@ -265,8 +271,7 @@ private struct ConfigLoader {
         for file in files(value) {
             gather {
                 let document = try YAMLDocument(file: file)
-                let folder = (file as NSString).deletingLastPathComponent
-                document.root.fields { ConfigLoader.scrapeConfigs(&$0, global, folder: folder, &config) }
+                document.root.fields { ConfigLoader.scrapeConfigs(&$0, global, folder: file.folderOfPath, &config) }
                 try document.finish()
             }
         }

@@ -69,9 +69,14 @@ package struct StorageConfig: Sendable, Equatable {
     package init() {}
 
     /// The store's series, with those of the remote server where there is one.
-    package func source(_ store: Store, client: HTTPClient, time: any TimeSource) -> any SeriesSource {
+    ///
+    /// - Parameter readsRecent: whether that is asked for what came since the store began as well.
+    package func source(
+        _ store: Store, client: HTTPClient, time: any TimeSource, readsRecent: Bool = true
+    ) -> any SeriesSource {
         guard let remote else { return store }
-        return JoinedSource(store, RemoteSource(remote, client: client, time: time, reachMs: retentionMs))
+        return JoinedSource(
+            store, RemoteSource(remote, client: client, time: time, reachMs: retentionMs), readsRecent: readsRecent)
     }
 }
 
@@ -82,6 +87,16 @@ package struct WebConfig: Sendable, Equatable {
     package var port = 9095
 
     package init() {}
+
+    /// The address of the API without TLS.
+    package var url: String { url(scheme: "http", host: host) }
+
+    package func url(scheme: String, host: String) -> String {
+        "\(scheme)://\(host.contains(":") ? "[\(host)]" : host):\(port)"
+    }
+
+    /// Whether it listens at all addresses of the machine.
+    package var isEverywhere: Bool { ["0.0.0.0", "::", ""].contains(host) }
 }
 
 /// `kubernetes`.
