@@ -56,16 +56,23 @@ package enum RuleFile {
     package static func load(_ document: YAMLDocument, features: QueryFeatures = []) throws -> [RuleGroup] {
         var groups: [RuleGroup] = []
         document.root.fields { fields in
-            for value in fields.list("groups") {
-                guard let group = value.fields({ group(&$0, features) }), let group else { continue }
-                if groups.contains(where: { $0.name == group.name }) {
-                    value.report("groupname: \(Labels.quoted(group.name)) is repeated in the same file")
-                }
-                groups.append(group)
-            }
+            guard fields.string("kind") == "PrometheusRule" else { return read(&fields, features, &groups) }
+            // As prometheus-operator's resource has them.
+            for name in ["apiVersion", "metadata"] { _ = fields.take(name) }
+            fields.required("spec")?.fields { read(&$0, features, &groups) }
         }
         try document.finish()
         return groups
+    }
+
+    private static func read(_ fields: inout YAMLFields, _ features: QueryFeatures, _ groups: inout [RuleGroup]) {
+        for value in fields.list("groups") {
+            guard let group = value.fields({ group(&$0, features) }), let group else { continue }
+            if groups.contains(where: { $0.name == group.name }) {
+                value.report("groupname: \(Labels.quoted(group.name)) is repeated in the same file")
+            }
+            groups.append(group)
+        }
     }
 
     private static func group(_ fields: inout YAMLFields, _ features: QueryFeatures) -> RuleGroup? {

@@ -83,7 +83,18 @@ package struct UpgradePlan: Sendable {
         catalogue: VersionCatalogue = .builtIn
     ) {
         self.path = path
-        apiRemovals = catalogue.apiRemovals.filter { path.crosses($0.removedIn) }
+        apiRemovals = catalogue.apiRemovals.filter { path.crosses($0.removedIn) }.map { removal in
+            // What took its place may be gone on the way as well.
+            var removal = removal
+            while let next = catalogue.apiRemovals.first(where: {
+                "\($0.groupVersion) \($0.kind)" == removal.replacement
+            }),
+                path.crosses(next.removedIn)
+            {
+                removal.replacement = next.replacement
+            }
+            return removal
+        }
         let removed = Set(apiRemovals.map(\.groupVersion))
         // The control plane's own parts come to their new version with it.
         let own: Set<String> = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"]

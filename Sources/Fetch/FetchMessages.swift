@@ -15,6 +15,19 @@ package struct FetchRequest: Sendable {
     /// Ask for a compressed body.
     package var compression = true
     package var client: ClientOptions
+    /// When it is begun, where as many are under way as may be.
+    package var turn = Turn.first
+
+    /// An order of requests that wait: what came first of each is begun first.
+    package enum Turn: Int, Sendable, CaseIterable {
+        /// Few, and somebody waits for them: the cluster's API, webhooks.
+        case first
+        /// Scrapes.
+        case usual
+        /// Scrapes of targets that did not answer the last time: so many may wait out their timeouts that there is no room for
+        /// others. They take half of it at most.
+        case last
+    }
 
     package init(url: String, client: ClientOptions = ClientOptions()) {
         self.url = url

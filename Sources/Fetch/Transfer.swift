@@ -15,6 +15,8 @@ final class Transfer {
 
     private static let readBytes = 128 << 10
 
+    var turn: FetchRequest.Turn { request.turn }
+
     private let request: FetchRequest
     private let pipe: BytePipe?
     private let resume: @Sendable () -> Void

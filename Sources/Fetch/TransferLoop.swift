@@ -121,7 +121,7 @@ final class TransferLoop: TaskExecutor {
         var events = [epoll_event](repeating: epoll_event(), count: 64)
         var sleepers = Heap<Sleeper>()
         var transfers: [UInt64: Transfer] = [:]
-        var waiting: Deque<Start> = []
+        var waiting = Waiting()
         var handles = Handles()
         // Cancelled before their start arrived.
         var cancelled: Set<UInt64> = []
@@ -144,9 +144,9 @@ final class TransferLoop: TaskExecutor {
                 case .cancel(let id):
                     if let transfer = transfers[id] {
                         transfer.failure = transfer.error(.cancelled, "cancelled")
+                        waiting.ended(transfer.turn)
                         finish(transfer, CURLE_OK, &transfers, &handles)
-                    } else if let index = waiting.firstIndex(where: { $0.id == id }) {
-                        let start = waiting.remove(at: index)
+                    } else if let start = waiting.remove(id) {
                         start.completion(.failure(.cancelled(start.request, "cancelled")))
                     } else if id > lastStarted {
                         cancelled.insert(id)
@@ -159,18 +159,20 @@ final class TransferLoop: TaskExecutor {
             }
             let now = Sleeper.now
             while let first = sleepers.min, first.deadline <= now { sleepers.removeMin().wake(isCancelled: false) }
-            while transfers.count < maxTransfers, let next = waiting.popFirst() {
-                start(next, multis, &transfers, &handles)
+            while transfers.count < maxTransfers, let next = waiting.next(mostLast: maxTransfers / 2) {
+                if !start(next, multis, &transfers, &handles) { waiting.ended(next.request.turn) }
             }
             for multi in multis {
                 multi.onDeadline(now)
                 while multi.mayHaveEnded, let (id, code) = multi.nextEnded() {
-                    if let transfer = transfers[id] { finish(transfer, code, &transfers, &handles) }
+                    guard let transfer = transfers[id] else { continue }
+                    waiting.ended(transfer.turn)
+                    finish(transfer, code, &transfers, &handles)
                 }
             }
             active.store(transfers.count, ordering: .relaxed)
             self.waiting.store(waiting.count, ordering: .relaxed)
-            let hasRoom = transfers.count < maxTransfers && !waiting.isEmpty
+            let hasRoom = transfers.count < maxTransfers && waiting.hasNext(mostLast: maxTransfers / 2)
             guard running, !hasRoom, inbox.withLock({ $0.commands.isEmpty }) else { continue }
             let deadline = multis.lazy.compactMap(\.deadline).min()
             wait(until: [deadline, sleepers.min?.deadline].compactMap(\.self).min(), multis, &events)
@@ -182,7 +184,7 @@ final class TransferLoop: TaskExecutor {
             return inbox.commands
         }
         for command in rest { refuse(command) }
-        for start in waiting { start.completion(.failure(.cancelled(start.request, "the client was stopped"))) }
+        for start in waiting.all { start.completion(.failure(.cancelled(start.request, "the client was stopped"))) }
         while let sleeper = sleepers.popMin() { sleeper.wake(isCancelled: true) }
         for transfer in Array(transfers.values) {
             transfer.failure = transfer.error(.cancelled, "the client was stopped")
@@ -211,15 +213,17 @@ final class TransferLoop: TaskExecutor {
         return deadline <= now ? 0 : Int32(min(60_000, (deadline - now + 999_999) / 1_000_000))
     }
 
+    /// - Returns: false where it could not begin; its completion knows.
     private func start(
         _ start: Start, _ multis: [Multi], _ transfers: inout [UInt64: Transfer], _ handles: inout Handles
-    ) {
+    ) -> Bool {
         let id = start.id
         let number = multis.count == 1 ? 0 : Int(start.request.serverHash.magnitude % UInt(multis.count))
         guard let easy = handles.take() else {
             let url = FetchRequest.redacted(start.request.url)
             let reason = "curl has no memory for another transfer"
-            return start.completion(.failure(FetchError(code: .broken, url: url, reason: reason)))
+            start.completion(.failure(FetchError(code: .broken, url: url, reason: reason)))
+            return false
         }
         do throws(FetchError) {
             let transfer = try Transfer(
@@ -227,9 +231,11 @@ final class TransferLoop: TaskExecutor {
                 resume: { [weak self] in self?.submit(.resume(id)) }, completion: start.completion)
             transfers[id] = transfer
             transfer.multi.add(transfer)
+            return true
         } catch {
             handles.give(easy)
             start.completion(.failure(error))
+            return false
         }
     }
 
@@ -241,6 +247,39 @@ final class TransferLoop: TaskExecutor {
         let result = transfer.result(code)
         handles.give(transfer.easy)
         transfer.completion(result)
+    }
+
+    /// Requests that wait for others to end, by their turns.
+    private struct Waiting {
+        private var queues = [Deque<Start>](repeating: [], count: FetchRequest.Turn.allCases.count)
+        /// Those of the last turn that are under way.
+        private var last = 0
+
+        var count: Int { queues.reduce(0) { $0 + $1.count } }
+        var all: [Start] { queues.flatMap { Array($0) } }
+
+        mutating func append(_ start: Start) { queues[start.request.turn.rawValue].append(start) }
+
+        func hasNext(mostLast: Int) -> Bool {
+            queues.dropLast().contains { !$0.isEmpty } || last < max(1, mostLast) && queues.last?.isEmpty == false
+        }
+
+        mutating func next(mostLast: Int) -> Start? {
+            guard hasNext(mostLast: mostLast), let place = queues.firstIndex(where: { !$0.isEmpty }) else { return nil }
+            if place == FetchRequest.Turn.last.rawValue { last += 1 }
+            return queues[place].popFirst()
+        }
+
+        mutating func ended(_ turn: FetchRequest.Turn) { if turn == .last { last -= 1 } }
+
+        mutating func remove(_ id: UInt64) -> Start? {
+            for place in queues.indices {
+                if let index = queues[place].firstIndex(where: { $0.id == id }) {
+                    return queues[place].remove(at: index)
+                }
+            }
+            return nil
+        }
     }
 
     /// curl's handles for transfers: some are kept for the next ones, for each comes with a buffer and hundreds of settings.

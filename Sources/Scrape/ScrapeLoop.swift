@@ -122,6 +122,8 @@ package struct ScrapeLoop: Sendable {
         var duration = 0.0
         do {
             if let refusal = refusal() { throw ScrapeError(reason: refusal) }
+            var request = request
+            if session.hasFailed { request.turn = .last }
             let response = try await client.fetch(request)
             duration = response.durationSeconds
             guard response.status == 200 else {

@@ -84,6 +84,8 @@ package struct ScrapeSession {
 
     /// Whether no series is known yet.
     var isFresh: Bool { order.isEmpty }
+    /// Whether the last scrape brought nothing.
+    private(set) var hasFailed = false
 
     /// Takes in a body.
     ///
@@ -92,7 +94,8 @@ package struct ScrapeSession {
     package mutating func ingest(
         _ body: [UInt8], format: ExpositionFormat, atMs: Int64, durationSeconds: Double
     ) throws -> ScrapeOutcome {
-        try body.withUnsafeBufferPointer { bytes in
+        hasFailed = false
+        return try body.withUnsafeBufferPointer { bytes in
             var outcome = try ingest(
                 parse(bytes, format), bytes, atMs: atMs, durationSeconds: durationSeconds)
             if outcome.result.unknown > 0 {
@@ -219,6 +222,7 @@ package struct ScrapeSession {
 
     /// Notes a scrape without a usable answer: every series of the one before ends, `up` is 0.
     package mutating func fail(atMs: Int64, durationSeconds: Double) {
+        hasFailed = true
         endSeries(report: { $0.report(up: 0, ScrapeOutcome(), durationSeconds) }, atMs: atMs)
     }
 

@@ -38,6 +38,7 @@ package struct ScrapeTarget: Sendable {
     package func request() -> FetchRequest {
         var request = FetchRequest(url: url, client: client)
         request.timeoutMs = timeoutMs
+        request.turn = .usual
         request.maxBodyBytes = limits.bodyBytes
         request.compression = compression
         let seconds = Double(timeoutMs) / 1000

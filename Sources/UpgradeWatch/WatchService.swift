@@ -401,8 +401,11 @@ struct FlushLoop: Service {
                     lastRetentionMs = nowMs
                     let baseline = await watcher.baseline(atMs: nowMs)
                     try timed(.retention) {
+                        // By the newest sample: after a start with a clock that is ahead all would be too old.
+                        let newestMs = min(nowMs, try store.timeRange()?.upperBound ?? nowMs)
                         try store.deleteSamples(
-                            beforeMs: nowMs - config.retentionMs, sparing: baseline, mostBytes: config.retentionBytes)
+                            beforeMs: newestMs - config.retentionMs, sparing: baseline, mostBytes: config.retentionBytes
+                        )
                     }
                 }
                 if !problem.isEmpty { logger.notice("the store can be written again") }

@@ -35,6 +35,21 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         #expect(groups[0].rules[1].labels.map(\.name) == ["team", "severity"])
     }
 
+    @Test func operatorsResource_hasTheGroupsUnderSpec() throws {
+        let groups = try rules(
+            """
+            apiVersion: monitoring.coreos.com/v1
+            kind: PrometheusRule
+            metadata: {name: r, namespace: monitoring, labels: {role: alert-rules}}
+            spec:
+              groups:
+              - name: g
+                rules: [{alert: Down, expr: up == 0}]
+            """)
+        #expect(groups.map(\.name) == ["g"] && groups[0].rules.map(\.name) == ["Down"])
+        #expect(throws: YAMLProblems.self) { try rules("kind: PrometheusRule\nmetadata: {name: r}\n") }
+    }
+
     @Test func faults_areAllTold_withLineAndColumn() {
         let problems = #expect(throws: YAMLProblems.self) {
             try rules(

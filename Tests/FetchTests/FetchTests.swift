@@ -319,6 +319,34 @@ import Testing
         #expect(found.map { "\($0.scheme)|\($0.host)|\($0.port)|\($0.rest)" } == parts)
     }
 
+    /// Servers that do not answer take half of the room at most; others, and those that somebody waits for, go before them.
+    @Test func requestsThatMayWaitLong_leaveRoomForOthers() async throws {
+        // Answers nothing until the client goes.
+        let silent = RawServer { _, connection in _ = connection.readHead() }
+        let quick = RawServer { _, connection in connection.answer("ok") }
+        let client = HTTPClient(maxTransfers: 2)
+        func request(_ server: RawServer, _ turn: FetchRequest.Turn) -> FetchRequest {
+            var request = FetchRequest(url: server.url)
+            request.turn = turn
+            request.timeoutMs = 60_000
+            return request
+        }
+        let hanging = (0..<4).map { _ in Task { try await client.fetch(request(silent, .last)) } }
+        while client.counts.waiting != 3 { await Task.yield() }
+        #expect(client.counts.active == 1)
+        #expect(try await client.fetch(request(quick, .usual)).status == 200)
+        let other = Task { try await client.fetch(request(silent, .usual)) }
+        while client.counts.active != 2 { await Task.yield() }
+        let first = Task { try await client.fetch(request(quick, .first)) }
+        while client.counts.waiting != 4 { await Task.yield() }
+        // Whichever ends gives its room to the one that came last and goes first.
+        other.cancel()
+        #expect(try await first.value.status == 200)
+        for task in hanging { task.cancel() }
+        for task in hanging { await #expect(throws: FetchError.self) { try await task.value } }
+        #expect(try await client.fetch(request(quick, .last)).status == 200)
+    }
+
     @Test func moreRequestsThanAtOnce_waitForEachOther_andMayBeCancelledMeanwhile() async throws {
         let busy = Mutex(0)
         let server = RawServer { head, connection in

@@ -348,4 +348,49 @@ import UpgradeWatch
         let problems = #expect(throws: YAMLProblems.self) { try Config.load(file: "/nowhere/c.yaml") }
         #expect(problems?.description == "/nowhere/c.yaml:1:1: the file can't be read")
     }
+
+    /// Routes of an Alertmanager before 0.22, and of one since.
+    @Test func routesOfBothForms_areRead() throws {
+        let file = try directory.write(
+            "routes.yaml",
+            """
+            cluster: a
+            receivers: [{name: r, webhook_configs: [{url: "http://127.0.0.1:1/"}]}]
+            route:
+              receiver: r
+              routes:
+              - match: {severity: page}
+                match_re: {team: "a|b"}
+              - matchers: ['severity="page"', 'team=~"a|b"']
+            """)
+        let routes = try #require(try Config.load(file: file).route).routes
+        #expect(routes[0].matchers == routes[1].matchers && routes[0].matchers.count == 2)
+        let bad = try directory.write(
+            "bad.yaml",
+            "cluster: a\nreceivers: [{name: r}]\nroute:\n  receiver: r\n  routes: [{match_re: {team: '('}}]\n")
+        let problems = #expect(throws: YAMLProblems.self) { try Config.load(file: bad) }
+        #expect(problems.map { "\($0)" }?.contains("regular expression") == true)
+    }
+
+    /// What is read when it is used is looked for by a check alone.
+    @Test func filesThatAreNotThere_areNamed() throws {
+        let there = try directory.write("token", "x")
+        let file = try directory.write(
+            "files.yaml",
+            """
+            cluster: a
+            storage: {remote: {url: "http://127.0.0.1:1", basic_auth: {username: u, password_file: gone/password}}}
+            kubernetes: {kubeconfig: gone/kubeconfig}
+            scrape_configs:
+            - job_name: kubelet
+              bearer_token_file: token
+              tls_config: {ca_file: gone/ca}
+              http_sd_configs: [{url: "http://127.0.0.1:1", authorization: {credentials_file: gone/credentials}}]
+            """)
+        let config = try Config.load(file: file)
+        #expect(
+            config.unreadableFiles.map { String($0.dropFirst(directory.path.count + 1)) }
+                == ["gone/ca", "gone/credentials", "gone/kubeconfig", "gone/password"])
+        #expect(FileManager.default.isReadableFile(atPath: there) && config.missingJobs == ["kube-apiserver"])
+    }
 }

@@ -383,6 +383,18 @@ private struct ConfigLoader {
             for entry in fields.list("matchers") {
                 if let text = entry.string, let matcher = matcher(text, entry) { route.matchers.append(matcher) }
             }
+            // As Alertmanager had them before 0.22.
+            for (name, op) in [("match", LabelMatcher.Operator.equal), ("match_re", .matches)] {
+                guard let pairs = fields.take(name) else { continue }
+                pairs.fields { pairs in
+                    for label in pairs.names {
+                        guard let value = pairs.take(label), let text = value.string else { continue }
+                        do { route.matchers.append(try LabelMatcher(label, op, text)) } catch {
+                            value.report("\(error)")
+                        }
+                    }
+                }
+            }
             let own = route
             for entry in fields.list("routes") { route.routes.append(self.route(entry, parent: own, receivers)) }
         }
