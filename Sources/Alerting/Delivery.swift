@@ -53,12 +53,20 @@ package struct Delivery: Sendable {
     @discardableResult
     package func deliver(atMs: Int64) async throws -> Result {
         let lanes = Dictionary(grouping: try store.due(atMs: atMs)) { Lane(receiver: $0.receiver, webhook: $0.webhook) }
-        return try await withThrowingTaskGroup(of: Result.self) { group in
+        // A database that can't be written ends no request of another webhook.
+        let outcomes = await withTaskGroup(of: Swift.Result<Result, any Error>.self) { group in
             for (lane, messages) in lanes {
-                group.addTask { try await deliver(messages, on: lane, atMs: atMs) }
+                group.addTask {
+                    do {
+                        return .success(try await deliver(messages, on: lane, atMs: atMs))
+                    } catch {
+                        return .failure(error)
+                    }
+                }
             }
-            return try await group.reduce(into: Result()) { $0 += $1 }
+            return await group.reduce(into: []) { $0.append($1) }
         }
+        return try outcomes.reduce(into: Result()) { $0 += try $1.get() }
     }
 
     private struct Lane: Hashable {
@@ -129,9 +137,7 @@ package struct Delivery: Sendable {
         do throws(FetchError) {
             let response = try await client.fetch(request)
             if (200..<300).contains(response.status) { return .delivered }
-            let words = String(decoding: response.body.prefix(200), as: UTF8.self)
-                .trimmingCharacters(in: .whitespacesAndNewlines)
-            let reason = "status \(response.status)" + (words.isEmpty ? "" : ": \(words)")
+            let reason = "status \(response.status)"
             // What is wrong with the message itself stays so. Other faults are of the way there, which is mended: a route that
             // is not there yet, a token that was changed.
             return [400, 413, 415, 422].contains(response.status) ? .refused(reason) : .failed(reason)

@@ -56,7 +56,10 @@ package enum RuleFile {
     package static func load(_ document: YAMLDocument, features: QueryFeatures = []) throws -> [RuleGroup] {
         var groups: [RuleGroup] = []
         document.root.fields { fields in
-            guard fields.string("kind") == "PrometheusRule" else { return read(&fields, features, &groups) }
+            guard let kind = fields.take("kind") else { return read(&fields, features, &groups) }
+            if kind.string != "PrometheusRule" {
+                kind.report("rules are read from files of groups, and from objects of the kind PrometheusRule")
+            }
             // As prometheus-operator's resource has them.
             for name in ["apiVersion", "metadata"] { _ = fields.take(name) }
             fields.required("spec")?.fields { read(&$0, features, &groups) }

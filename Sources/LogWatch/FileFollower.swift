@@ -44,6 +44,8 @@ package struct FileFollower {
     private var silentPolls = 0
     /// Rotations after which lines may be in no file that can be read.
     private var gaps = 0
+    /// The last files that were left for others.
+    private var left: [UInt64] = []
 
     /// - Parameters:
     ///   - position: where a process before this one stopped.
@@ -142,7 +144,7 @@ package struct FileFollower {
             let isDated = candidate.hasPrefix(stem + "-") && candidate.dropFirst(stem.count + 1).first?.isNumber == true
             return candidate.hasPrefix(name + ".") || candidate.hasPrefix(name + "-") || isDated
         }.filter { candidate in
-            ![".gz", ".zst", ".xz", ".bz2"].contains(where: candidate.hasSuffix)
+            ![".gz", ".zst", ".xz", ".bz2", ".tmp"].contains(where: candidate.hasSuffix)
         }.compactMap { candidate in
             guard let handle = FileHandle(forReadingAtPath: folder + "/" + candidate),
                 FileFollower.inode(handle) != inode
@@ -162,10 +164,13 @@ package struct FileFollower {
         let leftNs = handle.map(FileFollower.writtenNs) ?? .max
         for file in rotatedFiles(except: fresh)
         where file.writtenNs >= leftNs && FileFollower.inode(file.handle) != old.inode {
+            guard let inode = FileFollower.inode(file.handle), !left.contains(inode) else { continue }
+            left.append(inode)
             var follower = FileFollower(path: path, position: LogPosition(inode: 0, offset: 0, head: []))
             follower.handle = file.handle
             rest += follower.readLines(limit: .max, lastLine: true, body)
         }
+        left = (left + [old.inode]).suffix(16)
         handle = fresh
         position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(fresh))
         return rest + readLines(limit: .max, body)

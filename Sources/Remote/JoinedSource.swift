@@ -1,41 +1,42 @@
 import Series
+import Synchronization
 
 /// Two sources as one: what was measured here, and the history that another server has.
 ///
 /// A series that both have has the samples of both; where both have one at the same time, it is the first source's.
-package struct JoinedSource: SeriesSource {
+package final class JoinedSource: SeriesSource {
     private let first: any SeriesSource
     private let second: any SeriesSource
-    private let readsRecent: Bool
+    private let time: (any TimeSource)?
+    /// When the second source could not be read last.
+    private let failedMs = Mutex(Int64.min / 2)
 
-    /// - Parameter readsRecent: whether the second source is asked as well for what came since the first began. Where it is not,
-    ///   what needs no older samples does without it, also where it can't be read (Prometheus' `remote_read`, `read_recent`).
-    package init(_ first: any SeriesSource, _ second: any SeriesSource, readsRecent: Bool = true) {
+    /// For so long it is not asked again.
+    private static let pauseMs: Int64 = 60_000
+
+    /// - Parameter time: where there is a clock, the second source need not be there for what is no older than all that the
+    ///   first has.
+    package init(_ first: any SeriesSource, _ second: any SeriesSource, tolerantBy time: (any TimeSource)? = nil) {
         self.first = first
         self.second = second
-        self.readsRecent = readsRecent
+        self.time = time
     }
 
-    private func needsSecond(_ fromMs: Int64) throws -> Bool {
-        guard !readsRecent, let range = try first.timeRange() else { return true }
-        return fromMs < range.lowerBound
-    }
-
-    package func selection(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> SeriesSelection {
-        guard try needsSecond(fromMs) else {
-            return try first.selection(matchers, fromMs: fromMs, throughMs: throughMs)
+    /// What the second source has; nil where it can't be read and need not be there.
+    private func ofSecond<Value>(_ fromMs: Int64, _ body: () throws -> Value) throws -> Value? {
+        guard let time, let oldestMs = try first.timeRange()?.lowerBound, fromMs >= oldestMs else { return try body() }
+        guard time.nowMs - failedMs.withLock({ $0 }) > JoinedSource.pauseMs else { return nil }
+        do {
+            return try body()
+        } catch {
+            failedMs.withLock { $0 = time.nowMs }
+            return nil
         }
-        return SeriesSelection(try select(matchers, fromMs: fromMs, throughMs: throughMs))
     }
 
     package func select(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [SeriesSamples] {
-        guard try needsSecond(fromMs) else {
-            return try first.select(matchers, fromMs: fromMs, throughMs: throughMs)
-        }
-        let (here, there) = (
-            try first.select(matchers, fromMs: fromMs, throughMs: throughMs),
-            try second.select(matchers, fromMs: fromMs, throughMs: throughMs)
-        )
+        let here = try first.select(matchers, fromMs: fromMs, throughMs: throughMs)
+        let there = try ofSecond(fromMs) { try second.select(matchers, fromMs: fromMs, throughMs: throughMs) } ?? []
         if here.isEmpty || there.isEmpty { return here + there }
         var joined = Dictionary(uniqueKeysWithValues: there.map { ($0.labels, $0) })
         for series in here {
@@ -46,8 +47,8 @@ package struct JoinedSource: SeriesSource {
 
     package func labels(_ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64) throws -> [Labels] {
         let here = try first.labels(matchers, fromMs: fromMs, throughMs: throughMs)
-        guard try needsSecond(fromMs) else { return here }
-        return Set(here + (try second.labels(matchers, fromMs: fromMs, throughMs: throughMs))).sorted()
+        let there = try ofSecond(fromMs) { try second.labels(matchers, fromMs: fromMs, throughMs: throughMs) }
+        return Set(here + (there ?? [])).sorted()
     }
 
     package func metadata() throws -> [MetricMetadata] {

@@ -83,6 +83,7 @@ package final class RemoteSource: SeriesSource {
         _ matchers: [LabelMatcher], fromMs: Int64, throughMs: Int64, pieceMs: Int64,
         _ body: ([SeriesSamples]) throws -> Void
     ) throws {
+        let mostMs = pieceMs
         var (fromMs, pieceMs) = (fromMs, pieceMs)
         while fromMs <= throughMs {
             let endMs = throughMs - fromMs < pieceMs ? throughMs : fromMs + pieceMs - 1
@@ -96,6 +97,8 @@ package final class RemoteSource: SeriesSource {
             try body(piece)
             guard endMs < throughMs else { return }
             fromMs = endMs + 1
+            // What was too much may have been an hour, or a fault that is over.
+            pieceMs = min(mostMs, pieceMs * 2)
         }
     }
 

@@ -139,7 +139,7 @@ package struct WatchService: Sendable {
     ) async throws {
         let source = config.storage.source(store, client: client, time: time)
         // Rules and queries want what is new: they go on where the other server is away.
-        let recent = config.storage.source(store, client: client, time: time, readsRecent: false)
+        let recent = config.storage.source(store, client: client, time: time, isTolerant: true)
         let clock = ContinuousClock()
         let began = clock.now
         // Since the start, by a clock that nobody sets.
@@ -289,12 +289,12 @@ final class Control: Sendable {
         }
     }
 
-    /// Begins a round of loops; it ends at once where a stop was asked for before.
+    /// Begins a round of loops; it ends at once where a stop or another configuration was asked for before.
     func newRound() -> RoundEnd {
         let round = RoundEnd(control: self)
         let stops = state.withLock { state in
             state.round = round
-            return state.isStopping
+            return state.isStopping || state.accepted != nil
         }
         if stops { round.end() }
         return round

@@ -109,6 +109,7 @@ package actor Watcher {
     private func observe(
         _ line: UnsafeRawBufferPointer, of source: LogSource, severity: LogSeverity, atMs: Int64
     ) {
+        let line = CRILine(line)?.message ?? line
         tally.add(line, of: source, severity: severity, atMs: atMs)
         let component = source.format == .audit ? "audit" : source.component
         observer.observe(line: line, component: component, node: source.node, atMs: atMs)
@@ -134,7 +135,7 @@ package actor Watcher {
             _ = followers[index].poll { line in
                 let head = LogLineHead(line, format: source.format, nearMs: atMs, timeZone: source.timeZone)
                 lastMs = head.timestampMs ?? lastMs
-                observe(CRILine(line)?.message ?? line, of: source, severity: head.severity, atMs: lastMs)
+                observe(line, of: source, severity: head.severity, atMs: lastMs)
                 counters.logLines += 1
             }
             if let problem = followers[index].problem, problem != before {

@@ -20,6 +20,8 @@ extension WebAPI {
                 return text(body, type: "text/plain; version=0.0.4; charset=utf-8")
             } catch let error as PromQLError {
                 return text("\(error)\n", status: error.kind == .badData ? .badRequest : .internalServerError)
+            } catch let error as PatternError {
+                return text("\(error)\n", status: .badRequest)
             }
         }
     }

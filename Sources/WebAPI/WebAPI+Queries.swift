@@ -112,10 +112,9 @@ extension WebAPI {
     ) throws -> (engine: QueryEngine, timeoutMs: Int64) {
         var engine = context.engine
         engine.maxSamples = context.runner.limits.maxSamples
-        engine.lookbackMs = try parameters.durationMs("lookback_delta") ?? context.runner.limits.lookbackMs
-        guard engine.lookbackMs > 0 else {
-            throw parameters.invalid("lookback_delta", "a duration of more than 0 is needed")
-        }
+        // 0 stands for the default.
+        let lookbackMs = try parameters.durationMs("lookback_delta") ?? 0
+        engine.lookbackMs = lookbackMs > 0 ? lookbackMs : context.runner.limits.lookbackMs
         return (engine, try timeoutMs(parameters, context))
     }
 

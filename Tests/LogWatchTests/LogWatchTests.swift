@@ -235,6 +235,21 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
         #expect(follower.takeGaps() == 0)
     }
 
+    /// A writer that is slow to reopen makes its file newer than the empty one that took its place: it is read once.
+    @Test func fileThatWasLeft_isNotReadAgain() throws {
+        let names = ["/a.log", "/a.log.1", "/a.log.2"].map { directory.path + $0 }
+        try append("a.log", "one\n")
+        var follower = FileFollower(path: names[0], position: nil, patience: 0)
+        #expect(read(&follower) == ["one"])
+        try FileManager.default.moveItem(atPath: names[0], toPath: names[2])
+        try append("a.log", "")
+        try append("a.log.2", "two\n")
+        #expect(read(&follower) == ["two"])
+        try FileManager.default.moveItem(atPath: names[0], toPath: names[1])
+        try append("a.log", "three\n")
+        #expect(read(&follower) == ["three"])
+    }
+
     @Test func rotationIntoWhatCannotBeRead_isCounted() throws {
         try append("a.log", "one\n")
         var follower = FileFollower(path: directory.path + "/a.log", position: nil)

@@ -164,16 +164,18 @@ import Testing
     }
 
     /// What needs no sample from before the first one here does without the other server, which may be away.
-    @Test func recent_isAskedOfTheFirstAlone() throws {
+    @Test func whatIsRecent_doesWithoutTheOther() throws {
         let refusing = RawServer { _, connection in connection.answer("", status: "503 Service Unavailable") }
         let ours = MemorySeries()
         ours.append([(["__name__": "x"], 1)], atMs: 100_000)
         ours.append([(["__name__": "x"], 2)], atMs: 200_000)
-        let recent = JoinedSource(ours, source(.read, refusing), readsRecent: false)
+        let recent = JoinedSource(ours, source(.read, refusing), tolerantBy: Clock())
         #expect(try recent.select([], fromMs: 100_000, throughMs: 300_000).map(\.values) == [[1, 2]])
         #expect(try recent.selection([], fromMs: 150_000, throughMs: 300_000).samples().map(\.values) == [[2]])
         #expect(try recent.labels([], fromMs: 150_000, throughMs: 300_000).count == 1)
         #expect(throws: RemoteError.self) { try recent.select([], fromMs: 99_999, throughMs: 300_000) }
+        // It is not asked each time that somebody wants something new.
+        #expect(refusing.heads.count == 2)
         let whole = JoinedSource(ours, source(.read, refusing))
         #expect(throws: RemoteError.self) { try whole.select([], fromMs: 150_000, throughMs: 300_000) }
     }

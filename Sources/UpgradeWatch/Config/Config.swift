@@ -70,13 +70,14 @@ package struct StorageConfig: Sendable, Equatable {
 
     /// The store's series, with those of the remote server where there is one.
     ///
-    /// - Parameter readsRecent: whether that is asked for what came since the store began as well.
+    /// - Parameter isTolerant: whether that need not be there for what is no older than all that the store has.
     package func source(
-        _ store: Store, client: HTTPClient, time: any TimeSource, readsRecent: Bool = true
+        _ store: Store, client: HTTPClient, time: any TimeSource, isTolerant: Bool = false
     ) -> any SeriesSource {
         guard let remote else { return store }
         return JoinedSource(
-            store, RemoteSource(remote, client: client, time: time, reachMs: retentionMs), readsRecent: readsRecent)
+            store, RemoteSource(remote, client: client, time: time, reachMs: retentionMs),
+            tolerantBy: isTolerant ? time : nil)
     }
 }
 
