@@ -41,9 +41,10 @@ package struct TLSOptions: Sendable, Hashable {
         case tls13 = "TLS13"
     }
 
-    /// PEM files.
+    /// Those of the three below that are named.
     package var files: [String] { [caFile, certFile, keyFile].compactMap(\.self) }
 
+    /// PEM files.
     package var caFile: String?
     package var certFile: String?
     package var keyFile: String?

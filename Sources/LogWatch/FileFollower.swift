@@ -162,15 +162,15 @@ package struct FileFollower {
         var rest = readLines(limit: .max, lastLine: true, body)
         // Those that took the path's place between the two, and were renamed in their turn.
         let leftNs = handle.map(FileFollower.writtenNs) ?? .max
-        for file in rotatedFiles(except: fresh)
-        where file.writtenNs >= leftNs && FileFollower.inode(file.handle) != old.inode {
+        left.append(old.inode)
+        for file in rotatedFiles(except: fresh) where file.writtenNs >= leftNs {
             guard let inode = FileFollower.inode(file.handle), !left.contains(inode) else { continue }
             left.append(inode)
             var follower = FileFollower(path: path, position: LogPosition(inode: 0, offset: 0, head: []))
             follower.handle = file.handle
             rest += follower.readLines(limit: .max, lastLine: true, body)
         }
-        left = (left + [old.inode]).suffix(16)
+        left = left.suffix(16)
         handle = fresh
         position = LogPosition(inode: inode, offset: 0, head: FileFollower.head(fresh))
         return rest + readLines(limit: .max, body)

@@ -72,8 +72,7 @@ package final class RemoteSource: SeriesSource {
 
     /// Reads a range in pieces, the oldest first.
     ///
-    /// What is too much at once, or takes too long, is asked for in halves, down to a
-    /// minute.
+    /// What is too much at once, or takes too long, is asked for in halves, down to a minute.
     ///
     /// - Parameters:
     ///   - pieceMs: so much is asked for at first; more than 0.
@@ -163,9 +162,7 @@ package final class RemoteSource: SeriesSource {
             ])
         var oldestMs: Int64?
         if case .time(let first)? = answer.result.first?.values.first?.first {
-            oldestMs = Int64(exactly: (first * 1000).rounded()).map { min(max(0, $0), nowMs) - stepMs }.map {
-                max(0, $0)
-            }
+            oldestMs = Int64(exactly: (first * 1000).rounded()).map { max(0, min(max(0, $0), nowMs) - stepMs) }
         }
         oldest.withLock { $0 = (nowMs, oldestMs) }
         return oldestMs.map { $0...max($0, nowMs) }

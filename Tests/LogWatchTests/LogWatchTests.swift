@@ -209,6 +209,11 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
         #expect(follower.problem == nil)
     }
 
+    private func rotate(to number: Int) throws {
+        try FileManager.default.moveItem(
+            atPath: directory.path + "/a.log", toPath: directory.path + "/a.log.\(number)")
+    }
+
     @Test func renamedFile_isReadToItsEnd_beforeTheNewOne() throws {
         try append("a.log", "one\n")
         var follower = FileFollower(path: directory.path + "/a.log", position: nil, patience: 0)
@@ -226,10 +231,9 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
         var follower = FileFollower(path: directory.path + "/a.log", position: nil, patience: 0)
         #expect(read(&follower) == ["one"])
         try append("a.log", "two\n")
-        let names = ["/a.log", "/a.log.1", "/a.log.2"].map { directory.path + $0 }
-        try FileManager.default.moveItem(atPath: names[0], toPath: names[2])
+        try rotate(to: 2)
         try append("a.log", "three\n")
-        try FileManager.default.moveItem(atPath: names[0], toPath: names[1])
+        try rotate(to: 1)
         try append("a.log", "four\n")
         #expect(read(&follower) == ["two", "three", "four"])
         #expect(follower.takeGaps() == 0)
@@ -237,15 +241,14 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
 
     /// A writer that is slow to reopen makes its file newer than the empty one that took its place: it is read once.
     @Test func fileThatWasLeft_isNotReadAgain() throws {
-        let names = ["/a.log", "/a.log.1", "/a.log.2"].map { directory.path + $0 }
         try append("a.log", "one\n")
-        var follower = FileFollower(path: names[0], position: nil, patience: 0)
+        var follower = FileFollower(path: directory.path + "/a.log", position: nil, patience: 0)
         #expect(read(&follower) == ["one"])
-        try FileManager.default.moveItem(atPath: names[0], toPath: names[2])
+        try rotate(to: 2)
         try append("a.log", "")
         try append("a.log.2", "two\n")
         #expect(read(&follower) == ["two"])
-        try FileManager.default.moveItem(atPath: names[0], toPath: names[1])
+        try rotate(to: 1)
         try append("a.log", "three\n")
         #expect(read(&follower) == ["three"])
     }
@@ -294,13 +297,12 @@ private func head(_ line: String, _ format: LogFormat, near: String = "2026-11-2
         var follower = FileFollower(path: directory.path + "/a.log", position: nil)
         #expect(read(&follower) == ["one"])
         try append("a.log", "two\n")
-        let names = ["/a.log", "/a.log.1", "/a.log.2"].map { directory.path + $0 }
-        try FileManager.default.moveItem(atPath: names[0], toPath: names[2])
+        try rotate(to: 2)
         try append("a.log", "three\n")
-        try FileManager.default.moveItem(atPath: names[0], toPath: names[1])
+        try rotate(to: 1)
         try append("a-other.log", "not ours\n")
         try append("a.log", "four\n")
-        var next = FileFollower(path: names[0], position: follower.position)
+        var next = FileFollower(path: directory.path + "/a.log", position: follower.position)
         #expect(read(&next) == ["two", "three", "four"])
     }
 
