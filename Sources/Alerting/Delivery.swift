@@ -115,24 +115,31 @@ package struct Delivery: Sendable {
         return result
     }
 
-    /// How an attempt ended.
-    ///
-    /// The address is in none of the words: its path may be a secret.
-    private enum Outcome {
-        case delivered
-        /// The receiver will never take it.
-        case refused(String)
-        case failed(String)
-    }
-
-    private func send(_ message: QueuedMessage, to webhook: Webhook) async -> Outcome {
+    private func send(_ message: QueuedMessage, to webhook: Webhook) async -> DeliveryOutcome {
         var request = FetchRequest(url: webhook.url, client: webhook.client)
-        request.method = "POST"
         request.body = Array(message.body.utf8)
-        request.headers = [
-            ("Content-Type", "application/json"), ("X-Upgrade-Watch-Message-Id", String(message.id)),
-        ]
+        request.headers = [("X-Upgrade-Watch-Message-Id", String(message.id))]
         request.timeoutMs = webhook.timeoutMs
+        return await .post(request, by: client)
+    }
+}
+
+/// How an attempt to deliver something ended.
+///
+/// The address is in none of the words: its path may be a secret.
+package enum DeliveryOutcome: Sendable, Equatable {
+    case delivered
+    /// The receiver will never take it.
+    case refused(String)
+    case failed(String)
+
+    /// Sends JSON.
+    ///
+    /// - Parameter request: with the address and the body.
+    static func post(_ request: FetchRequest, by client: HTTPClient) async -> DeliveryOutcome {
+        var request = request
+        request.method = "POST"
+        request.headers.append(("Content-Type", "application/json"))
         request.maxBodyBytes = 1 << 20
         do throws(FetchError) {
             let response = try await client.fetch(request)

@@ -1,3 +1,4 @@
+import Fetch
 import PromQL
 import Series
 
@@ -80,6 +81,18 @@ package struct RuleEvaluator: Sendable {
         return all
     }
 
-    /// The alerts to send: firing ones, and those that ended lately.
-    package var alerts: [Alert] { runs.flatMap { $0.states.flatMap { $0.values.compactMap(\.alert) } } }
+    /// The alerts to send: firing ones, and those that ended lately, each with a link to its rule's expression.
+    package var alerts: [Alert] {
+        runs.flatMap { run in
+            zip(run.group.rules, run.states).flatMap { rule, states -> [Alert] in
+                guard !states.isEmpty else { return [] }
+                let link = "\(setting.externalURL)/api/v1/query?\(FetchRequest.form([("query", rule.text)]))"
+                return states.values.compactMap { state in
+                    var alert = state.alert
+                    alert?.generatorURL = link
+                    return alert
+                }
+            }
+        }
+    }
 }

@@ -36,7 +36,17 @@ struct FindingAlerts: Codable, Sendable {
         for (id, alert) in active where alert.isFiring { active[id]?.endsAtMs = atMs }
     }
 
-    var alerts: [Alert] { active.values.sorted { $0.fingerprint < $1.fingerprint } }
+    private var alerts: [Alert] { active.values.sorted { $0.fingerprint < $1.fingerprint } }
+
+    /// The alerts to send, each with a link to the report that it is from.
+    func alerts(externalURL: String) -> [Alert] {
+        alerts.map { alert in
+            var alert = alert
+            let id = alert.annotations["upgrade"]?.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed)
+            alert.generatorURL = "\(externalURL)/api/v1/upgrades/\(id ?? "last")/report?format=html"
+            return alert
+        }
+    }
 
     /// The firing ones in the form of rules' alerts; their value is always 1.
     var states: [AlertState] {

@@ -22,6 +22,7 @@ struct SelfMetrics: Sendable {
     let objects: ObjectBoard
     let runner: QueryRunner
     let deliveries: DeliveryWork
+    let alertmanagers: AlertmanagerBoard
     let control: Control
 
     func text() async -> String {
@@ -131,6 +132,7 @@ struct SelfMetrics: Sendable {
             "upgrade_watch_notifications_refused_total", "counter",
             "Messages given up because a receiver can't read them.", sent.refused)
         add("upgrade_watch_notifications_queue_length", "gauge", "Messages that wait.", (try? alerts.queued()) ?? 0)
+        out += told(alertmanagers.counters)
         let kinds = objects.all
         func addKinds(_ name: String, _ help: String, _ value: KeyPath<WatchCounters, Int>) {
             out += family(name, "counter", help, kinds) { ("kind=\"\($0.kind)\"", "\($0.counters[keyPath: value])") }
@@ -218,6 +220,31 @@ struct SelfMetrics: Sendable {
         }
         add("upgrade_watch_sd_failures_total", "counter", "Discoveries that failed.", discoveries) {
             ("mechanism=\(Labels.quoted($0.mechanism))", $0.counters.failures)
+        }
+        return out
+    }
+
+    /// Of Alertmanagers, with the label of Prometheus' own (`prometheus_notifications_…`).
+    private func told(_ rows: [(url: String, counters: AlertmanagerBoard.Counters)]) -> String {
+        var out = metric(
+            "upgrade_watch_alertmanagers", "gauge", "Alertmanagers that are told of alerts.", "\(rows.count)")
+        func add(_ name: String, _ type: String, _ help: String, _ value: (AlertmanagerBoard.Counters) -> String) {
+            out += family("upgrade_watch_alertmanager_\(name)", type, help, rows) { row in
+                ("alertmanager=\(Labels.quoted(FetchRequest.redacted(row.url)))", value(row.counters))
+            }
+        }
+        add("alerts_sent_total", "counter", "Alerts that an Alertmanager took, each time that it was told.") {
+            "\($0.sent)"
+        }
+        add("alerts_refused_total", "counter", "Alerts of requests that an Alertmanager could not read.") {
+            "\($0.refused)"
+        }
+        add("requests_total", "counter", "Requests to an Alertmanager.") { "\($0.requests)" }
+        add("requests_failed_total", "counter", "Requests to an Alertmanager that failed; they are repeated.") {
+            "\($0.failed)"
+        }
+        add("request_seconds_total", "counter", "How long requests to an Alertmanager took.") {
+            GoFloat.text($0.seconds)
         }
         return out
     }

@@ -51,6 +51,7 @@ package struct WatchService: Sendable {
     private let runner: QueryRunner
     private let storeWork = StoreWork()
     private let deliveries = DeliveryWork()
+    private let alertmanagers = AlertmanagerBoard()
     private let logger: Logger
 
     /// Who says nothing for so long, or does not end a request, gives the connection back.
@@ -93,22 +94,23 @@ package struct WatchService: Sendable {
         }
         defer { listener.cancel() }
         var current = config
-        // The last one that all loops ran with.
+        // The last one that came up.
         var good: Config?
         let started = time.nowMs
         while true {
             var isUp = true
+            let end = control.newRound(isFallback: good?.revision == current.revision)
             do {
-                try await round(current, store, state, client, scraping, control.newRound(), started: started)
+                try await round(current, store, state, client, scraping, end, started: started)
                 good = current
             } catch {
+                if end.isUp { good = current } else { control.noteFailure() }
                 // A new configuration that does not come up, for a port that is taken say, is no reason to stop watching.
                 guard good != nil, !control.isStopping else {
                     await scraping.stop()
                     throw error
                 }
                 isUp = false
-                control.noteFailure()
                 logger.error(
                     "the configuration does not come up, the last one that did goes on", metadata: ["error": "\(error)"]
                 )
@@ -154,13 +156,14 @@ package struct WatchService: Sendable {
             store: store, config: config.storage, time: time, logger: logger, watcher: watcher, work: storeWork,
             seconds: seconds)
         let discoveryBoard = DiscoveryBoard()
-        let discovery = DiscoveryService(
-            jobs: config.jobs, manager: scraping,
-            context: DiscoveryContext(
-                client: client, time: time, logger: logger, board: discoveryBoard,
-                cluster: { [environment] in
-                    try (config.kubernetes ?? KubernetesConfig()).endpoint(environment: environment)
-                }))
+        let finding = DiscoveryContext(
+            client: client, time: time, logger: logger, board: discoveryBoard,
+            cluster: { [environment] in
+                try (config.kubernetes ?? KubernetesConfig()).endpoint(environment: environment)
+            })
+        let discovery = DiscoveryService(jobs: config.jobs, manager: scraping, context: finding)
+        let alerting = AlertmanagerService(
+            config: config.alerting, watcher: watcher, board: alertmanagers, context: finding, seconds: seconds)
         let watch = WatchLoop(watcher: watcher, config: config, time: time, logger: logger)
         let deliver = DeliveryLoop(
             delivery: Delivery(receivers: config.receivers, store: state.alerts, client: client, logger: logger),
@@ -179,7 +182,7 @@ package struct WatchService: Sendable {
         let metrics = SelfMetrics(
             version: options.version, store: store, storage: config.storage, work: storeWork, scraping: scraping,
             client: client, discovery: discoveryBoard, watcher: watcher, alerts: state.alerts, objects: objectBoard,
-            runner: runner, deliveries: deliveries, control: end.control)
+            runner: runner, deliveries: deliveries, alertmanagers: alertmanagers, control: end.control)
         let context = WebContext(
             source: recent, receiver: options.receivesWrites ? store : nil,
             engine: QueryEngine(features: config.features), runner: runner,
@@ -189,6 +192,7 @@ package struct WatchService: Sendable {
             externalLabels: config.externalLabels, origins: options.origins, web: config.security, time: time,
             targets: { scraping.statuses }, pools: { scraping.pools },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
+            alertmanagers: { [alertmanagers] in (alertmanagers.active.map(\.url).sorted(), alertmanagers.dropped) },
             upgrades: { await watcher.upgrades },
             assess: { [time] id, batch in
                 do {
@@ -205,12 +209,14 @@ package struct WatchService: Sendable {
             } ?? .http1(configuration: .init(idleTimeout: .seconds(WatchService.idleSeconds))),
             configuration: .init(address: .hostname(config.web.host, port: config.web.port)),
             onServerRunning: { [logger] channel in
+                end.noteUp()
                 logger.info("listening", metadata: ["address": "\(channel.localAddress.map { "\($0)" } ?? "")"])
             }, logger: quiet)
         // They end in the reverse order: the API answers until the others have ended.
         var lifecycle = ServiceGroupConfiguration(
             services: [.init(service: web)] + objects + [
                 .init(service: flusher), .init(service: watch), .init(service: deliver), .init(service: discovery),
+                .init(service: alerting),
                 .init(service: end, successTerminationBehavior: .gracefullyShutdownGroup),
             ], logger: quiet)
         lifecycle.maximumGracefulShutdownDuration = WatchService.longestShutdown
@@ -278,6 +284,9 @@ final class Control: Sendable {
     /// Whether the last configuration that was asked for came up, and when one did.
     var lastReload: (isGood: Bool, goodMs: Int64) { state.withLock { $0.lastReload } }
 
+    /// Notes that the configuration that was asked for last came up.
+    func noteSuccess() { state.withLock { $0.lastReload = (true, time.nowMs) } }
+
     /// Notes that a configuration did not come up.
     func noteFailure() { state.withLock { $0.lastReload.isGood = false } }
 
@@ -290,8 +299,10 @@ final class Control: Sendable {
     }
 
     /// Begins a round of loops; it ends at once where a stop or another configuration was asked for before.
-    func newRound() -> RoundEnd {
-        let round = RoundEnd(control: self)
+    ///
+    /// - Parameter isFallback: whether it is with a configuration that was up before the one that was asked for last.
+    func newRound(isFallback: Bool) -> RoundEnd {
+        let round = RoundEnd(control: self, isFallback: isFallback)
         let stops = state.withLock { state in
             state.round = round
             return state.isStopping || state.accepted != nil
@@ -324,7 +335,6 @@ final class Control: Sendable {
             throw error
         }
         state.withLock { state in
-            state.lastReload = (true, time.nowMs)
             state.accepted = config
             return state.round
         }?.end()
@@ -343,15 +353,27 @@ final class Control: Sendable {
 /// The service whose end ends all loops of a round.
 final class RoundEnd: Service {
     let control: Control
+    private let isFallback: Bool
+    private let up = Atomic(false)
     private let stream: AsyncStream<Void>
     private let continuation: AsyncStream<Void>.Continuation
 
-    init(control: Control) {
+    init(control: Control, isFallback: Bool) {
         self.control = control
+        self.isFallback = isFallback
         (stream, continuation) = AsyncStream.makeStream()
     }
 
     func end() { continuation.yield() }
+
+    /// Whether the round's API answered.
+    var isUp: Bool { up.load(ordering: .acquiring) }
+
+    /// Notes that the API answers, and with it that all loops have begun.
+    func noteUp() {
+        up.store(true, ordering: .releasing)
+        if !isFallback { control.noteSuccess() }
+    }
 
     func run() async throws {
         for await _ in stream.cancelOnGracefulShutdown() { return }
@@ -525,17 +547,24 @@ struct DeliveryLoop: Service {
     let logger: Logger
 
     private static let pollMs: Int64 = 500
+    /// While the database can't be written no message leaves the queue, and each attempt sends it again: the attempts get
+    /// rarer, up to this.
+    private static let maxPauseMs: Int64 = 5 * 60_000
 
     func run() async throws {
+        var failures = 0
         while !Task.isShuttingDownGracefully && !Task.isCancelled {
             let nowMs = time.nowMs
             do {
                 // A receiver that hangs holds up no reload: what is under way is sent again.
                 work.add(try await cancelWhenGracefulShutdown { try await delivery.deliver(atMs: nowMs) })
+                failures = 0
             } catch {
+                failures += 1
                 logger.error("delivery", metadata: ["error": "\(error)"])
             }
-            try? await time.sleep(untilMs: nowMs + DeliveryLoop.pollMs)
+            let pauseMs = min(DeliveryLoop.maxPauseMs, DeliveryLoop.pollMs << Int64(min(failures, 10)))
+            try? await time.sleep(untilMs: nowMs + pauseMs)
         }
     }
 }

@@ -316,9 +316,10 @@ package actor Watcher {
         rules.groups.first { $0.file == key.file && $0.name == key.group }?.rules[key.index].name ?? ""
     }
 
-    /// All alerts as they are sent: with the cluster's name and the external labels.
-    private var alerts: [Alert] {
-        (rules.alerts + findingAlerts.alerts).map { alert in
+    /// All alerts as they are sent, those that fire and those that ended lately: with the cluster's name and the external
+    /// labels.
+    var alerts: [Alert] {
+        (rules.alerts + findingAlerts.alerts(externalURL: externalURL)).map { alert in
             var alert = alert
             for label in config.externalLabels.pairs where alert.labels[label.name] == nil {
                 alert.labels[label.name] = label.value

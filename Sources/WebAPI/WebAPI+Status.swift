@@ -72,10 +72,17 @@ extension WebAPI {
             let rows = await context.alerts().map(alert)
             return json(QueryJSON.success("{\"alerts\":[\(rows.sorted().joined(separator: ","))]}"))
         }
-        // What there is none of: alerts go to receivers, and exemplars are not kept.
         router.get("/api/v1/alertmanagers") { _, _ in
-            json(QueryJSON.success("{\"activeAlertmanagers\":[],\"droppedAlertmanagers\":[]}"))
+            let known = context.alertmanagers()
+            let rows = { (urls: [String]) in
+                urls.map { "{\"url\":\(QueryJSON.string(FetchRequest.redacted($0)))}" }.joined(separator: ",")
+            }
+            return json(
+                QueryJSON.success(
+                    "{\"activeAlertmanagers\":[\(rows(known.active))],"
+                        + "\"droppedAlertmanagers\":[\(rows(known.dropped))]}"))
         }
+        // Exemplars are not kept.
         for method in [HTTPRequest.Method.get, .post] {
             router.on("/api/v1/query_exemplars", method: method) { _, _ in json(QueryJSON.success("[]")) }
         }

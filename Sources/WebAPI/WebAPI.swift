@@ -28,6 +28,8 @@ package struct WebContext: Sendable {
     package var rules: @Sendable () async -> RuleEvaluator
     /// The active alerts, of rules and of findings.
     package var alerts: @Sendable () async -> [AlertState]
+    /// The addresses of the Alertmanagers that are told, and of those that relabelling drops.
+    package var alertmanagers: @Sendable () -> (active: [String], dropped: [String])
     package var upgrades: @Sendable () async -> [Upgrade]
     /// The assessment of an upgrade by its id, of the last one for nil, and of one batch of it or all; nil where the id or
     /// the batch is not known.
@@ -46,6 +48,7 @@ package struct WebContext: Sendable {
         pools: @escaping @Sendable () -> [ScrapeManager.PoolStatus] = { [] },
         rules: @escaping @Sendable () async -> RuleEvaluator,
         alerts: @escaping @Sendable () async -> [AlertState],
+        alertmanagers: @escaping @Sendable () -> (active: [String], dropped: [String]) = { ([], []) },
         upgrades: @escaping @Sendable () async -> [Upgrade],
         assess: @escaping @Sendable (String?, Int?) async throws -> Assessment?,
         marks: @escaping @Sendable () throws -> [UpgradeMark],
@@ -66,6 +69,7 @@ package struct WebContext: Sendable {
         self.pools = pools
         self.rules = rules
         self.alerts = alerts
+        self.alertmanagers = alertmanagers
         self.upgrades = upgrades
         self.assess = assess
         self.marks = marks

@@ -265,6 +265,93 @@ private final class World: Sendable {
         #expect(program.wait() == 0, "\(program.standardError)")
     }
 
+    /// Alertmanagers are found by a file, and told again what they did not take.
+    @Test func alertmanagers_areTold() async throws {
+        let world = try World()
+        let requests = Mutex<[String]>([])
+        let alertmanager = RawServer { head, connection in
+            let count = requests.withLock { requests in
+                requests.append(head)
+                return requests.count
+            }
+            connection.answer("", status: count == 1 ? "503 Service Unavailable" : "200 OK")
+        }
+        _ = try world.directory.write(
+            "am.json", "[{\"targets\": [\"127.0.0.1:\(alertmanager.port)\", \"127.0.0.1:9\"]}]")
+        let text =
+            try String(contentsOfFile: world.configuration(), encoding: .utf8) + """
+
+                alerting:
+                  alert_relabel_configs: [{regex: instance, action: labeldrop}]
+                  alertmanagers:
+                  - file_sd_configs: [{files: [am.json]}]
+                    relabel_configs: [{source_labels: [__address__], regex: '.*:9', action: drop}]
+                """
+        let config = try world.directory.write("config.yaml", text)
+        _ = try world.directory.write(
+            "rules.yaml",
+            "groups: [{name: g, rules: [{alert: TestAlert, expr: test_alert == 1 unless on() test_alert > 1}]}]\n")
+        let program = try Program(
+            Binary.path, ["run", "--config", config, "--web.external-url", "https://watch.example.com/a"],
+            in: world.directory.path)
+        defer { program.send(SIGKILL) }
+        world.box.raise()
+        func told(_ word: String) -> [String] { requests.withLock { $0.filter { $0.contains(word) } } }
+        #expect(await wait { told("\"TestAlert\"").count == 2 })
+        let request = try #require(told("\"TestAlert\"").last)
+        #expect(request.hasPrefix("POST /api/v2/alerts "))
+        #expect(
+            request.contains(
+                "\"generatorURL\":\"https://watch.example.com/a/api/v1/query?query=test_alert%20%3D%3D%201%20unless"))
+        #expect(request.contains("\"cluster\":\"test\"") && !request.contains("instance"))
+        program.send(SIGTERM)
+        #expect(program.wait() == 0, "\(program.standardError)")
+    }
+
+    /// The real one takes what is sent: the alert is active there, and no more once it has ended.
+    @Test(.enabled(if: FileManager.default.isExecutableFile(atPath: "/usr/bin/prometheus-alertmanager")))
+    func realAlertmanager_showsTheAlertUntilItEnds() async throws {
+        let directory = TemporaryDirectory()
+        let port = RawServer { _, _ in }.port
+        _ = try directory.write("am.yaml", "route: {receiver: r}\nreceivers: [{name: r}]\n")
+        let alertmanager = try Program(
+            "/usr/bin/prometheus-alertmanager",
+            [
+                "--config.file=\(directory.path)/am.yaml", "--storage.path=\(directory.path)/am",
+                "--web.listen-address=127.0.0.1:\(port)", "--cluster.listen-address=",
+            ], in: directory.path)
+        defer { alertmanager.send(SIGKILL) }
+        let rule = { (expression: String) in
+            try directory.write(
+                "rules.yaml",
+                "groups: [{name: g, rules: [{alert: A, expr: '\(expression)', labels: {severity: page}}]}]\n")
+        }
+        _ = try rule("vector(1)")
+        let config = try directory.write(
+            "config.yaml",
+            """
+            cluster: test
+            storage: {path: store}
+            web: {listen: "127.0.0.1:0"}
+            global: {evaluation_interval: 500ms}
+            rule_files: [rules.yaml]
+            alerting: {alertmanagers: [{static_configs: [{targets: ["127.0.0.1:\(port)"]}]}]}
+            """)
+        let program = try Program(Binary.path, ["run", "--config", config], in: directory.path)
+        defer { program.send(SIGKILL) }
+        let client = HTTPClient()
+        func active() async -> String? {
+            let answer = try? await client.fetch(FetchRequest(url: "http://127.0.0.1:\(port)/api/v2/alerts"))
+            return answer.map { String(decoding: $0.body, as: UTF8.self) }
+        }
+        #expect(await waitFor { await active()?.contains("\"alertname\":\"A\",\"cluster\":\"test\"") ?? false })
+        _ = try rule("vector(1) > 1")
+        program.send(SIGHUP)
+        #expect(await waitFor { await active() == "[]\n" })
+        program.send(SIGTERM)
+        #expect(program.wait() == 0, "\(program.standardError)")
+    }
+
     @Test func kubernetesAPI_isListedAndWatched() async throws {
         let changed = Mutex(false)
         let server = RawServer { head, connection in

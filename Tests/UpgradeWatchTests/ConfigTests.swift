@@ -159,12 +159,62 @@ import UpgradeWatch
         #expect(jobs[1].template.client.tls.caFile == directory.path + "/jobs/ca.pem")
         _ = try directory.write("jobs/b.yaml", "scrape_configs: [{job_name: a}]\nrule_files: []\n")
         #expect(
-            problems(text + "\nalerting: {}\nremote_write: []\n") == """
-                c.yaml:5:11: alerting: alerts are sent as Alertmanager's webhook messages: name whom under receivers and route
-                c.yaml:6:15: remote_write: samples are not sent on; another server may take them from /federate
+            problems(text + "\nremote_write: []\n") == """
+                c.yaml:5:15: remote_write: samples are not sent on; another server may take them from /federate
                 jobs/b.yaml:1:18: the job_name "a" stands twice
                 jobs/b.yaml:2:1: unknown field "rule_files"; known fields: scrape_configs
                 """)
+    }
+
+    @Test func alertmanagers_areRead() throws {
+        let text = """
+            cluster: a
+            alerting:
+              alert_relabel_configs: [{regex: replica, action: labeldrop}]
+              alertmanagers:
+              - static_configs: [{targets: ["a:9093", "[::1]:9093"], labels: {team: x}}]
+              - scheme: https
+                path_prefix: /am/
+                timeout: 3s
+                api_version: v2
+                basic_auth: {username: u, password_file: gone.txt}
+                file_sd_configs: [{files: [sd.json]}]
+                relabel_configs: [{source_labels: [__address__], target_label: __alerts_path__, replacement: /x}]
+                alert_relabel_configs: [{source_labels: [severity], regex: info, action: drop}]
+            """
+        let config = try load(text)
+        #expect(config.alerting.relabelRules.map(\.action) == [.labeldrop])
+        let first = try #require(config.alerting.alertmanagers.first)
+        #expect(
+            first.staticTargets.map { AlertmanagerConfig.url(of: first.completed($0)) } == [
+                "http://a:9093/api/v2/alerts", "http://[::1]:9093/api/v2/alerts",
+            ])
+        #expect(first.timeoutMs == 10_000)
+        let second = try #require(config.alerting.alertmanagers.last)
+        let labels = second.completed(["__address__": "b"])
+        #expect(AlertmanagerConfig.url(of: labels) == "https://b/am/api/v2/alerts")
+        #expect(
+            RelabelRule.apply(second.relabelRules, to: labels).flatMap(AlertmanagerConfig.url) == "https://b/x")
+        #expect(second.timeoutMs == 3000 && second.alertRelabelRules.count == 1)
+        #expect(second.discoveries.map(\.mechanism) == ["file"])
+        // The files of credentials are among those that `check config` looks for.
+        #expect(config.unreadableFiles == [directory.path + "/gone.txt"])
+        #expect(
+            problems(
+                """
+                cluster: a
+                alerting:
+                  alertmanagers:
+                  - {scheme: ftp, api_version: v1, static_configs: [{targets: ["http://a/"]}], sigv4: {}}
+                  - {dns_sd_configs: [], target: x}
+                """) == """
+                    c.yaml:4:14: alerting.alertmanagers[0].scheme: "ftp" is neither http nor https
+                    c.yaml:4:32: alerting.alertmanagers[0].api_version: "v1" is not v2, which all Alertmanagers from 0.16 have; leave it out
+                    c.yaml:4:64: alerting.alertmanagers[0].static_configs[0].targets[0]: "http://a/" is not a host:port
+                    c.yaml:4:87: alerting.alertmanagers[0].sigv4: requests are not signed for AWS; name an Alertmanager that is reached without
+                    c.yaml:5:22: alerting.alertmanagers[1].dns_sd_configs: this kind of discovery is not built; write the targets to a file for file_sd_configs, or list them under static_configs
+                    c.yaml:5:26: unknown field "target" in alerting.alertmanagers[1]; known fields: alert_relabel_configs, api_version, authorization, basic_auth, bearer_token, bearer_token_file, enable_http2, file_sd_configs, follow_redirects, http_headers, http_sd_configs, kubernetes_sd_configs, no_proxy, oauth2, path_prefix, proxy_connect_header, proxy_from_environment, proxy_url, relabel_configs, scheme, static_configs, timeout, tls_config
+                    """)
     }
 
     @Test func oauth2_isRead() throws {

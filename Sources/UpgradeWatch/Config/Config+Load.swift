@@ -76,7 +76,6 @@ private struct ConfigLoader {
 
     /// Sections of Prometheus' configuration that there is something else for.
     private static let others = [
-        ("alerting", "alerts are sent as Alertmanager's webhook messages: name whom under receivers and route"),
         ("remote_read", "another server's history is read by storage.remote"),
         ("remote_write", "samples are not sent on; another server may take them from /federate"),
         ("tracing", "traces are not sent"), ("otlp", "samples are not taken by OTLP"),
@@ -105,8 +104,7 @@ private struct ConfigLoader {
             signals(fields.take("signals"), &config)
             logRules(fields.take("log_rules"), &config)
             ruleFiles(fields.take("rule_files"), &config)
-            for value in fields.list("receivers") { receiver(value, &config) }
-            if let value = fields.take("route") { config.route = route(value, parent: nil, config.receivers) }
+            AlertingConfigReader(folder: folder).read(&fields, &config)
             for (name, remedy) in ConfigLoader.others { fields.refuse(name, remedy) }
         }
         chooseMetrics(&config)
@@ -331,91 +329,6 @@ private struct ConfigLoader {
         for index in config.ruleGroups.indices where config.ruleGroups[index].queryOffsetMs == nil {
             config.ruleGroups[index].queryOffsetMs = global.queryOffsetMs
         }
-    }
-
-    // MARK: Alerting
-
-    private func receiver(_ value: YAMLValue, _ config: inout Config) {
-        value.fields { fields in
-            let name = fields.required("name")?.string ?? ""
-            var webhooks: [Webhook] = []
-            for entry in fields.list("webhook_configs") {
-                entry.fields { fields in
-                    guard let url = fields.required("url"), let text = url.string else { return }
-                    if !text.hasPrefix("http://"), !text.hasPrefix("https://") {
-                        url.report("\(Labels.quoted(FetchRequest.redacted(text))) is not a URL of http or https")
-                    }
-                    var webhook = Webhook(url: text)
-                    webhook.sendsResolved = fields.bool("send_resolved") ?? true
-                    webhook.maxAlerts = fields.int("max_alerts") ?? 0
-                    if let ms = fields.durationMs("timeout"), ms > 0 { webhook.timeoutMs = ms }
-                    fields.take("http_config")?.fields { http in
-                        webhook.client = ClientConfigReader(folder: folder).read(&http)
-                    }
-                    webhooks.append(webhook)
-                }
-            }
-            if config.receivers.contains(where: { $0.name == name }) {
-                value.report("the receiver \(Labels.quoted(name)) stands twice")
-            }
-            config.receivers.append(Receiver(name: name, webhooks: webhooks))
-        }
-    }
-
-    private func route(_ value: YAMLValue, parent: Route?, _ receivers: [Receiver]) -> Route {
-        var route = parent ?? Route(receiver: "")
-        route.routes = []
-        route.matchers = []
-        route.continues = false
-        value.fields { fields in
-            let receiver = parent == nil ? fields.required("receiver") : fields.take("receiver")
-            if let receiver, let name = receiver.string {
-                route.receiver = name
-                if !receivers.contains(where: { $0.name == name }) {
-                    receiver.report("\(value.path): there is no receiver named \(Labels.quoted(name))")
-                }
-            }
-            if let by = fields.take("group_by") { route.groupBy = by.list.compactMap(\.string) }
-            if let ms = fields.durationMs("group_wait") { route.groupWaitMs = ms }
-            if let ms = fields.durationMs("group_interval") { route.groupIntervalMs = ms }
-            if let ms = fields.durationMs("repeat_interval") { route.repeatIntervalMs = ms }
-            route.continues = fields.bool("continue") ?? false
-            for entry in fields.list("matchers") {
-                if let text = entry.string, let matcher = matcher(text, entry) { route.matchers.append(matcher) }
-            }
-            // As Alertmanager had them before 0.22.
-            for (name, op) in [("match", LabelMatcher.Operator.equal), ("match_re", .matches)] {
-                guard let pairs = fields.take(name) else { continue }
-                pairs.fields { pairs in
-                    for label in pairs.names {
-                        guard let value = pairs.take(label), let text = value.string else { continue }
-                        do { route.matchers.append(try LabelMatcher(label, op, text)) } catch {
-                            value.report("\(error)")
-                        }
-                    }
-                }
-            }
-            let own = route
-            for entry in fields.list("routes") { route.routes.append(self.route(entry, parent: own, receivers)) }
-        }
-        return route
-    }
-
-    /// A matcher as Alertmanager writes it: `name="value"`, the quotes may be left out.
-    private func matcher(_ text: String, _ value: YAMLValue) -> LabelMatcher? {
-        for symbol in ["=~", "!~", "!=", "="] {
-            guard let range = text.range(of: symbol), let op = LabelMatcher.Operator(rawValue: symbol) else { continue }
-            let name = text[..<range.lowerBound].trimmingCharacters(in: .whitespaces)
-            let wanted = text[range.upperBound...].trimmingCharacters(in: CharacterSet(charactersIn: " \""))
-            do {
-                return try LabelMatcher(name, op, wanted)
-            } catch {
-                value.report("\(error)")
-                return nil
-            }
-        }
-        value.report("\(Labels.quoted(text)) is not a matcher; write name=\"value\", or with !=, =~ or !~")
-        return nil
     }
 }
 

@@ -37,8 +37,9 @@ package struct Config: Sendable {
     package var ruleGroups: [RuleGroup] = []
     /// What expressions may have beside the stable language; said on the command line, as to Prometheus.
     package var features: QueryFeatures = []
+    package var alerting = AlertingConfig()
     package var receivers: [Receiver] = []
-    /// nil: alerts are kept and shown, and nobody is told.
+    /// nil: alerts are kept and shown, and no receiver is told.
     package var route: Route?
 
     package init(cluster: String) { self.cluster = cluster }
@@ -55,6 +56,40 @@ package struct JobConfig: Sendable {
     /// Whether only metrics are read that signals and rules ask for.
     package var keepsDeclared = false
     package var discoveries: [Discovery] = []
+}
+
+/// `alerting`.
+package struct AlertingConfig: Sendable {
+    package var alertmanagers: [AlertmanagerConfig] = []
+    /// Of the alerts that Alertmanagers are told; one that a rule drops is told to none.
+    package var relabelRules: [RelabelRule] = []
+}
+
+/// One entry of `alerting.alertmanagers`: Alertmanagers that are found together.
+package struct AlertmanagerConfig: Sendable {
+    package var scheme = "http"
+    package var pathPrefix = "/"
+    package var timeoutMs: Int64 = 10_000
+    package var client = ClientOptions()
+    /// Of what is discovered.
+    package var relabelRules: [RelabelRule] = []
+    /// Of the alerts for these, after those for all.
+    package var alertRelabelRules: [RelabelRule] = []
+    package var staticTargets: [Labels] = []
+    package var discoveries: [Discovery] = []
+
+    /// What relabelling sees of a discovered Alertmanager (`notifier/notifier.go`, `AlertmanagerFromGroup`).
+    package func completed(_ discovered: Labels) -> Labels {
+        let prefix = pathPrefix.split(separator: "/").map { "/" + $0 }.joined()
+        return Labels([Label("__scheme__", scheme), Label("__alerts_path__", prefix + "/api/v2/alerts")])
+            .merging(discovered)
+    }
+
+    /// The address that completed labels stand for, after relabelling; nil where they have none.
+    package static func url(of labels: Labels) -> String? {
+        guard let address = labels["__address__"], !address.isEmpty else { return nil }
+        return "\(labels["__scheme__"] ?? "http")://\(address)\(labels["__alerts_path__"] ?? "")"
+    }
 }
 
 /// `storage`.

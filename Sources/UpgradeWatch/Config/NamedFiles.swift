@@ -13,7 +13,9 @@ extension Config {
     package var unreadableFiles: [String] {
         var clients = jobs.map(\.job.template.client) + receivers.flatMap { $0.webhooks.map(\.client) }
         if let remote = storage.remote { clients.append(remote.client) }
-        for case .http(let discovery) in jobs.flatMap(\.discoveries) { clients.append(discovery.client) }
+        clients += alerting.alertmanagers.map(\.client)
+        let discoveries = jobs.flatMap(\.discoveries) + alerting.alertmanagers.flatMap(\.discoveries)
+        for case .http(let discovery) in discoveries { clients.append(discovery.client) }
         let named = clients.flatMap(\.files) + [kubernetes?.kubeconfig].compactMap(\.self)
         return Set(named).sorted().filter { !FileManager.default.isReadableFile(atPath: $0) }
     }

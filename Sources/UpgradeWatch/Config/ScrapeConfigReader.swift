@@ -38,8 +38,8 @@ struct ScrapeConfigReader {
         job.template = template
         ScrapeConfigReader.limits(&fields, &job)
         ScrapeConfigReader.refuse(&fields)
-        job.relabelRules = rules(fields.take("relabel_configs"))
-        job.template.metricRelabelRules = rules(fields.take("metric_relabel_configs"))
+        job.relabelRules = RelabelConfigReader.read(fields.take("relabel_configs"))
+        job.template.metricRelabelRules = RelabelConfigReader.read(fields.take("metric_relabel_configs"))
         var defaults: Labels = [
             "job": name, "__scheme__": scheme, "__metrics_path__": path,
             "__scrape_interval__": TimeFormat.duration(ms: template.intervalMs),
@@ -48,7 +48,7 @@ struct ScrapeConfigReader {
         for parameter in parameters { defaults["__param_" + parameter.name] = parameter.value }
         job.defaults = defaults
         job.settings = value.text + global.settings
-        job.staticTargets = staticTargets(&fields)
+        job.staticTargets = ScrapeConfigReader.staticTargets(&fields)
         return JobConfig(
             job: job, keepsDeclared: ScrapeConfigReader.keepsDeclared(&fields) ?? global.keepsDeclared,
             discoveries: DiscoveryConfigReader(client: ClientConfigReader(folder: folder)).read(&fields))
@@ -83,7 +83,8 @@ struct ScrapeConfigReader {
         return text == "declared"
     }
 
-    private func staticTargets(_ fields: inout YAMLFields) -> [Labels] {
+    /// The targets of `static_configs`, with their labels.
+    static func staticTargets(_ fields: inout YAMLFields) -> [Labels] {
         var found: [Labels] = []
         for group in fields.list("static_configs") {
             group.fields { fields in
@@ -109,46 +110,5 @@ struct ScrapeConfigReader {
             for name in fields.names { out += fields.list(name).compactMap(\.string).map { (name, $0) } }
         }
         return out
-    }
-
-    private func rules(_ value: YAMLValue?) -> [RelabelRule] {
-        (value?.list ?? []).compactMap { value in value.fields { rule(&$0) } ?? nil }
-    }
-
-    private func rule(_ fields: inout YAMLFields) -> RelabelRule? {
-        let value = fields.value
-        let regex = fields.take("regex")
-        let pattern: Pattern
-        do {
-            pattern = try Pattern(regex?.string ?? "(.*)", mode: .anchored)
-        } catch {
-            regex?.report("\(error)")
-            for name in ["source_labels", "separator", "target_label", "replacement", "action", "modulus"] {
-                _ = fields.take(name)
-            }
-            return nil
-        }
-        var rule = RelabelRule(pattern: pattern)
-        rule.sourceLabels = fields.stringList("source_labels")
-        rule.separator = fields.string("separator") ?? ";"
-        rule.targetLabel = fields.string("target_label") ?? ""
-        rule.replacement = fields.string("replacement") ?? "$1"
-        rule.modulus = fields.int("modulus").map { UInt64(clamping: $0) } ?? 0
-        if let action = fields.take("action"), let text = action.string {
-            if let known = RelabelRule.Action(rawValue: text.lowercased()) {
-                rule.action = known
-            } else {
-                let known = RelabelRule.Action.allCases.map(\.rawValue).joined(separator: ", ")
-                action.report("unknown action \(Labels.quoted(text)); known are \(known)")
-            }
-        }
-        let needsTarget: Set<RelabelRule.Action> = [.replace, .lowercase, .uppercase, .keepequal, .dropequal]
-        if needsTarget.contains(rule.action), rule.targetLabel.isEmpty {
-            value.report("\(value.path): the action \(rule.action.rawValue) needs a target_label")
-        }
-        if rule.action == .hashmod, rule.modulus == 0 || rule.targetLabel.isEmpty {
-            value.report("\(value.path): the action hashmod needs a target_label and a modulus")
-        }
-        return rule
     }
 }
