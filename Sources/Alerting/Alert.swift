@@ -9,16 +9,23 @@ package struct Alert: Sendable, Equatable, Codable {
     package var startsAtMs: Int64
     package var endsAtMs: Int64?
     package var generatorURL: String
+    /// Until when a firing alert counts as active where nothing confirms it again; nil: nothing has in this process.
+    ///
+    /// It is written down nowhere.
+    package var validUntilMs: Int64?
+
+    private enum CodingKeys: CodingKey { case labels, annotations, startsAtMs, endsAtMs, generatorURL }
 
     package init(
         labels: [String: String], annotations: [String: String], startsAtMs: Int64, endsAtMs: Int64? = nil,
-        generatorURL: String = ""
+        generatorURL: String = "", validUntilMs: Int64? = nil
     ) {
         self.labels = labels
         self.annotations = annotations
         self.startsAtMs = startsAtMs
         self.endsAtMs = endsAtMs
         self.generatorURL = generatorURL
+        self.validUntilMs = validUntilMs
     }
 
     package var isFiring: Bool { endsAtMs == nil }

@@ -7,8 +7,8 @@ import Series
 package struct AlertSchedule: Sendable {
     /// Between two times that the same alert is told (`--rules.alert.resend-delay`).
     package static let resendMs: Int64 = 60_000
-    /// How long an alert counts as active that nothing more is heard of.
-    package static let validMs = 4 * resendMs
+    /// How long the end of an alert is told (`rules/alerting.go`, `resolvedRetention`).
+    private static let endedMs: Int64 = 15 * 60_000
 
     private struct Told {
         var startsAtMs: Int64
@@ -21,18 +21,52 @@ package struct AlertSchedule: Sendable {
 
     package init() {}
 
-    /// - Parameter alerts: all that fire, and those that ended lately.
+    /// Until when an alert counts as active that was confirmed at a time, and is asked about at an interval
+    /// (`rules/alerting.go`, `sendAlerts`).
+    package static func validUntilMs(confirmedMs: Int64, intervalMs: Int64) -> Int64 {
+        confirmedMs + 4 * max(intervalMs, resendMs)
+    }
+
+    /// One that fires and is not confirmed, before its rule's first evaluation or long after the last good one, is not due:
+    /// what became of it is not known.
+    ///
+    /// - Parameter alerts: all that fire, and those that ended; of several with the same labels one that fires counts, and
+    ///   of these the one that began first.
     package mutating func due(_ alerts: [Alert], atMs: Int64) -> [Alert] {
         var known: [String: Told] = [:]
-        let due = alerts.filter { alert in
-            let fingerprint = alert.fingerprint
-            guard let last = told[fingerprint] else { return true }
+        var due: [Alert] = []
+        for (fingerprint, alert) in AlertSchedule.distinct(alerts, atMs: atMs) {
+            let last = told[fingerprint]
             known[fingerprint] = last
-            return last.startsAtMs != alert.startsAtMs || last.endsAtMs != alert.endsAtMs
-                || atMs - last.atMs >= AlertSchedule.resendMs
+            if let last, last.startsAtMs == alert.startsAtMs, last.endsAtMs == alert.endsAtMs,
+                atMs - last.atMs < AlertSchedule.resendMs
+            {
+                continue
+            }
+            due.append(alert)
         }
         told = known
         return due
+    }
+
+    private static func distinct(_ alerts: [Alert], atMs: Int64) -> [(fingerprint: String, alert: Alert)] {
+        var found: [(fingerprint: String, alert: Alert)] = []
+        var places: [String: Int] = [:]
+        for alert in alerts {
+            let isNews = alert.endsAtMs.map { atMs - $0 <= endedMs } ?? (alert.validUntilMs ?? .min > atMs)
+            guard isNews else { continue }
+            let fingerprint = alert.fingerprint
+            guard let place = places[fingerprint] else {
+                places[fingerprint] = found.count
+                found.append((fingerprint, alert))
+                continue
+            }
+            let other = found[place].alert
+            let precedes =
+                alert.isFiring == other.isFiring ? alert.startsAtMs < other.startsAtMs : alert.isFiring
+            if precedes { found[place].alert = alert }
+        }
+        return found
     }
 
     /// Notes what was told.

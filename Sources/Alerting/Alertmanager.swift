@@ -28,13 +28,13 @@ package struct Alertmanager: Sendable {
         var generatorURL: String?
     }
 
-    /// Sends alerts in one request; those that fire count as active for ``AlertSchedule/validMs``.
-    package func send(_ alerts: some Sequence<Alert>, atMs: Int64, by http: HTTPClient) async -> DeliveryOutcome {
+    /// Sends alerts in one request; those that fire end when nothing has confirmed them until then.
+    package func send(_ alerts: some Sequence<Alert>, by http: HTTPClient) async -> DeliveryOutcome {
         let rows = alerts.map { alert in
             PostableAlert(
                 labels: alert.labels, annotations: alert.annotations,
                 startsAt: TimeFormat.rfc3339(ms: alert.startsAtMs),
-                endsAt: TimeFormat.rfc3339(ms: alert.endsAtMs ?? atMs + AlertSchedule.validMs),
+                endsAt: TimeFormat.rfc3339(ms: alert.endsAtMs ?? alert.validUntilMs ?? alert.startsAtMs),
                 generatorURL: alert.generatorURL.isEmpty ? nil : alert.generatorURL)
         }
         let encoder = JSONEncoder()

@@ -82,14 +82,21 @@ package struct RuleEvaluator: Sendable {
     }
 
     /// The alerts to send: firing ones, and those that ended lately, each with a link to its rule's expression.
+    ///
+    /// They are confirmed by evaluations of their rule that do not fail.
     package var alerts: [Alert] {
         runs.flatMap { run in
-            zip(run.group.rules, run.states).flatMap { rule, states -> [Alert] in
+            run.group.rules.indices.flatMap { index -> [Alert] in
+                let (rule, states) = (run.group.rules[index], run.states[index])
                 guard !states.isEmpty else { return [] }
+                let validUntilMs = run.health[index].lastGoodMs.map {
+                    AlertSchedule.validUntilMs(confirmedMs: $0, intervalMs: run.intervalMs)
+                }
                 let link = "\(setting.externalURL)/api/v1/query?\(FetchRequest.form([("query", rule.text)]))"
                 return states.values.compactMap { state in
                     var alert = state.alert
                     alert?.generatorURL = link
+                    alert?.validUntilMs = validUntilMs
                     return alert
                 }
             }

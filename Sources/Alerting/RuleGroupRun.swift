@@ -19,6 +19,8 @@ package struct RuleGroupRun: Sendable {
     package struct RuleHealth: Sendable {
         package var lastError = ""
         package var lastEvaluationMs: Int64 = 0
+        /// The time of the last evaluation that did not fail; nil before it.
+        package var lastGoodMs: Int64?
         package var lastSeconds = 0.0
         package var evaluations = 0
         package var failures = 0
@@ -104,6 +106,7 @@ package struct RuleGroupRun: Sendable {
                         try RuleGroupRun.samples(engine.instant(text, atMs: queryMs, source: source))
                     }
                 }
+                health[index].lastGoodMs = atMs
             } catch {
                 health[index].lastError = "\(error)"
                 health[index].failures += 1

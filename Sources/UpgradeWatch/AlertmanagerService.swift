@@ -24,7 +24,6 @@ struct AlertmanagerService: Service {
     private var time: any TimeSource { context.time }
 
     func run() async throws {
-        board.begin(config.alertmanagers)
         await cancelWhenGracefulShutdown {
             await withTaskGroup(of: Void.self) { group in
                 for (entry, alertmanagers) in config.alertmanagers.enumerated() {
@@ -67,7 +66,7 @@ struct AlertmanagerService: Service {
             while !due.isEmpty, !Task.isCancelled {
                 let batch = due.prefix(Alertmanager.maxAlerts)
                 let start = seconds()
-                let outcome = await alertmanager.send(batch, atMs: nowMs, by: context.client)
+                let outcome = await alertmanager.send(batch, by: context.client)
                 guard !Task.isCancelled else { return }
                 let problem = board.note(outcome, of: batch.count, seconds: seconds() - start, to: key)
                 if let problem {
@@ -99,7 +98,7 @@ struct AlertmanagerService: Service {
     }
 }
 
-/// The Alertmanagers that are known, and what they were told; it outlives a reload.
+/// The Alertmanagers of a configuration that are known, and what they were told since it came up.
 final class AlertmanagerBoard: Sendable {
     /// One of an entry of `alerting.alertmanagers`.
     struct Key: Hashable {
@@ -136,44 +135,41 @@ final class AlertmanagerBoard: Sendable {
     }
 
     private struct State {
-        var entries: [AlertmanagerConfig] = []
         var groups: [GroupKey: (active: [String], dropped: [String])] = [:]
         var counters: [Key: Counters] = [:]
     }
 
+    private let entries: [AlertmanagerConfig]
     private let state = Mutex(State())
 
-    /// Takes the entries of a configuration, with the Alertmanagers that it names itself.
-    func begin(_ entries: [AlertmanagerConfig]) {
-        state.withLock { state in
-            state.entries = entries
-            state.groups = [:]
-            for (entry, config) in entries.enumerated() {
-                AlertmanagerBoard.put(
-                    TargetGroup(source: "", targets: config.staticTargets),
-                    GroupKey(entry: entry, discovery: -1, source: ""), &state)
-            }
-            AlertmanagerBoard.forget(&state)
+    /// Begins with the Alertmanagers that the configuration names itself.
+    init(_ entries: [AlertmanagerConfig]) {
+        self.entries = entries
+        for (entry, config) in entries.enumerated() {
+            update(entry, discovery: -1, [TargetGroup(source: "", targets: config.staticTargets)], isWhole: true)
         }
     }
 
     /// Takes what a discovery of an entry found, as `ScrapeManager.update` does.
     func update(_ entry: Int, discovery: Int, _ groups: [TargetGroup], isWhole: Bool) {
         state.withLock { state in
-            guard entry < state.entries.count else { return }
             if isWhole {
                 state.groups = state.groups.filter { $0.key.entry != entry || $0.key.discovery != discovery }
             }
             for group in groups {
-                AlertmanagerBoard.put(
-                    group, GroupKey(entry: entry, discovery: discovery, source: group.source), &state)
+                let key = GroupKey(entry: entry, discovery: discovery, source: group.source)
+                let found = AlertmanagerBoard.addresses(group, entries[entry])
+                state.groups[key] = found.active.isEmpty && found.dropped.isEmpty ? nil : found
             }
-            AlertmanagerBoard.forget(&state)
+            // What is gone is counted no more: there is no end to the addresses of pods.
+            let known = AlertmanagerBoard.keys(state)
+            state.counters = state.counters.filter { known.contains($0.key) }
         }
     }
 
-    private static func put(_ group: TargetGroup, _ key: GroupKey, _ state: inout State) {
-        let config = state.entries[key.entry]
+    private static func addresses(
+        _ group: TargetGroup, _ config: AlertmanagerConfig
+    ) -> (active: [String], dropped: [String]) {
         var found: (active: [String], dropped: [String]) = ([], [])
         for discovered in group.targets {
             let labels = config.completed(discovered)
@@ -183,13 +179,7 @@ final class AlertmanagerBoard: Sendable {
                 found.dropped.append(url)
             }
         }
-        state.groups[key] = found.active.isEmpty && found.dropped.isEmpty ? nil : found
-    }
-
-    /// What is gone is counted no more: there is no end to the addresses of pods.
-    private static func forget(_ state: inout State) {
-        let known = keys(state)
-        state.counters = state.counters.filter { known.contains($0.key) }
+        return found
     }
 
     private static func keys(_ state: State) -> Set<Key> {

@@ -11,37 +11,44 @@ struct FindingAlerts: Codable, Sendable {
     /// How long an ended alert is still told.
     private static let retentionMs: Int64 = 15 * 60_000
 
+    /// By fingerprint: a finding that becomes less severe is another alert, and ends the one before.
     private var active: [String: Alert] = [:]
 
     /// Takes in the findings of an assessment.
     mutating func update(_ assessment: Assessment, atMs: Int64) {
         var seen: Set<String> = []
         for finding in assessment.findings where FindingAlerts.isAlert(finding) {
-            seen.insert(finding.id)
             var alert = FindingAlerts.alert(finding, assessment, atMs: atMs)
-            if let known = active[finding.id], known.isFiring { alert.startsAtMs = known.startsAtMs }
-            active[finding.id] = alert
+            let fingerprint = alert.fingerprint
+            seen.insert(fingerprint)
+            if let known = active[fingerprint], known.isFiring { alert.startsAtMs = known.startsAtMs }
+            active[fingerprint] = alert
         }
-        for (id, alert) in active where !seen.contains(id) {
+        end(atMs: atMs, but: seen)
+    }
+
+    /// Ends all but some; what ended long ago is forgotten.
+    mutating func end(atMs: Int64, but seen: Set<String> = []) {
+        for (fingerprint, alert) in active where !seen.contains(fingerprint) {
             if alert.isFiring {
-                active[id]?.endsAtMs = atMs
+                active[fingerprint]?.endsAtMs = atMs
             } else if atMs - (alert.endsAtMs ?? atMs) > FindingAlerts.retentionMs {
-                active[id] = nil
+                active[fingerprint] = nil
             }
         }
     }
 
-    /// Ends all: the time of observation is over.
-    mutating func end(atMs: Int64) {
-        for (id, alert) in active where alert.isFiring { active[id]?.endsAtMs = atMs }
-    }
+    var isEmpty: Bool { active.isEmpty }
 
     private var alerts: [Alert] { active.values.sorted { $0.fingerprint < $1.fingerprint } }
 
     /// The alerts to send, each with a link to the report that it is from.
-    func alerts(externalURL: String) -> [Alert] {
+    ///
+    /// - Parameter validUntilMs: how long the last assessment confirms them.
+    func alerts(externalURL: String, validUntilMs: Int64?) -> [Alert] {
         alerts.map { alert in
             var alert = alert
+            alert.validUntilMs = validUntilMs
             let id = alert.annotations["upgrade"]?.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed)
             alert.generatorURL = "\(externalURL)/api/v1/upgrades/\(id ?? "last")/report?format=html"
             return alert

@@ -51,7 +51,6 @@ package struct WatchService: Sendable {
     private let runner: QueryRunner
     private let storeWork = StoreWork()
     private let deliveries = DeliveryWork()
-    private let alertmanagers = AlertmanagerBoard()
     private let logger: Logger
 
     /// Who says nothing for so long, or does not end a request, gives the connection back.
@@ -99,7 +98,7 @@ package struct WatchService: Sendable {
         let started = time.nowMs
         while true {
             var isUp = true
-            let end = control.newRound(isFallback: good?.revision == current.revision)
+            let end = control.newRound(revision: current.revision)
             do {
                 try await round(current, store, state, client, scraping, end, started: started)
                 good = current
@@ -116,9 +115,8 @@ package struct WatchService: Sendable {
                 )
             }
             guard !control.isStopping else { break }
-            if var next = control.takeAccepted() {
+            if let next = control.takeAccepted() {
                 logger.info("configuration reloaded", metadata: ["file": "\(configFile)"])
-                next.revision = current.revision + 1
                 current = next
             } else if !isUp, let good {
                 // Where that one does not come up any more either, it is tried until it does.
@@ -162,6 +160,7 @@ package struct WatchService: Sendable {
                 try (config.kubernetes ?? KubernetesConfig()).endpoint(environment: environment)
             })
         let discovery = DiscoveryService(jobs: config.jobs, manager: scraping, context: finding)
+        let alertmanagers = AlertmanagerBoard(config.alerting.alertmanagers)
         let alerting = AlertmanagerService(
             config: config.alerting, watcher: watcher, board: alertmanagers, context: finding, seconds: seconds)
         let watch = WatchLoop(watcher: watcher, config: config, time: time, logger: logger)
@@ -192,7 +191,7 @@ package struct WatchService: Sendable {
             externalLabels: config.externalLabels, origins: options.origins, web: config.security, time: time,
             targets: { scraping.statuses }, pools: { scraping.pools },
             rules: { await watcher.ruleStatus }, alerts: { await watcher.activeAlerts },
-            alertmanagers: { [alertmanagers] in (alertmanagers.active.map(\.url).sorted(), alertmanagers.dropped) },
+            alertmanagers: { (alertmanagers.active.map(\.url).sorted(), alertmanagers.dropped) },
             upgrades: { await watcher.upgrades },
             assess: { [time] id, batch in
                 do {
@@ -255,6 +254,8 @@ final class Control: Sendable {
         var isStopping = false
         var accepted: Config?
         var round: RoundEnd?
+        /// How many times another configuration was asked for.
+        var asked = 0
         var lastReload: (isGood: Bool, goodMs: Int64)
     }
 
@@ -284,8 +285,12 @@ final class Control: Sendable {
     /// Whether the last configuration that was asked for came up, and when one did.
     var lastReload: (isGood: Bool, goodMs: Int64) { state.withLock { $0.lastReload } }
 
-    /// Notes that the configuration that was asked for last came up.
-    func noteSuccess() { state.withLock { $0.lastReload = (true, time.nowMs) } }
+    /// Notes that a configuration came up; it is a success where it is the one that was asked for last.
+    func noteSuccess(revision: Int) {
+        state.withLock { state in
+            if revision == state.asked { state.lastReload = (true, time.nowMs) }
+        }
+    }
 
     /// Notes that a configuration did not come up.
     func noteFailure() { state.withLock { $0.lastReload.isGood = false } }
@@ -299,10 +304,8 @@ final class Control: Sendable {
     }
 
     /// Begins a round of loops; it ends at once where a stop or another configuration was asked for before.
-    ///
-    /// - Parameter isFallback: whether it is with a configuration that was up before the one that was asked for last.
-    func newRound(isFallback: Bool) -> RoundEnd {
-        let round = RoundEnd(control: self, isFallback: isFallback)
+    func newRound(revision: Int) -> RoundEnd {
+        let round = RoundEnd(control: self, revision: revision)
         let stops = state.withLock { state in
             state.round = round
             return state.isStopping || state.accepted != nil
@@ -322,7 +325,11 @@ final class Control: Sendable {
     ///
     /// - Throws: what is wrong with it; the service goes on with the old one.
     func reload() throws {
-        let config: Config
+        var config: Config
+        let revision = state.withLock { state in
+            state.asked += 1
+            return state.asked
+        }
         do {
             config = try Config.load(file: file, features: features, webFile: webFile)
             guard config.storage.path == storage else {
@@ -334,7 +341,8 @@ final class Control: Sendable {
             noteFailure()
             throw error
         }
-        state.withLock { state in
+        config.revision = revision
+        state.withLock { [config] state in
             state.accepted = config
             return state.round
         }?.end()
@@ -353,14 +361,15 @@ final class Control: Sendable {
 /// The service whose end ends all loops of a round.
 final class RoundEnd: Service {
     let control: Control
-    private let isFallback: Bool
+    /// Of the round's configuration.
+    private let revision: Int
     private let up = Atomic(false)
     private let stream: AsyncStream<Void>
     private let continuation: AsyncStream<Void>.Continuation
 
-    init(control: Control, isFallback: Bool) {
+    init(control: Control, revision: Int) {
         self.control = control
-        self.isFallback = isFallback
+        self.revision = revision
         (stream, continuation) = AsyncStream.makeStream()
     }
 
@@ -372,7 +381,7 @@ final class RoundEnd: Service {
     /// Notes that the API answers, and with it that all loops have begun.
     func noteUp() {
         up.store(true, ordering: .releasing)
-        if !isFallback { control.noteSuccess() }
+        control.noteSuccess(revision: revision)
     }
 
     func run() async throws {
@@ -549,7 +558,7 @@ struct DeliveryLoop: Service {
     private static let pollMs: Int64 = 500
     /// While the database can't be written no message leaves the queue, and each attempt sends it again: the attempts get
     /// rarer, up to this.
-    private static let maxPauseMs: Int64 = 5 * 60_000
+    private static let maxPauseMs: Int64 = 60_000
 
     func run() async throws {
         var failures = 0
@@ -564,7 +573,7 @@ struct DeliveryLoop: Service {
                 logger.error("delivery", metadata: ["error": "\(error)"])
             }
             let pauseMs = min(DeliveryLoop.maxPauseMs, DeliveryLoop.pollMs << Int64(min(failures, 10)))
-            try? await time.sleep(untilMs: nowMs + pauseMs)
+            await cancelWhenGracefulShutdown { [time] in try? await time.sleep(untilMs: nowMs + pauseMs) }
         }
     }
 }

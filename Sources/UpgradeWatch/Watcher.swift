@@ -267,7 +267,7 @@ package actor Watcher {
         else { return }
         // Who still reads, after a start shortly before the soak's end, owes its last verdict.
         if upgrade.phase(atMs: atMs, soakMs: config.upgrade.soakMs) == .done, !isReading {
-            guard !findingAlerts.states.isEmpty else { return }
+            guard !findingAlerts.isEmpty else { return }
             findingAlerts.end(atMs: atMs)
             try state.set("finding_alerts", String(decoding: JSONEncoder().encode(findingAlerts), as: UTF8.self))
             return
@@ -319,7 +319,12 @@ package actor Watcher {
     /// All alerts as they are sent, those that fire and those that ended lately: with the cluster's name and the external
     /// labels.
     var alerts: [Alert] {
-        (rules.alerts + findingAlerts.alerts(externalURL: externalURL)).map { alert in
+        let confirmedMs = lastComparedMs == .min ? nil : lastComparedMs
+        let validUntilMs = confirmedMs.map {
+            AlertSchedule.validUntilMs(confirmedMs: $0, intervalMs: config.upgrade.compareIntervalMs)
+        }
+        let findings = findingAlerts.alerts(externalURL: externalURL, validUntilMs: validUntilMs)
+        return (rules.alerts + findings).map { alert in
             var alert = alert
             for label in config.externalLabels.pairs where alert.labels[label.name] == nil {
                 alert.labels[label.name] = label.value

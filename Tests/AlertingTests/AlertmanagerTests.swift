@@ -1,13 +1,17 @@
 import Alerting
 import Fetch
 import Foundation
+import PromQL
 import Series
+import StrictYAML
 import TestSupport
 import Testing
 
 @Suite struct AlertScheduleTests {
     private func alert(_ name: String, from startsAtMs: Int64 = 0, to endsAtMs: Int64? = nil) -> Alert {
-        Alert(labels: ["alertname": name], annotations: [:], startsAtMs: startsAtMs, endsAtMs: endsAtMs)
+        Alert(
+            labels: ["alertname": name], annotations: [:], startsAtMs: startsAtMs, endsAtMs: endsAtMs,
+            validUntilMs: 300_000)
     }
 
     private func names(_ alerts: [Alert]) -> [String] { alerts.map { $0.labels["alertname"] ?? "" } }
@@ -34,6 +38,44 @@ import Testing
         #expect(schedule.due([], atMs: 2000).isEmpty)
         #expect(schedule.due(two, atMs: 3000) == two)
     }
+
+    /// Two that relabelling makes the same are one, which fires while one of them does.
+    @Test func sameLabels_areOneAlert() {
+        var schedule = AlertSchedule()
+        let firing = [alert("a", from: 5000), alert("a", to: 9000), alert("a", from: 2000)]
+        #expect(schedule.due(firing, atMs: 10_000) == [firing[2]])
+        schedule.tell([firing[2]], atMs: 10_000)
+        #expect(schedule.due(firing, atMs: 11_000).isEmpty)
+        #expect(schedule.due(Array(firing.prefix(2)), atMs: 12_000) == [firing[0]])
+    }
+
+    @Test func whatIsNotConfirmed_orEndedLongAgo_isNotDue() {
+        var schedule = AlertSchedule()
+        var unknown = alert("a")
+        unknown.validUntilMs = nil
+        #expect(schedule.due([unknown], atMs: 1000).isEmpty)
+        #expect(schedule.due([alert("a")], atMs: 299_999).count == 1)
+        #expect(schedule.due([alert("a")], atMs: 300_000).isEmpty)
+        #expect(schedule.due([alert("a", to: 100_000)], atMs: 1_000_000).count == 1)
+        #expect(schedule.due([alert("a", to: 100_000)], atMs: 1_000_001).isEmpty)
+    }
+
+    /// An alert that a process before wrote down is news only once its rule was evaluated, and as long as that goes well.
+    @Test func rules_confirmTheirAlerts() throws {
+        let text = "groups: [{name: g, interval: 2m, rules: [{alert: A, expr: up == 1}]}]"
+        let groups = try RuleFile.load(YAMLDocument(text: text, file: "r.yaml"))
+        var rules = RuleEvaluator(groups: groups)
+        let state = AlertState(
+            labels: ["alertname": "A"], annotations: [:], state: .firing, value: 1, activeAtMs: 0, firedAtMs: 0)
+        rules.restore([(RuleEvaluator.RuleKey(file: "r.yaml", group: "g", index: 0), "A", state)])
+        #expect(rules.alerts.map(\.validUntilMs) == [nil])
+        let store = MemorySeries()
+        store.append([(["__name__": "up"], 1)], atMs: 60_000)
+        rules.evaluate(groups[0], atMs: 60_000, source: store, sink: store)
+        let alert = try #require(rules.alerts.first { $0.isFiring })
+        #expect(alert.validUntilMs == 540_000)
+        #expect(alert.generatorURL == "/api/v1/query?query=up%20%3D%3D%201")
+    }
 }
 
 @Suite struct AlertmanagerTests {
@@ -41,14 +83,14 @@ import Testing
         Alert(
             labels: ["alertname": "A", "node": "n/1"], annotations: ["summary": "x \"y\""],
             startsAtMs: 1_000_000_000_123,
-            generatorURL: "http://uw/api/v1/query?query=up"),
+            generatorURL: "http://uw/api/v1/query?query=up", validUntilMs: 1_000_000_240_000),
         Alert(labels: ["alertname": "B"], annotations: [:], startsAtMs: 0, endsAtMs: 60_000),
     ]
 
-    @Test func firingAlerts_endInTheFuture_andEndedOnesWhenTheyDid() async throws {
+    @Test func firingAlerts_endWhenNothingConfirmsThem_andEndedOnesWhenTheyDid() async throws {
         let server = RawServer { _, connection in connection.answer("") }
         let alertmanager = Alertmanager(url: server.url + "/api/v2/alerts")
-        #expect(await alertmanager.send(alerts, atMs: 1_000_000_000_000, by: HTTPClient()) == .delivered)
+        #expect(await alertmanager.send(alerts, by: HTTPClient()) == .delivered)
         let request = try #require(server.heads.first)
         #expect(request.hasPrefix("POST /api/v2/alerts HTTP/1.1\r\n"))
         #expect(request.contains("Content-Type: application/json\r\n"))
@@ -67,6 +109,6 @@ import Testing
     ])
     func answers_areTold(status: String, outcome: DeliveryOutcome) async {
         let server = RawServer { _, connection in connection.answer("", status: status) }
-        #expect(await Alertmanager(url: server.url).send(alerts, atMs: 0, by: HTTPClient()) == outcome)
+        #expect(await Alertmanager(url: server.url).send(alerts, by: HTTPClient()) == outcome)
     }
 }

@@ -265,47 +265,57 @@ private final class World: Sendable {
         #expect(program.wait() == 0, "\(program.standardError)")
     }
 
-    /// Alertmanagers are found by a file, and told again what they did not take.
+    /// Alertmanagers are found by a file, and told again what they did not take; one that never answers holds up nobody, nor
+    /// the end.
     @Test func alertmanagers_areTold() async throws {
         let world = try World()
-        let requests = Mutex<[String]>([])
-        let alertmanager = RawServer { head, connection in
-            let count = requests.withLock { requests in
-                requests.append(head)
-                return requests.count
-            }
-            connection.answer("", status: count == 1 ? "503 Service Unavailable" : "200 OK")
+        let failures = Atomic(1)
+        let first = RawServer { _, connection in
+            let fails = failures.subtract(1, ordering: .relaxed).newValue >= 0
+            connection.answer("", status: fails ? "503 Service Unavailable" : "200 OK")
         }
-        _ = try world.directory.write(
-            "am.json", "[{\"targets\": [\"127.0.0.1:\(alertmanager.port)\", \"127.0.0.1:9\"]}]")
+        let second = RawServer { _, connection in connection.answer("") }
+        let silent = RawServer { _, connection in _ = connection.readHead() }
+        func list(_ servers: [RawServer]) throws {
+            let targets = servers.map { "\"127.0.0.1:\($0.port)\"" } + ["\"127.0.0.1:9\""]
+            _ = try world.directory.write("am.json", "[{\"targets\": [\(targets.joined(separator: ", "))]}]")
+        }
+        try list([silent, first])
         let text =
             try String(contentsOfFile: world.configuration(), encoding: .utf8) + """
 
                 alerting:
                   alert_relabel_configs: [{regex: instance, action: labeldrop}]
                   alertmanagers:
-                  - file_sd_configs: [{files: [am.json]}]
+                  - file_sd_configs: [{files: [am.json], refresh_interval: 1s}]
                     relabel_configs: [{source_labels: [__address__], regex: '.*:9', action: drop}]
                 """
         let config = try world.directory.write("config.yaml", text)
-        _ = try world.directory.write(
-            "rules.yaml",
-            "groups: [{name: g, rules: [{alert: TestAlert, expr: test_alert == 1 unless on() test_alert > 1}]}]\n")
         let program = try Program(
             Binary.path, ["run", "--config", config, "--web.external-url", "https://watch.example.com/a"],
             in: world.directory.path)
         defer { program.send(SIGKILL) }
+        func told(_ server: RawServer, _ number: Int) -> [String] {
+            server.heads.filter { $0.contains("\"number\":\"\(number)\"") }
+        }
         world.box.raise()
-        func told(_ word: String) -> [String] { requests.withLock { $0.filter { $0.contains(word) } } }
-        #expect(await wait { told("\"TestAlert\"").count == 2 })
-        let request = try #require(told("\"TestAlert\"").last)
+        #expect(await wait { told(first, 0).count == 2 && told(silent, 0).count == 1 })
+        let request = try #require(told(first, 0).last)
         #expect(request.hasPrefix("POST /api/v2/alerts "))
         #expect(
             request.contains(
-                "\"generatorURL\":\"https://watch.example.com/a/api/v1/query?query=test_alert%20%3D%3D%201%20unless"))
+                "\"generatorURL\":\"https://watch.example.com/a/api/v1/query?query=test_alert%20%3D%3D%201\""))
         #expect(request.contains("\"cluster\":\"test\"") && !request.contains("instance"))
+        // One that comes is told all, one that is gone nothing more.
+        try list([silent, second])
+        #expect(await wait { told(second, 0).count == 1 })
+        world.box.raise()
+        #expect(await wait { told(second, 1).count == 1 })
+        #expect(told(second, 0).count == 1 && told(first, 1).isEmpty)
+        let start = ContinuousClock.now
         program.send(SIGTERM)
         #expect(program.wait() == 0, "\(program.standardError)")
+        #expect(ContinuousClock.now - start < .seconds(8))
     }
 
     /// The real one takes what is sent: the alert is active there, and no more once it has ended.

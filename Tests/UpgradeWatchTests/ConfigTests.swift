@@ -195,6 +195,8 @@ import UpgradeWatch
         #expect(AlertmanagerConfig.url(of: labels) == "https://b/am/api/v2/alerts")
         #expect(
             RelabelRule.apply(second.relabelRules, to: labels).flatMap(AlertmanagerConfig.url) == "https://b/x")
+        #expect(AlertmanagerConfig.url(of: ["__address__": "b", "__alerts_path__": "x"]) == "http://b/x")
+        #expect(AlertmanagerConfig.url(of: ["__address__": "b/x", "__alerts_path__": "/x"]) == nil)
         #expect(second.timeoutMs == 3000 && second.alertRelabelRules.count == 1)
         #expect(second.discoveries.map(\.mechanism) == ["file"])
         // The files of credentials are among those that `check config` looks for.

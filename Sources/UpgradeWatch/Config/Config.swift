@@ -17,7 +17,7 @@ package struct Config: Sendable {
     package var cluster: String
     /// The file as YAML without secrets, for those who ask the service for it.
     package var text = ""
-    /// How many times the running service has reloaded its configuration.
+    /// Which of the configurations that the running service was asked to take it is, counted from 0.
     package var revision = 0
     package var storage = StorageConfig()
     package var web = WebConfig()
@@ -85,10 +85,11 @@ package struct AlertmanagerConfig: Sendable {
             .merging(discovered)
     }
 
-    /// The address that completed labels stand for, after relabelling; nil where they have none.
+    /// The address that completed labels stand for, after relabelling; nil where they have none, or one with a path.
     package static func url(of labels: Labels) -> String? {
-        guard let address = labels["__address__"], !address.isEmpty else { return nil }
-        return "\(labels["__scheme__"] ?? "http")://\(address)\(labels["__alerts_path__"] ?? "")"
+        guard let address = labels["__address__"], !address.isEmpty, !address.contains("/") else { return nil }
+        let path = labels["__alerts_path__"] ?? ""
+        return "\(labels["__scheme__"] ?? "http")://\(address)\(path.hasPrefix("/") ? "" : "/")\(path)"
     }
 }
 
