@@ -52,7 +52,7 @@ bench: deps
 	UPGRADE_WATCH_BENCHMARKS=1 $(SWIFT) run -c release --scratch-path .build-bench benchmarks
 
 # The tables of results in docs/soakbench.md, with as many seeds as each scenario asks for; SEEDS=1..5 for a quick one.
-SEEDS ?= 1601..
+SEEDS ?= 1701..
 SCENARIOS = Benchmarks/SoakBench
 soakbench: build
 	$(BIN)/upgrade-watch simulate $(filter-out $(wildcard $(SCENARIOS)/null-*),$(wildcard $(SCENARIOS)/*.yaml)) \
