@@ -14,6 +14,10 @@ package struct Alert: Sendable, Equatable, Codable {
     /// It is written down nowhere.
     package var validUntilMs: Int64?
 
+    /// How long an alert that has ended is kept, so that its end is told although a message was lost (Prometheus,
+    /// `rules/alerting.go`, `resolvedRetention`).
+    package static let endedRetentionMs: Int64 = 15 * 60_000
+
     private enum CodingKeys: CodingKey { case labels, annotations, startsAtMs, endsAtMs, generatorURL }
 
     package init(

@@ -7,8 +7,6 @@ import Series
 package struct AlertSchedule: Sendable {
     /// Between two times that the same alert is told (`--rules.alert.resend-delay`).
     package static let resendMs: Int64 = 60_000
-    /// How long the end of an alert is told (`rules/alerting.go`, `resolvedRetention`).
-    private static let endedMs: Int64 = 15 * 60_000
 
     private struct Told {
         var startsAtMs: Int64
@@ -53,7 +51,8 @@ package struct AlertSchedule: Sendable {
         var found: [(fingerprint: String, alert: Alert)] = []
         var places: [String: Int] = [:]
         for alert in alerts {
-            let isNews = alert.endsAtMs.map { atMs - $0 <= endedMs } ?? (alert.validUntilMs ?? .min > atMs)
+            let isNews =
+                alert.endsAtMs.map { atMs - $0 <= Alert.endedRetentionMs } ?? (alert.validUntilMs ?? .min > atMs)
             guard isNews else { continue }
             let fingerprint = alert.fingerprint
             guard let place = places[fingerprint] else {

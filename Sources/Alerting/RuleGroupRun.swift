@@ -40,9 +40,6 @@ package struct RuleGroupRun: Sendable {
     package private(set) var missed = 0
     private var recorded: [Set<Labels>]
 
-    /// How long a resolved alert is remembered, so that its end is told although a message was lost.
-    private static let resolvedRetentionMs: Int64 = 15 * 60_000
-
     /// - Parameter intervalMs: where the group has none of its own.
     init(_ group: RuleGroup, intervalMs: Int64) {
         self.group = group
@@ -215,7 +212,7 @@ package struct RuleGroupRun: Sendable {
         switch state.state {
         case .pending: return nil
         case .resolved:
-            return atMs - (state.resolvedAtMs ?? atMs) > RuleGroupRun.resolvedRetentionMs ? nil : state
+            return atMs - (state.resolvedAtMs ?? atMs) > Alert.endedRetentionMs ? nil : state
         case .firing:
             if rule.keepFiringForMs > 0 {
                 let since = state.keepFiringSinceMs ?? atMs

@@ -8,8 +8,6 @@ import Series
 struct FindingAlerts: Codable, Sendable {
     /// The alert's name, the same for all findings: its label `signal` tells them apart.
     static let alertName = "UpgradeFinding"
-    /// How long an ended alert is still told.
-    private static let retentionMs: Int64 = 15 * 60_000
 
     /// By fingerprint: a finding that becomes less severe is another alert, and ends the one before.
     private var active: [String: Alert] = [:]
@@ -32,7 +30,7 @@ struct FindingAlerts: Codable, Sendable {
         for (fingerprint, alert) in active where !seen.contains(fingerprint) {
             if alert.isFiring {
                 active[fingerprint]?.endsAtMs = atMs
-            } else if atMs - (alert.endsAtMs ?? atMs) > FindingAlerts.retentionMs {
+            } else if atMs - (alert.endsAtMs ?? atMs) > Alert.endedRetentionMs {
                 active[fingerprint] = nil
             }
         }
@@ -40,7 +38,7 @@ struct FindingAlerts: Codable, Sendable {
 
     var isEmpty: Bool { active.isEmpty }
 
-    private var alerts: [Alert] { active.values.sorted { $0.fingerprint < $1.fingerprint } }
+    private var alerts: [Alert] { active.sorted { $0.key < $1.key }.map(\.value) }
 
     /// The alerts to send, each with a link to the report that it is from.
     ///

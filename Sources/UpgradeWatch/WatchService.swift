@@ -97,7 +97,7 @@ package struct WatchService: Sendable {
         var good: Config?
         let started = time.nowMs
         while true {
-            var isUp = true
+            var hasFailed = false
             let end = control.newRound(revision: current.revision)
             do {
                 try await round(current, store, state, client, scraping, end, started: started)
@@ -109,7 +109,7 @@ package struct WatchService: Sendable {
                     await scraping.stop()
                     throw error
                 }
-                isUp = false
+                hasFailed = true
                 logger.error(
                     "the configuration does not come up, the last one that did goes on", metadata: ["error": "\(error)"]
                 )
@@ -118,7 +118,7 @@ package struct WatchService: Sendable {
             if let next = control.takeAccepted() {
                 logger.info("configuration reloaded", metadata: ["file": "\(configFile)"])
                 current = next
-            } else if !isUp, let good {
+            } else if hasFailed, let good {
                 // Where that one does not come up any more either, it is tried until it does.
                 if good.revision == current.revision { try? await time.sleep(untilMs: time.nowMs + 5000) }
                 current = good
