@@ -84,7 +84,11 @@ import Testing
         let simulated = try Binary.run(
             ["simulate", file, "--seeds", "\(seed)..\(seed)", "--score", "--json"], in: directory)
         let score = try #require(JSONSerialization.jsonObject(with: Data(simulated.output.utf8)) as? [String: Any])
-        #expect(score["recall"] as? Double == 1 && score["onset_error_minutes"] as? Double == 0, "seed \(seed)")
+        #expect(score["recall"] as? Double == 1, "seed \(seed)")
+        // The score is of the first look that failed, minutes after the step: where the scrapes at the step failed, its few
+        // errors may be spread such that they seem to begin a scrape or two later. The report's onset is exact, below.
+        let error = try #require(score["onset_error_minutes"] as? Double)
+        #expect(more.contains("scrape_gaps") ? error <= 5 : error == 0, "seed \(seed): \(error)")
         #expect(try Binary.run(["replay", recording, "--store", store], in: directory).code == 0)
         let report = try Binary.run(["report", "--store", store, "--format", "json"], in: directory)
         #expect(report.code == 1, "seed \(seed): \(report.output)")
