@@ -96,9 +96,9 @@ package enum QueryJSON {
             case .scalar, .string: break
             }
             out += "\(stats)}".utf8
-            var warnings = result.annotations.filter { $0.level == .warning }.map(\.text)
+            var warnings = Annotation.shown(result.annotations, .warning)
             if isLimited { warnings.append("results truncated due to limit") }
-            let infos = result.annotations.filter { $0.level == .info }.map(\.text)
+            let infos = Annotation.shown(result.annotations, .info)
             if !warnings.isEmpty { out += ",\"warnings\":\(QueryJSON.strings(warnings))".utf8 }
             if !infos.isEmpty { out += ",\"infos\":\(QueryJSON.strings(infos))".utf8 }
             out.append(UInt8(ascii: "}"))

@@ -74,7 +74,7 @@ private func rules(_ text: String) throws -> [RuleGroup] {
         #expect(
             problems?.description
                 == """
-                rules.yaml:5:11: could not parse expression: 1:7: parse error: unexpected end of input in aggregation, expected "," or ")"
+                rules.yaml:5:11: could not parse expression: 1:7: parse error: unclosed left parenthesis
                 rules.yaml:6:5: invalid field 'for' in recording rule
                 rules.yaml:6:13: invalid recording rule name: a-b
                 rules.yaml:9:5: groups[0].rules[2]: the field "expr" is missing

@@ -200,7 +200,7 @@ import Testing
         #expect(bad.code == 65)
         #expect(
             bad.errors
-                == "upgrade-watch: 1:7: parse error: unexpected end of input in aggregation, expected \",\" or \")\"\n")
+                == "upgrade-watch: 1:7: parse error: unclosed left parenthesis\n")
     }
 
     @Test func checkSignals_saysWhichHaveData() throws {

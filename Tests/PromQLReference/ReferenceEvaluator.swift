@@ -265,7 +265,7 @@ package struct ReferenceEvaluator {
         return Double((Int64(seconds) % 86_400 + 86_400) % 86_400 / 3600)
     }
 
-    /// The labels that an equality asks for, each of which is asked for once.
+    /// The labels that the first equality of each asks for, where no other matcher of it follows.
     private func absentLabels(_ expression: PromQL.Expression) -> Labels {
         let matchers: [LabelMatcher]
         switch expression.kind {
@@ -274,8 +274,11 @@ package struct ReferenceEvaluator {
         default: return Labels()
         }
         var labels = Labels()
-        for matcher in matchers where matcher.operator == .equal && matcher.name != Labels.metricName {
-            if matchers.count(where: { $0.name == matcher.name }) == 1 { labels[matcher.name] = matcher.value }
+        for name in Set(matchers.map(\.name)) where name != Labels.metricName {
+            let own = matchers.filter { $0.name == name }
+            if let first = own.firstIndex(where: { $0.operator == .equal }), first == own.count - 1 {
+                labels[name] = own[first].value
+            }
         }
         return labels
     }
@@ -422,13 +425,17 @@ package struct ReferenceEvaluator {
         for element in try vector(arguments[1], atMs: atMs) {
             let upper = element.labels["le"].flatMap { $0 == "+Inf" ? Double.infinity : Double($0) }
             guard let upper else { continue }
-            let labels = element.labels.removing(["le", Labels.metricName])
+            let labels = element.labels.removing(["le"])
             if groups[labels] == nil { order.append(labels) }
             groups[labels, default: []].append((upper, element.value))
         }
-        return order.map { labels in
-            Element(labels: labels, value: bucketQuantile(q, (groups[labels] ?? []).sorted { $0.upper < $1.upper }))
-        }
+        // Histograms of two names are two, also where they come to have the same labels.
+        return try distinct(
+            order.map { labels in
+                Element(
+                    labels: labels.withoutName,
+                    value: bucketQuantile(q, (groups[labels] ?? []).sorted { $0.upper < $1.upper }))
+            })
     }
 
     private func bucketQuantile(_ q: Double, _ given: [(upper: Double, count: Double)]) -> Double {
@@ -444,10 +451,14 @@ package struct ReferenceEvaluator {
             }
         }
         guard buckets.count >= 2, buckets[buckets.count - 1].upper == .infinity else { return .nan }
-        // Buckets count all below them: less than the one before is an error of scrapes.
-        for index in 1..<buckets.count { buckets[index].count = max(buckets[index].count, buckets[index - 1].count) }
+        // Buckets count all below them: less than the one before is an error of scrapes, hardly more one of rounding.
+        for index in 1..<buckets.count {
+            let (last, this) = (buckets[index - 1].count, buckets[index].count)
+            let isSame = abs(this - last) < 1e-12 * (abs(this) + abs(last)) || this.isNaN && last.isNaN
+            if isSame || this < last { buckets[index].count = last }
+        }
         let total = buckets[buckets.count - 1].count
-        guard total > 0 else { return .nan }
+        guard total != 0 else { return .nan }
         let rank = q * total
         let found = buckets.dropLast().firstIndex { $0.count >= rank } ?? buckets.count - 1
         if found == buckets.count - 1 { return buckets[buckets.count - 2].upper }

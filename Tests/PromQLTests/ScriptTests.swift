@@ -6,18 +6,21 @@ import Testing
 @Suite struct ScriptTests {
     private static let own = (#filePath as NSString).deletingLastPathComponent + "/Scripts"
 
-    private func run(_ directory: String) throws {
+    private func run(_ directory: String, features: QueryFeatures = .all) throws {
         let names = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.hasSuffix(".test") }
         #expect(!names.isEmpty)
         for name in names.sorted() {
             let text = try String(contentsOfFile: directory + "/" + name, encoding: .utf8)
-            let outcome = ScriptRunner.run(text, name: name)
+            let outcome = ScriptRunner.run(text, name: name, features: features)
             #expect(outcome.failures.isEmpty, "\(outcome.failures.joined(separator: "\n"))")
             #expect(outcome.passed > 0)
         }
     }
 
-    @Test func ownScripts_pass() throws { try run(ScriptTests.own) }
+    @Test func ownScripts_pass() throws {
+        try run(ScriptTests.own)
+        try run(ScriptTests.own + "/plain", features: [])
+    }
 
     /// Prometheus' own scripts, where they are at hand.
     @Test(.enabled(if: Shared.isThere, "../shared is not there"))

@@ -90,9 +90,11 @@ extension Evaluator {
         try scalar(parameter).map { value in
             if value.isNaN { throw PromQLError(.execution, "Parameter value is NaN") }
             if value <= -0x1p63 {
-                throw PromQLError(.execution, "Scalar value \(GoFloat.text(value)) underflows int64")
+                throw PromQLError(.execution, "Scalar value \(GoFloat.general(value)) underflows int64")
             }
-            if value >= 0x1p63 { throw PromQLError(.execution, "Scalar value \(GoFloat.text(value)) overflows int64") }
+            if value >= 0x1p63 {
+                throw PromQLError(.execution, "Scalar value \(GoFloat.general(value)) overflows int64")
+            }
             return max(0, Int(value))
         }
     }
@@ -139,7 +141,7 @@ extension Evaluator {
                 if value < -1 || value > 1 {
                     note(
                         .warning,
-                        "PromQL warning: ratio value should be between -1 and 1, got \(GoFloat.text(value)), "
+                        "PromQL warning: ratio value should be between -1 and 1, got \(GoFloat.general(value)), "
                             + "capping to \(value < 0 ? "-1" : "1")", at: parameter)
                 }
             }

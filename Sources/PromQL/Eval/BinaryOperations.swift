@@ -153,7 +153,10 @@ extension Evaluator {
                 }
                 if any {
                     let partner = member.map { one[$0].labels } ?? Labels()
-                    out.append(Column(labels: resultLabels(binary, column.labels, partner), values: values))
+                    out.append(
+                        Column(
+                            labels: resultLabels(binary, column.labels, partner), values: values,
+                            dropsName: binary.returnsBool))
                 }
             }
             if matching.cardinality == .oneToOne { claimed[key] = isTaken }
@@ -182,7 +185,10 @@ extension Evaluator {
                     if !isMet, let value = result(fill, one[member].values[step]) { values[step] = value }
                 }
                 guard values.contains(where: { !$0.isAbsent }) else { continue }
-                out.append(Column(labels: resultLabels(binary, key, one[member].labels), values: values))
+                out.append(
+                    Column(
+                        labels: resultLabels(binary, key, one[member].labels), values: values,
+                        dropsName: binary.returnsBool))
             }
         }
         return out
@@ -218,7 +224,9 @@ extension Evaluator {
     private func resultLabels(_ binary: Binary, _ many: Labels, _ one: Labels) -> Labels {
         let matching = binary.matching
         var labels = many
-        if !binary.operator.isComparison || binary.returnsBool { labels = labels.withoutName }
+        // A comparison changes no value, but for `bool`: that drops the name as a function does.
+        let isLate = engine.features.contains(.delayedNameRemoval)
+        if !binary.operator.isComparison || binary.returnsBool && !isLate { labels = labels.withoutMetadata }
         if matching.cardinality == .oneToOne {
             return matching.isOn ? labels.keeping(matching.labels) : labels.removing(matching.labels)
         }

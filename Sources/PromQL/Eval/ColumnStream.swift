@@ -53,10 +53,10 @@ struct ColumnStream: Sendable {
         }
     }
 
-    /// Whether all series have the same name, so that they differ without it.
+    /// Whether all series have the same name, and neither type nor unit, so that they differ without it.
     var haveOneName: Bool {
         guard let first = heads.first?.labels.name else { return true }
-        return heads.allSatisfy { $0.labels.name == first }
+        return heads.allSatisfy { $0.labels.name == first && !$0.labels.hasTypeOrUnit }
     }
 
     /// Cuts places into pieces of work for the cores.

@@ -10,13 +10,13 @@ struct Evaluator {
     /// That of a range query; 0 for an instant one.
     let queryStepMs: Int64
     let control: QueryControl
-    private(set) var annotations: [Annotation] = []
+    let remarks: Remarks
     /// What stands more than once in the expression, by its text, once it is evaluated.
     private var shared: [String: [Column]?] = [:]
 
     init(
         engine: QueryEngine, source: any SeriesSource, steps: Steps, queryStartMs: Int64, queryEndMs: Int64,
-        queryStepMs: Int64, control: QueryControl
+        queryStepMs: Int64, control: QueryControl, remarks: Remarks = Remarks()
     ) {
         self.engine = engine
         self.source = source
@@ -25,16 +25,12 @@ struct Evaluator {
         self.queryEndMs = queryEndMs
         self.queryStepMs = queryStepMs
         self.control = control
+        self.remarks = remarks
     }
 
     /// - Parameter expression: what the remark is about.
-    mutating func note(_ level: Annotation.Level, _ text: String, at expression: Expression) {
-        note(Annotation(level: level, text: text, offset: expression.range.lowerBound))
-    }
-
-    mutating func note(_ annotation: Annotation) {
-        // A remark a series would drown the rest.
-        if annotations.count < 20, !annotations.contains(annotation) { annotations.append(annotation) }
+    func note(_ level: Annotation.Level, _ text: String, at expression: Expression) {
+        remarks.add(Annotation(level: level, text: text, offset: expression.range.lowerBound))
     }
 
     mutating func evaluate(_ expression: Expression) throws -> Columns {
@@ -111,10 +107,10 @@ struct Evaluator {
     private mutating func once(_ aggregate: Aggregate) throws -> [Column] {
         let key = shared.isEmpty ? "" : aggregate.description
         if let known = shared[key], let known { return known }
-        let noted = annotations.count
+        let noted = remarks.added
         let columns = try holding { try $0.evaluate(aggregate) }
         // What has a remark is evaluated again, so that the remark is made of each place.
-        if shared[key] != nil, annotations.count == noted { shared[key] = columns }
+        if shared[key] != nil, remarks.added == noted { shared[key] = columns }
         return columns
     }
 
@@ -146,7 +142,7 @@ struct Evaluator {
         if engine.features.contains(.delayedNameRemoval) {
             return stream.map(heads: stream.heads.map { ColumnHead(labels: $0.labels, dropsName: true) }, transform)
         }
-        let heads = stream.heads.map { ColumnHead(labels: $0.labels.withoutName) }
+        let heads = stream.heads.map { ColumnHead(labels: $0.labels.withoutMetadata) }
         return stream.haveOneName ? stream.map(heads: heads, transform) : try renamed(stream.map(transform), heads)
     }
 
@@ -161,7 +157,7 @@ struct Evaluator {
     func named(_ stream: ColumnStream) throws -> ColumnStream {
         guard stream.heads.contains(where: \.dropsName) else { return stream }
         return try renamed(
-            stream, stream.heads.map { ColumnHead(labels: $0.dropsName ? $0.labels.withoutName : $0.labels) })
+            stream, stream.heads.map { ColumnHead(labels: $0.dropsName ? $0.labels.withoutMetadata : $0.labels) })
     }
 
     /// Joins columns that came to have the same labels.
@@ -179,12 +175,25 @@ struct Evaluator {
                 continue
             }
             for step in column.values.indices where !column.values[step].isAbsent {
-                guard out[known].values[step].isAbsent else {
-                    throw PromQLError(.execution, "vector cannot contain metrics with the same labelset")
-                }
+                guard out[known].values[step].isAbsent else { throw Evaluator.sameLabels }
                 out[known].values[step] = column.values[step]
             }
         }
         return out
+    }
+
+    static let sameLabels = PromQLError(.execution, "vector cannot contain metrics with the same labelset")
+}
+
+extension Labels {
+    /// What says which metric it is, of which type and in which unit (Prometheus' `schema.IsMetadataLabel`).
+    private static let metadata = [metricName, "__type__", "__unit__"]
+
+    /// The labels of what a function makes of a series: it is that metric no more.
+    var withoutMetadata: Labels { removing(Labels.metadata) }
+
+    /// Whether more than the name would go.
+    var hasTypeOrUnit: Bool {
+        pairs.contains { $0.name.utf8.count == 8 && ($0.name == "__type__" || $0.name == "__unit__") }
     }
 }

@@ -26,9 +26,12 @@ extension Evaluator {
         case "label_replace": return try labelReplace(arguments)
         case "label_join": return try labelJoin(arguments)
         case "quantile_over_time":
-            let q = try scalar(arguments[0])
-            noteQuantile(q, at: arguments[0])
-            return try overWindows(arguments[1]) { window, step in Quantile.of(q[step], Array(window.values)) }
+            let (q, remarks) = (try scalar(arguments[0]), remarks)
+            let remarksOf = q.map { Evaluator.quantileRemark($0, at: arguments[0]) }
+            return try overWindows(arguments[1]) { window, step in
+                if let remark = remarksOf[step] { remarks.add(remark) }
+                return Quantile.of(q[step], Array(window.values))
+            }
         case "predict_linear":
             let ahead = try scalar(arguments[1])
             return try overWindows(arguments[0]) { window, step in
@@ -53,7 +56,7 @@ extension Evaluator {
         case "min_of", "max_of":
             let isMin = function.name == "min_of"
             let pairs = zip(try scalar(arguments[0]), try scalar(arguments[1]))
-            return pairs.map { a, b in a.isNaN || b.isNaN ? .nan : isMin ? min(a, b) : max(a, b) }
+            return pairs.map { isMin ? GoFloat.min($0, $1) : GoFloat.max($0, $1) }
         case "pi": return [Double](repeating: .pi, count: count)
         case "scalar": return try toScalar(arguments[0])
         default: throw PromQLError(.execution, "the function \(function.name) is not built yet")
@@ -135,21 +138,16 @@ extension Evaluator {
     }
 
     private mutating func clamp(_ name: String, _ arguments: [Expression]) throws -> ColumnStream {
-        let count = steps.count
-        let low = name == "clamp_max" ? [Double](repeating: -.infinity, count: count) : try scalar(arguments[1])
-        let high =
-            name == "clamp_min"
-            ? [Double](repeating: .infinity, count: count) : try scalar(arguments[name == "clamp" ? 2 : 1])
+        let low = name == "clamp_max" ? nil : try scalar(arguments[1])
+        let high = name == "clamp_min" ? nil : try scalar(arguments[name == "clamp" ? 2 : 1])
         return try nameless(try stream(arguments[0])) { values in
             for step in values.indices where !values[step].isAbsent {
-                let (low, high, value) = (low[step], high[step], values[step])
-                if low > high {
+                if let low, let high, low[step] > high[step] {
                     values[step] = .absent
-                } else if low.isNaN || high.isNaN || value.isNaN {
-                    values[step] = .nan
-                } else {
-                    values[step] = Swift.max(low, Swift.min(high, value))
+                    continue
                 }
+                if let high { values[step] = GoFloat.min(high[step], values[step]) }
+                if let low { values[step] = GoFloat.max(low[step], values[step]) }
             }
         }
     }
@@ -194,11 +192,13 @@ extension Evaluator {
         var matchers: [LabelMatcher] = []
         if case .selector(let selector) = inner.kind { matchers = selector.matchers }
         if case .rangeSelector(let selector, _) = inner.kind { matchers = selector.matchers }
-        let labels = Labels(
-            matchers.filter { matcher in
-                matcher.operator == .equal && matcher.name != Labels.metricName
-                    && matchers.count { $0.name == matcher.name } == 1
-            }.map { Label($0.name, $0.value) })
+        // The first equality sets a label, and any other matcher takes it out, in their order.
+        var labels = Labels()
+        var wereSet: Set<String> = []
+        for matcher in matchers where matcher.name != Labels.metricName {
+            let sets = matcher.operator == .equal && wereSet.insert(matcher.name).inserted
+            labels[matcher.name] = sets ? matcher.value : nil
+        }
         let count = steps.count
         let absent = [Double](repeating: 1, count: count)
         let values =
@@ -218,14 +218,7 @@ extension Evaluator {
 
     private mutating func sort(_ call: Expression, _ argument: Expression, descending: Bool) throws -> [Column] {
         let columns = try vector(argument)
-        // Only an instant result has an order; a range is sorted by labels in the end.
-        guard steps.count == 1 else {
-            note(
-                .warning,
-                "PromQL warning: sort is ineffective for range queries since results are always ordered by labels",
-                at: call)
-            return columns
-        }
+        if noteSort(call) { return columns }
         return columns.sorted { left, right in
             let (a, b) = (left.values[0], right.values[0])
             if a.isNaN || b.isNaN { return !a.isNaN && b.isNaN }
@@ -239,12 +232,7 @@ extension Evaluator {
         let columns = try vector(arguments[0])
         var names: [String] = []
         for argument in arguments.dropFirst() { names.append(try string(argument)) }
-        if steps.count > 1 {
-            note(
-                .warning,
-                "PromQL warning: sort is ineffective for range queries since results are always ordered by labels",
-                at: call)
-        }
+        if noteSort(call) { return columns }
         return columns.sorted { left, right in
             for name in names {
                 let order = NaturalOrder.compare(left.labels[name] ?? "", right.labels[name] ?? "")
@@ -254,6 +242,16 @@ extension Evaluator {
         }
     }
 
+    /// Says that a range has no order but that of the labels; true where it is one.
+    private func noteSort(_ call: Expression) -> Bool {
+        guard steps.count > 1 || queryStepMs > 0 else { return false }
+        note(
+            .warning,
+            "PromQL warning: sort is ineffective for range queries since results are always ordered by labels", at: call
+        )
+        return true
+    }
+
     // MARK: Labels
 
     private mutating func labelReplace(_ arguments: [Expression]) throws -> ColumnStream {
@@ -261,14 +259,14 @@ extension Evaluator {
         let replacement = try string(arguments[2])
         let sourceLabel = try string(arguments[3])
         let expression = try string(arguments[4])
-        guard Evaluator.isLabelName(destination) else {
-            throw PromQLError(.execution, "invalid destination label name in label_replace(): \(destination)")
-        }
         let pattern: Pattern
         do {
             pattern = try Pattern(expression, mode: .anchored)
         } catch {
             throw PromQLError(.execution, "invalid regular expression in label_replace(): \(expression)")
+        }
+        guard Evaluator.isLabelName(destination) else {
+            throw PromQLError(.execution, "invalid destination label name in label_replace(): \(destination)")
         }
         let stream = try stream(arguments[0])
         return try renamed(
@@ -291,7 +289,13 @@ extension Evaluator {
         let destination = try string(arguments[1])
         let separator = try string(arguments[2])
         var sources: [String] = []
-        for argument in arguments.dropFirst(3) { sources.append(try string(argument)) }
+        for argument in arguments.dropFirst(3) {
+            sources.append(try string(argument))
+            guard Evaluator.isLabelName(sources[sources.count - 1]) else {
+                throw PromQLError(
+                    .execution, "invalid source label name in label_join(): \(sources[sources.count - 1])")
+            }
+        }
         guard Evaluator.isLabelName(destination) else {
             throw PromQLError(.execution, "invalid destination label name in label_join(): \(destination)")
         }
@@ -309,23 +313,33 @@ extension Evaluator {
     private mutating func smoothing(_ arguments: [Expression]) throws -> ColumnStream {
         let level = try scalar(arguments[1])
         let trend = try scalar(arguments[2])
-        if let bad = level.first(where: { !($0 > 0 && $0 < 1) }) {
-            throw PromQLError(.execution, "invalid smoothing factor. Expected: 0 < sf < 1, got: \(bad)")
-        }
-        if let bad = trend.first(where: { !($0 > 0 && $0 < 1) }) {
-            throw PromQLError(.execution, "invalid trend factor. Expected: 0 < tf < 1, got: \(bad)")
-        }
         return try overWindows(arguments[0]) { window, step in
-            RangeMath.smoothed(window, level: level[step], trend: trend[step])
+            let (level, trend) = (level[step], trend[step])
+            if level <= 0 || level >= 1 {
+                throw PromQLError(
+                    .execution, "invalid smoothing factor. Expected: 0 < sf < 1, got: \(GoFloat.fixed(level))")
+            }
+            if trend <= 0 || trend >= 1 {
+                throw PromQLError(
+                    .execution, "invalid trend factor. Expected: 0 < tf < 1, got: \(GoFloat.fixed(trend))")
+            }
+            return RangeMath.smoothed(window, level: level, trend: trend)
         }
     }
 
-    mutating func noteQuantile(_ q: [Double], at expression: Expression) {
-        for value in q where value.isNaN || value < 0 || value > 1 {
-            note(
-                .warning, "PromQL warning: quantile value should be between 0 and 1, got \(GoFloat.text(value))",
-                at: expression)
+    func noteQuantile(_ q: [Double], at expression: Expression) {
+        for value in q {
+            if let remark = Evaluator.quantileRemark(value, at: expression) { remarks.add(remark) }
         }
+    }
+
+    /// What is said of a quantile that is none; nil of one that is.
+    private static func quantileRemark(_ q: Double, at expression: Expression) -> Annotation? {
+        guard q.isNaN || q < 0 || q > 1 else { return nil }
+        return Annotation(
+            level: .warning,
+            text: "PromQL warning: quantile value should be between 0 and 1, got \(GoFloat.general(q))",
+            offset: expression.range.lowerBound)
     }
 }
 
@@ -351,49 +365,5 @@ enum NaturalOrder {
             }
         }
         return a.count == b.count ? 0 : a.count < b.count ? -1 : 1
-    }
-}
-
-/// Numbers as Go prints them, and with it Prometheus.
-package enum GoFloat {
-    /// As OpenMetrics has numbers in labels: with a point or an exponent, `1.0` for one.
-    static func openMetrics(_ value: Double) -> String {
-        value.isFinite ? "\(value)" : text(value)
-    }
-
-    /// Go's `strconv.FormatFloat(value, 'e', -1, 64)`: `1e-07`, `-2.5e+21`.
-    package static func exponential(_ value: Double) -> String {
-        let shortest = "\(value)"
-        guard value.isFinite, let e = shortest.firstIndex(of: "e") else { return text(value) }
-        let mantissa = shortest[..<e].hasSuffix(".0") ? shortest[..<e].dropLast(2) : shortest[..<e]
-        let exponent = Int(shortest[shortest.index(after: e)...]) ?? 0
-        let digits = exponent.magnitude < 10 ? "0\(exponent.magnitude)" : "\(exponent.magnitude)"
-        return "\(mantissa)e\(exponent < 0 ? "-" : "+")\(digits)"
-    }
-
-    /// Go's `strconv.FormatFloat(value, 'f', -1, 64)`: the shortest decimal that reads back the same, without an
-    /// exponent; `+Inf`, `-Inf`, `NaN`.
-    package static func text(_ value: Double) -> String {
-        if value.isNaN { return "NaN" }
-        if value.isInfinite { return value > 0 ? "+Inf" : "-Inf" }
-        let shortest = "\(value)"
-        guard let e = shortest.firstIndex(of: "e") else {
-            return shortest.hasSuffix(".0") ? String(shortest.dropLast(2)) : shortest
-        }
-        let exponent = Int(shortest[shortest.index(after: e)...]) ?? 0
-        var mantissa = String(shortest[..<e])
-        let sign = mantissa.hasPrefix("-") ? "-" : ""
-        mantissa = mantissa.replacingOccurrences(of: "-", with: "")
-        let parts = mantissa.split(separator: ".")
-        var digits = parts.joined()
-        var point = parts[0].count + exponent
-        if parts.count == 2, parts[1] == "0" { digits = String(parts[0]) }
-        if point <= 0 {
-            digits = String(repeating: "0", count: 1 - point) + digits
-            point = 1
-        }
-        if point >= digits.count { return sign + digits + String(repeating: "0", count: point - digits.count) }
-        let split = digits.index(digits.startIndex, offsetBy: point)
-        return sign + digits[..<split] + "." + digits[split...]
     }
 }

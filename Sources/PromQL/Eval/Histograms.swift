@@ -6,8 +6,7 @@ extension Evaluator {
         let q = try scalar(arguments[0])
         noteQuantile(q, at: arguments[0])
         return try overHistograms(arguments[1], count: 1) { buckets, step, _ in
-            let result = ClassicHistogram.quantile(q[step], &buckets)
-            return (result.value, result.forcedMonotonic)
+            ClassicHistogram.quantile(q[step], &buckets)
         }[0]
     }
 
@@ -23,8 +22,7 @@ extension Evaluator {
             noteQuantile(quantiles[quantiles.count - 1], at: argument)
         }
         let lists = try overHistograms(arguments[0], count: quantiles.count) { [quantiles] buckets, step, index in
-            let result = ClassicHistogram.quantile(quantiles[index][step], &buckets)
-            return (result.value, result.forcedMonotonic)
+            ClassicHistogram.quantile(quantiles[index][step], &buckets)
         }
         var out: [Column] = []
         for (quantile, columns) in zip(quantiles, lists) {
@@ -52,7 +50,7 @@ extension Evaluator {
         let low = try scalar(arguments[0])
         let high = try scalar(arguments[1])
         return try overHistograms(arguments[2], count: 1) { buckets, step, _ in
-            (ClassicHistogram.fraction(from: low[step], to: high[step], &buckets), false)
+            (ClassicHistogram.fraction(from: low[step], to: high[step], &buckets), nil)
         }[0]
     }
 
@@ -64,24 +62,21 @@ extension Evaluator {
     /// - Returns: the columns of each figure.
     private mutating func overHistograms(
         _ argument: Expression, count: Int,
-        _ body: @escaping @Sendable (inout [ClassicHistogram.Bucket], Int, Int) -> (Double?, Bool)
+        _ body: @escaping @Sendable (inout [ClassicHistogram.Bucket], Int, Int) -> (Double, ClassicHistogram.Lift?)
     ) throws -> [[Column]] {
         let stream = try stream(argument)
         let isLate = engine.features.contains(.delayedNameRemoval)
         var index: [Labels: Int] = [:]
         var groups: [(labels: Labels, members: [Int])] = []
         var bounds = [Double](repeating: .nan, count: stream.heads.count)
+        var boundless: [Int] = []
         for (place, head) in stream.heads.enumerated() {
-            guard let le = head.labels["le"], let upper = ClassicHistogram.bound(le) else {
-                note(
-                    .warning,
-                    "PromQL warning: bucket label \"le\" is missing or has a malformed value of "
-                        + Labels.quoted(head.labels["le"] ?? "") + Evaluator.ofMetric(head.labels),
-                    at: argument)
+            guard let upper = head.labels["le"].flatMap({ ClassicHistogram.bound($0) }) else {
+                boundless.append(place)
                 continue
             }
             bounds[place] = upper
-            let key = head.labels.removing(isLate ? ["le"] : ["le", Labels.metricName])
+            let key = head.labels.removing(["le"])
             let group =
                 index[key]
                 ?? {
@@ -92,45 +87,59 @@ extension Evaluator {
             groups[group].members.append(place)
         }
         for group in groups.indices { groups[group].members.sort { bounds[$0] < bounds[$1] } }
-        let (stepCount, uppers) = (steps.count, bounds)
+        try stream.make(boundless[...]) { place, values in
+            guard values.contains(where: { !$0.isAbsent }) else { return }
+            let labels = stream.heads[place].labels
+            note(
+                .warning,
+                "PromQL warning: bucket label \"le\" is missing or has a malformed value of "
+                    + Labels.quoted(labels["le"] ?? "") + Evaluator.ofMetric(labels), at: argument)
+        }
+        let (steps, stepCount, uppers) = (steps, steps.count, bounds)
         let results = try stream.fold(
             groups.map(\.members), splits: false, start: { _ in [(upper: Double, values: [Double])]() },
             add: { $0.append((uppers[$1], Array($2))) }, merge: { $0 += $1 },
             finish: { _, columns in
                 var figures = [[Double]](repeating: [Double](repeating: .absent, count: stepCount), count: count)
-                var isForced = false
+                var lifted: Annotation.Lifted?
                 var buckets: [ClassicHistogram.Bucket] = []
                 for step in 0..<stepCount {
+                    var lift: ClassicHistogram.Lift?
                     for index in 0..<count {
                         buckets.removeAll(keepingCapacity: true)
                         for column in columns where !column.values[step].isAbsent {
                             buckets.append(.init(upper: column.upper, count: column.values[step]))
                         }
                         guard !buckets.isEmpty else { break }
-                        let (value, wasForced) = body(&buckets, step, index)
-                        if let value { figures[index][step] = value }
-                        isForced = isForced || wasForced
+                        let (value, new) = body(&buckets, step, index)
+                        figures[index][step] = value
+                        lift = lift ?? new
                     }
+                    guard let lift else { continue }
+                    let this = Annotation.Lifted(lift, atMs: steps.timeMs(step))
+                    lifted = lifted?.merged(with: this) ?? this
                 }
-                return (figures: figures, isForced: isForced)
+                return (figures: figures, lifted: lifted)
             })
         var out = [[Column]](repeating: [], count: count)
         for (group, result) in results {
             let key = groups[group].labels
-            if result.isForced {
-                note(
-                    .info,
-                    "PromQL info: input to histogram_quantile needed to be fixed for monotonicity "
-                        + "(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
-                        + Evaluator.ofMetric(key), at: argument)
+            if let lifted = result.lifted {
+                remarks.add(
+                    Annotation(
+                        level: .info,
+                        text: "PromQL info: input to histogram_quantile needed to be fixed for monotonicity "
+                            + "(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
+                            + (isLate ? Evaluator.ofMetric(key) : ""), offset: argument.range.lowerBound,
+                        lifted: lifted))
             }
             for index in 0..<count where result.figures[index].contains(where: { !$0.isAbsent }) {
                 out[index].append(
                     Column(
-                        labels: isLate ? key : key.withoutName, values: result.figures[index], dropsName: isLate))
+                        labels: isLate ? key : key.withoutMetadata, values: result.figures[index], dropsName: isLate))
             }
         }
-        return out
+        return isLate ? out : try out.map { try unique($0) }
     }
 
     private static func ofMetric(_ labels: Labels) -> String {
@@ -151,19 +160,21 @@ package enum ClassicHistogram {
         }
     }
 
-    /// The bound that an `le` label names.
-    package static func bound(_ text: String) -> Double? {
-        switch text {
-        case "+Inf", "Inf", "inf", "+inf": .infinity
-        case "-Inf", "-inf": -.infinity
-        default: Double(text)
-        }
+    /// Which buckets held less than a smaller one, and by how much at most.
+    struct Lift {
+        var lowest = Double.infinity
+        var highest = -Double.infinity
+        var most = 0.0
     }
 
-    /// Joins buckets of the same bound and lifts those that hold less than a smaller one.
-    ///
-    /// - Returns: Whether a lift went beyond rounding.
-    private static func prepare(_ buckets: inout [Bucket]) -> Bool {
+    /// Two counts are the same where they differ by less than this part of their sum.
+    private static let tolerance = 1e-12
+
+    /// The bound that an `le` label names; nil where it is no number.
+    package static func bound(_ text: String) -> Double? { try? GoFloat.parse(text) }
+
+    /// Joins buckets of the same bound.
+    private static func join(_ buckets: inout [Bucket]) {
         var kept = 0
         for index in buckets.indices.dropFirst() {
             if buckets[kept].upper == buckets[index].upper {
@@ -174,14 +185,41 @@ package enum ClassicHistogram {
             }
         }
         buckets.removeLast(max(0, buckets.count - kept - 1))
-        var forced = false
-        for index in buckets.indices.dropFirst() where !(buckets[index].count >= buckets[index - 1].count) {
-            let difference = buckets[index - 1].count - buckets[index].count
-            let scale = max(abs(buckets[index - 1].count), abs(buckets[index].count))
-            if difference > 1e-12 * scale { forced = true }
-            buckets[index].count = buckets[index - 1].count
+    }
+
+    /// Makes what differs by rounding alone the same, in both directions, and lifts buckets that hold less than a smaller
+    /// one.
+    ///
+    /// - Returns: nil where none was lifted.
+    private static func straighten(_ buckets: inout [Bucket]) -> Lift? {
+        var lift: Lift?
+        guard var last = buckets.first?.count else { return nil }
+        for index in buckets.indices.dropFirst() {
+            let count = buckets[index].count
+            if count == last { continue }
+            if isSame(last, count) {
+                buckets[index].count = last
+            } else if count < last {
+                buckets[index].count = last
+                var all = lift ?? Lift()
+                all.lowest = min(all.lowest, buckets[index].upper)
+                all.highest = max(all.highest, buckets[index].upper)
+                all.most = max(all.most, last - count)
+                lift = all
+            } else {
+                last = count
+            }
         }
-        return forced
+        return lift
+    }
+
+    private static func isSame(_ a: Double, _ b: Double) -> Bool {
+        if a.isNaN && b.isNaN { return true }
+        let (difference, sum) = (abs(a - b), abs(a) + abs(b))
+        if a == 0 || b == 0 || sum < .leastNormalMagnitude {
+            return difference < tolerance * .leastNormalMagnitude
+        }
+        return difference / min(sum, .greatestFiniteMagnitude) < tolerance
     }
 
     /// The quantile, interpolated within its bucket, by the rules of Prometheus' `histogram_quantile`.
@@ -189,45 +227,49 @@ package enum ClassicHistogram {
     /// - Parameter buckets: in ascending order of their bounds; buckets of the same bound are joined, and those that hold
     ///   less than a smaller one lifted.
     /// - Returns: NaN where the last bucket is not `+Inf` or nothing was observed.
-    package static func quantile(_ q: Double, _ buckets: inout [Bucket]) -> (value: Double, forcedMonotonic: Bool) {
-        if q.isNaN { return (.nan, false) }
-        if q < 0 { return (-.infinity, false) }
-        if q > 1 { return (.infinity, false) }
-        guard buckets.last?.upper == .infinity else { return (.nan, false) }
-        let forced = prepare(&buckets)
-        guard buckets.count >= 2, let total = buckets.last?.count, total != 0, !total.isNaN else {
-            return (.nan, forced)
-        }
+    package static func quantile(_ q: Double, of buckets: inout [Bucket]) -> Double { quantile(q, &buckets).value }
+
+    static func quantile(_ q: Double, _ buckets: inout [Bucket]) -> (value: Double, lift: Lift?) {
+        if q.isNaN { return (.nan, nil) }
+        if q < 0 { return (-.infinity, nil) }
+        if q > 1 { return (.infinity, nil) }
+        guard buckets.last?.upper == .infinity else { return (.nan, nil) }
+        join(&buckets)
+        let lift = straighten(&buckets)
+        guard buckets.count >= 2, let total = buckets.last?.count, total != 0 else { return (.nan, nil) }
         let rank = q * total
         let index = buckets.dropLast().firstIndex { $0.count >= rank } ?? buckets.count - 1
-        if index == buckets.count - 1 { return (buckets[buckets.count - 2].upper, forced) }
-        if index == 0, buckets[0].upper <= 0 { return (buckets[0].upper, forced) }
+        if index == buckets.count - 1 { return (buckets[buckets.count - 2].upper, lift) }
+        if index == 0, buckets[0].upper <= 0 { return (buckets[0].upper, lift) }
         let start = index == 0 ? 0 : buckets[index - 1].upper
         let below = index == 0 ? 0 : buckets[index - 1].count
         let inside = buckets[index].count - below
-        return (start + (buckets[index].upper - start) * ((rank - below) / inside), forced)
+        return (start + (buckets[index].upper - start) * ((rank - below) / inside), lift)
     }
 
-    /// The share of observations between two values, interpolated within buckets.
-    static func fraction(from low: Double, to high: Double, _ buckets: inout [Bucket]) -> Double? {
+    /// The share of observations between two values, interpolated within buckets, which are taken as they are.
+    static func fraction(from low: Double, to high: Double, _ buckets: inout [Bucket]) -> Double {
         guard buckets.last?.upper == .infinity else { return .nan }
-        _ = prepare(&buckets)
+        join(&buckets)
         guard let total = buckets.last?.count, total != 0, !low.isNaN, !high.isNaN else { return .nan }
         if low >= high { return 0 }
+        /// How many lie below a value; all of them at most, and where no bucket tells.
         func rank(_ value: Double) -> Double {
-            if value == -.infinity { return 0 }
-            if value == .infinity { return total }
-            for (index, bucket) in buckets.enumerated() where value <= bucket.upper {
-                let below = index == 0 ? 0 : buckets[index - 1].count
-                if value == bucket.upper { return bucket.count }
-                if bucket.upper == .infinity { return below }
-                // The first bucket begins at zero where it can.
-                let start = index == 0 ? (bucket.upper > 0 ? 0 : -.infinity) : buckets[index - 1].upper
-                if start == -.infinity { return bucket.count }
-                if value <= start { return below }
-                return below + (bucket.count - below) * (value - start) / (bucket.upper - start)
+            var below = 0.0
+            // The first bucket begins at zero where it can.
+            var lower = buckets[0].upper > 0 ? 0 : -Double.infinity
+            var rank = total
+            for bucket in buckets {
+                if lower >= value || bucket.upper > value {
+                    // Within a bucket without a lower end nothing is interpolated: all of it lies below.
+                    let isOpen = lower == -.infinity && value > lower
+                    let part = lower >= value ? 0 : isOpen ? 1 : (value - lower) / (bucket.upper - lower)
+                    rank = below + (bucket.count - below) * part
+                    break
+                }
+                (below, lower) = (bucket.count, bucket.upper)
             }
-            return total
+            return rank > total ? total : rank
         }
         return (rank(high) - rank(low)) / total
     }

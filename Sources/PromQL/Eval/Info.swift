@@ -44,7 +44,17 @@ extension Evaluator {
                 var latest: [String: Int] = [:]
                 for place in infos where !newest[place].values[step].isAbsent {
                     let name = newest[place].labels.name
-                    if let known = latest[name], newest[known].values[step] >= newest[place].values[step] { continue }
+                    if let known = latest[name] {
+                        let (before, now) = (newest[known].values[step], newest[place].values[step])
+                        guard before != now else {
+                            throw PromQLError(
+                                .execution,
+                                "found duplicate series for info metric: existing \(newest[known].labels.braced) "
+                                    + "@ \(Int64((before * 1000).rounded())), new \(newest[place].labels.braced) "
+                                    + "@ \(Int64((now * 1000).rounded()))")
+                        }
+                        if before > now { continue }
+                    }
                     latest[name] = place
                 }
                 guard !latest.isEmpty || !needsMatch else { continue }

@@ -23,22 +23,6 @@ package struct QueryResult: Sendable {
     }
 }
 
-/// A remark on a query that was answered all the same.
-package struct Annotation: Sendable, Hashable {
-    package enum Level: Sendable { case warning, info }
-
-    package var level: Level
-    package var text: String
-    /// What it is about: an offset in bytes from the expression's start.
-    var offset: Int
-
-    /// With the place at its end, as Prometheus writes it.
-    func placed(in source: String) -> Annotation {
-        let place = PromQLError.place(of: offset, in: source)
-        return Annotation(level: level, text: "\(text) (\(place.line):\(place.column))", offset: offset)
-    }
-}
-
 /// What is only read and evaluated when it is asked for, by the names of Prometheus' `--enable-feature`
 /// (prometheus.io/docs/prometheus/latest/feature_flags).
 package struct QueryFeatures: OptionSet, Sendable {
@@ -122,7 +106,7 @@ package struct QueryEngine: Sendable {
                 value = .vector(columns.filter { !$0.values[0].isAbsent }.map { ($0.labels, $0.values[0]) })
             }
         }
-        return QueryResult(value: value, timestampMs: atMs, annotations: evaluator.annotations)
+        return QueryResult(value: value, timestampMs: atMs, annotations: evaluator.remarks.annotations)
     }
 
     /// Evaluates an expression at `startMs`, `startMs + stepMs`, … up to `endMs`.
@@ -175,7 +159,8 @@ package struct QueryEngine: Sendable {
         }
         matrix.sort { $0.labels < $1.labels }
         return QueryResult(
-            value: .matrix(matrix), timestampMs: endMs, annotations: evaluator.annotations.map { $0.placed(in: text) })
+            value: .matrix(matrix), timestampMs: endMs,
+            annotations: evaluator.remarks.annotations.map { $0.placed(in: text) })
     }
 }
 

@@ -4,11 +4,11 @@ import Series
 extension Evaluator {
     /// A function of one range vector: for each series a value a step, from the samples in its window.
     mutating func overWindows(
-        _ matrix: Expression, keepsName: Bool = false, _ body: @escaping @Sendable (Window, Int) -> Double?
+        _ matrix: Expression, keepsName: Bool = false, _ body: @escaping @Sendable (Window, Int) throws -> Double?
     ) throws -> ColumnStream {
         try overSeries(matrix, keepsName: keepsName) { windows, column in
-            windows.forEach { step, range in
-                if let value = body(windows.window(step, range), step) { column[step] = value }
+            try windows.forEach { step, range in
+                if let value = try body(windows.window(step, range), step) { column[step] = value }
             }
         }
     }
@@ -18,7 +18,8 @@ extension Evaluator {
         _ matrix: Expression, keepsName: Bool = false, _ kernel: @escaping RangeKernel
     ) throws -> ColumnStream {
         let ranges = try ranges(matrix)
-        let stream = ranges.columns(heads: ranges.heads, kernel)
+        // A name that is there stays where it stays, also where what is in a subquery was to drop it.
+        let stream = ranges.columns(heads: ranges.heads.map { ColumnHead(labels: $0.labels) }, kernel)
         return keepsName ? stream : try nameless(stream)
     }
 
@@ -44,17 +45,16 @@ extension Evaluator {
     mutating func rangeFunction(_ name: String, _ matrix: Expression) throws -> ColumnStream {
         switch name {
         case "rate", "increase", "delta":
-            noteUnlessCounter(name, matrix)
             let (isCounter, isRate) = (name != "delta", name == "rate")
-            return try overSeries(matrix) { windows, column in
+            let kernel: RangeKernel = { windows, column in
                 if windows.edges == .plain {
                     RangeMath.extrapolated(windows, isCounter: isCounter, isRate: isRate, into: column)
                 } else {
                     RangeMath.betweenEdges(windows, isCounter: isCounter, isRate: isRate, into: column)
                 }
             }
+            return isCounter ? try ofCounters(matrix, kernel) : try overSeries(matrix, kernel)
         case "irate":
-            noteUnlessCounter(name, matrix)
             return try overWindows(matrix) { window, _ in RangeMath.instant(window, isRate: true) }
         case "idelta": return try overWindows(matrix) { window, _ in RangeMath.instant(window, isRate: false) }
         case "changes":
@@ -110,14 +110,30 @@ extension Evaluator {
         }
     }
 
-    private mutating func noteUnlessCounter(_ name: String, _ matrix: Expression) {
-        guard name != "delta", case .rangeSelector(let selector, _) = matrix.kind, !selector.metricName.isEmpty,
-            !["_total", "_sum", "_count", "_bucket"].contains(where: selector.metricName.hasSuffix)
-        else { return }
-        note(
-            .info,
-            "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "
-                + Labels.quoted(selector.metricName), at: matrix)
+    /// A function of counters: says so of series that have a result, and a name that no counter has.
+    private mutating func ofCounters(_ matrix: Expression, _ kernel: @escaping RangeKernel) throws -> ColumnStream {
+        let ranges = try ranges(matrix)
+        let names = ranges.heads.map { head in
+            let name = head.labels.name
+            return ["_total", "_sum", "_count", "_bucket"].contains(where: name.hasSuffix) ? "" : name
+        }
+        let stream = ranges.columns(heads: ranges.heads.map { ColumnHead(labels: $0.labels) }, kernel)
+        guard names.contains(where: { !$0.isEmpty }) else { return try nameless(stream) }
+        let (remarks, offset) = (remarks, matrix.range.lowerBound)
+        return try nameless(
+            ColumnStream(heads: stream.heads) { places, body in
+                try stream.make(places) { place, values in
+                    if !names[place].isEmpty, values.contains(where: { !$0.isAbsent }) {
+                        let name = Labels.quoted(names[place])
+                        remarks.add(
+                            Annotation(
+                                level: .info,
+                                text: "PromQL info: metric might not be a counter, name does not end in "
+                                    + "_total/_sum/_count/_bucket: \(name)", offset: offset))
+                    }
+                    try body(place, values)
+                }
+            })
     }
 }
 
@@ -213,13 +229,13 @@ enum RangeMath {
         return (window.last < before ? window.last : window.last - before) / interval
     }
 
-    /// The index of the smallest or largest value; a NaN gives way to any number.
+    /// The index of the smallest or largest value; a NaN gives way to anything.
     static func extreme(_ window: Window, _ isBetter: (Double, Double) -> Bool, last: Bool) -> Int {
         var best = 0
         for index in 1..<max(1, window.count) {
             let value = window.values[index]
             let current = window.values[best]
-            if isBetter(value, current) || (current.isNaN && !value.isNaN) || (last && value == current) {
+            if isBetter(value, current) || current.isNaN || (last && value == current) {
                 best = index
             }
         }

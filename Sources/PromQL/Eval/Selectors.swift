@@ -22,7 +22,7 @@ struct RangeStream: Sendable {
                 try endsMs.withUnsafeBufferPointer { ends in
                     try column.withUnsafeMutableBufferPointer { column in
                         column.update(repeating: .absent)
-                        kernel(
+                        try kernel(
                             SeriesWindows(
                                 timestampsMs: times, values: values, endsMs: ends, rangeMs: rangeMs, steps: steps,
                                 edges: edges, lookbackMs: lookbackMs), column)
@@ -33,18 +33,22 @@ struct RangeStream: Sendable {
         }
     }
 
-    /// The content of the window at the first step.
+    /// The content of the window at the first step, without the names that were to go.
+    ///
+    /// - Throws: ``PromQLError`` where series come to have the same labels.
     func samplesAtFirstStep() throws -> [SeriesSamples] {
         guard let endMs = endsMs.first else { return [] }
+        let labels = heads.map { $0.dropsName ? $0.labels.withoutMetadata : $0.labels }
         var out: [SeriesSamples] = []
         try read(Array(heads.indices)[...]) { place, times, values in
             let kept = times.indices.filter { times[$0] > endMs - rangeMs && times[$0] <= endMs }
             guard let first = kept.first, let last = kept.last else { return }
             out.append(
                 SeriesSamples(
-                    labels: heads[place].labels, timestampsMs: Array(times[first...last]),
+                    labels: labels[place], timestampsMs: Array(times[first...last]),
                     values: Array(values[first...last])))
         }
+        guard Set(out.map(\.labels)).count == out.count else { throw Evaluator.sameLabels }
         return out.sorted { $0.labels < $1.labels }
     }
 }
@@ -61,7 +65,7 @@ struct SeriesWindows {
 
     /// Calls `body` with each step and the samples from the lookback before its window to its end, or to the lookback
     /// behind it for smoothed ends, where there are any.
-    func forEachExtended(_ body: (Int, Range<Int>) -> Void) {
+    func forEachExtended(_ body: (Int, Range<Int>) throws -> Void) rethrows {
         let behindMs = edges == .smoothed ? lookbackMs : 0
         var low = 0
         var high = 0
@@ -69,7 +73,7 @@ struct SeriesWindows {
             let endMs = endsMs[step]
             while high < timestampsMs.count, timestampsMs[high] <= endMs + behindMs { high += 1 }
             while low < high, timestampsMs[low] <= endMs - rangeMs - lookbackMs { low += 1 }
-            if low < high { body(step, low..<high) }
+            if low < high { try body(step, low..<high) }
         }
     }
 
@@ -85,7 +89,7 @@ struct SeriesWindows {
 
     /// Calls `body` with each step and the samples in its window, where there are any.
     @inline(__always)
-    func forEach(_ body: (Int, Range<Int>) -> Void) {
+    func forEach(_ body: (Int, Range<Int>) throws -> Void) rethrows {
         var low = 0
         var high = 0
         for step in 0..<endsMs.count {
@@ -93,7 +97,7 @@ struct SeriesWindows {
             let startMs = endMs - rangeMs
             while high < timestampsMs.count, timestampsMs[high] <= endMs { high += 1 }
             while low < high, timestampsMs[low] <= startMs { low += 1 }
-            if low < high { body(step, low..<high) }
+            if low < high { try body(step, low..<high) }
         }
     }
 
@@ -106,7 +110,7 @@ struct SeriesWindows {
 }
 
 /// Makes a column of the windows over one series; a step that it leaves alone has no value.
-typealias RangeKernel = @Sendable (SeriesWindows, UnsafeMutableBufferPointer<Double>) -> Void
+typealias RangeKernel = @Sendable (SeriesWindows, UnsafeMutableBufferPointer<Double>) throws -> Void
 
 /// What a function over a range sees at one step: a stretch of a series' columns, oldest first, never empty.
 struct Window {
@@ -236,9 +240,8 @@ extension Evaluator {
         let inner = Steps(startMs: startMs, endMs: lastMs, stepMs: stepMs)
         var evaluator = Evaluator(
             engine: engine, source: source, steps: inner, queryStartMs: queryStartMs, queryEndMs: queryEndMs,
-            queryStepMs: queryStepMs, control: control)
-        let stream = try evaluator.named(try evaluator.stream(subquery.inner))
-        for annotation in evaluator.annotations { note(annotation) }
+            queryStepMs: queryStepMs, control: control, remarks: remarks)
+        let stream = try evaluator.stream(subquery.inner)
         return RangeStream(heads: stream.heads, endsMs: times, rangeMs: subquery.rangeMs, steps: steps) {
             places, body in
             var kept: (times: [Int64], values: [Double]) = ([], [])

@@ -11,6 +11,8 @@ struct Token {
         case duration(Int64)
         /// An operator or bracket, as written.
         case symbol(String)
+        /// What can't be read, in Prometheus' words; nothing follows.
+        case error(String)
         case end
     }
 
@@ -21,49 +23,57 @@ struct Token {
 
 /// Cuts an expression into tokens (prometheus.io/docs/prometheus/latest/querying/basics).
 struct Lexer {
-    private let bytes: [UInt8]
-    private let source: String
-    private var at = 0
-    private var brackets = 0
+    /// Where in an expression it stands: what may come there differs.
+    private enum Place {
+        case expression
+        case braces
+        /// Within brackets, before a duration.
+        case duration
+        /// Within brackets, behind one.
+        case range
+    }
 
-    static func tokens(of source: String) throws(PromQLError) -> [Token] {
-        var lexer = Lexer(bytes: Array(source.utf8), source: source)
+    private let bytes: [UInt8]
+    private var at = 0
+    /// Where the token begins that is read.
+    private var start = 0
+    private var place = Place.expression
+    private var parentheses = 0
+    private var hasColon = false
+
+    /// All tokens; the last one is the end or what can't be read.
+    static func tokens(of source: String) -> [Token] {
+        var lexer = Lexer(bytes: Array(source.utf8))
         var tokens: [Token] = []
         while true {
-            let token = try lexer.next()
+            let token = lexer.next()
             tokens.append(token)
-            if token.kind == .end { return tokens }
+            switch token.kind {
+            case .end, .error: return tokens
+            default: break
+            }
         }
     }
 
-    private init(bytes: [UInt8], source: String) {
-        self.bytes = bytes
-        self.source = source
-    }
+    private init(bytes: [UInt8]) { self.bytes = bytes }
 
-    private mutating func next() throws(PromQLError) -> Token {
+    private mutating func next() -> Token {
         skipBlanksAndComments()
-        let start = at
-        guard at < bytes.count else { return Token(kind: .end, range: start..<start) }
-        let byte = bytes[at]
-        let kind: Token.Kind
-        if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "'") || byte == UInt8(ascii: "`") {
-            kind = .string(try string(quote: byte))
-        } else if isDigit(byte) || (byte == UInt8(ascii: ".") && at + 1 < bytes.count && isDigit(bytes[at + 1])) {
-            kind = try number()
-        } else if isLetter(byte) || (byte == UInt8(ascii: ":") && brackets == 0) {
-            kind = .identifier(identifier())
-        } else {
-            kind = .symbol(try symbol())
-        }
-        return Token(kind: kind, range: start..<at)
+        start = at
+        let kind =
+            switch place {
+            case .braces: inBraces()
+            case .duration: inDuration()
+            case .expression, .range: inExpression()
+            }
+        return Token(kind: kind, range: start..<max(start, at))
     }
 
     private mutating func skipBlanksAndComments() {
         while at < bytes.count {
             if bytes[at] == UInt8(ascii: "#") {
-                while at < bytes.count, bytes[at] != 10 { at += 1 }
-            } else if bytes[at] == 32 || (bytes[at] >= 9 && bytes[at] <= 13) {
+                while at < bytes.count, bytes[at] != 10, bytes[at] != 13 { at += 1 }
+            } else if bytes[at] == 32 || bytes[at] == 9 || bytes[at] == 10 || bytes[at] == 13 {
                 at += 1
             } else {
                 return
@@ -71,38 +81,157 @@ struct Lexer {
         }
     }
 
-    private mutating func symbol() throws(PromQLError) -> String {
-        let rest = bytes[at...].prefix(2)
-        for two in ["==", "!=", "=~", "!~", ">=", "<="] where rest.elementsEqual(two.utf8) {
-            at += 2
-            return two
+    // MARK: Places
+
+    private mutating func inExpression() -> Token.Kind {
+        guard at < bytes.count else {
+            if parentheses != 0 { return .error("unclosed left parenthesis") }
+            return place == .range ? .error("unclosed left bracket") : .end
         }
-        let character = bytes[at]
-        guard "+-*/%^=<>(){}[],:@".utf8.contains(character) else {
-            let shown = String(decoding: bytes[at...].prefix(8), as: UTF8.self).prefix(1)
-            throw PromQLError("unexpected character: \(Labels.quoted(String(shown)))", at: at..<at + 1, in: source)
+        let byte = bytes[at]
+        switch byte {
+        case UInt8(ascii: "="):
+            if follows("=") { return symbol(2) }
+            return follows("~") ? .error("unexpected character after '=': '~'") : symbol(1)
+        case UInt8(ascii: "!"):
+            if follows("=") { return symbol(2) }
+            at += 1
+            return .error("unexpected character after '!': \(character())")
+        case UInt8(ascii: "<"), UInt8(ascii: ">"): return symbol(follows("=") ? 2 : 1)
+        case UInt8(ascii: "("), UInt8(ascii: ")"): return parenthesis()
+        case UInt8(ascii: "{"):
+            place = .braces
+            return symbol(1)
+        case UInt8(ascii: "["):
+            guard place == .expression else { return .error("unexpected left bracket '['") }
+            (place, hasColon) = (.duration, false)
+            return symbol(1)
+        case UInt8(ascii: "]"):
+            guard place == .range else { return .error("unexpected right bracket ']'") }
+            place = .expression
+            return symbol(1)
+        case UInt8(ascii: ":") where place == .range:
+            return hasColon ? .error("unexpected colon ':'") : colon()
+        default: break
         }
-        if character == UInt8(ascii: "[") { brackets += 1 }
-        if character == UInt8(ascii: "]") { brackets -= 1 }
-        at += 1
-        return String(decoding: [character], as: UTF8.self)
+        if "+-*/%^,@".utf8.contains(byte) { return symbol(1) }
+        if isNumber { return number() }
+        if isQuote(byte) { return string(quote: byte) }
+        if place == .range, isLetter(byte) {
+            return durationWord() ?? .error("unexpected character: \(character()), expected ':'")
+        }
+        if isLetter(byte) || byte == UInt8(ascii: ":") { return word(hasColons: true) }
+        return .error("unexpected character: \(character())")
     }
 
-    private mutating func identifier() -> String {
-        let start = at
+    private mutating func inBraces() -> Token.Kind {
+        guard at < bytes.count else { return .error("unexpected end of input inside braces") }
+        let byte = bytes[at]
+        switch byte {
+        case UInt8(ascii: ","): return symbol(1)
+        case UInt8(ascii: "="): return symbol(follows("~") ? 2 : 1)
+        case UInt8(ascii: "!"):
+            if follows("=") || follows("~") { return symbol(2) }
+            at += 1
+            return .error("unexpected character after '!' inside braces: \(character())")
+        case UInt8(ascii: "{"): return .error("unexpected left brace '{'")
+        case UInt8(ascii: "}"):
+            place = .expression
+            return symbol(1)
+        default: break
+        }
+        if isLetter(byte) { return word(hasColons: false) }
+        return isQuote(byte)
+            ? string(quote: byte) : .error("unexpected character inside braces: \(character())")
+    }
+
+    /// Within brackets, where a duration is to come.
+    private mutating func inDuration() -> Token.Kind {
+        guard at < bytes.count else { return .error("unexpected end of input in duration expression") }
+        let byte = bytes[at]
+        if byte == UInt8(ascii: "]") {
+            place = .expression
+            return symbol(1)
+        }
+        if byte == UInt8(ascii: ":") {
+            at += 1
+            start = at
+            return .error("unexpected colon before duration in duration expression")
+        }
+        if byte == UInt8(ascii: "(") || byte == UInt8(ascii: ")") { return parenthesis() }
+        if "+-*/%^,".utf8.contains(byte) { return symbol(1) }
+        if isNumber {
+            place = .range
+            return number()
+        }
+        if let word = durationWord() {
+            // A duration that is a word alone stands before a colon as a number does.
+            if word == .identifier("step") || word == .identifier("range") { place = .range }
+            return word
+        }
+        return .error("unexpected character in duration expression: \(character())")
+    }
+
+    // MARK: Tokens
+
+    private func follows(_ character: Character) -> Bool {
+        at + 1 < bytes.count && bytes[at + 1] == character.asciiValue
+    }
+
+    private mutating func symbol(_ length: Int) -> Token.Kind {
+        at += length
+        return .symbol(String(decoding: bytes[start..<at], as: UTF8.self))
+    }
+
+    private mutating func parenthesis() -> Token.Kind {
+        parentheses += bytes[at] == UInt8(ascii: "(") ? 1 : -1
+        let kind = symbol(1)
+        guard parentheses < 0 else { return kind }
+        start = at
+        return .error("unexpected right parenthesis ')'")
+    }
+
+    private mutating func colon() -> Token.Kind {
+        hasColon = true
+        return symbol(1)
+    }
+
+    private mutating func word(hasColons: Bool) -> Token.Kind {
         while at < bytes.count,
-            isLetter(bytes[at]) || isDigit(bytes[at]) || (bytes[at] == UInt8(ascii: ":") && brackets == 0)
+            isLetter(bytes[at]) || isDigit(bytes[at]) || hasColons && bytes[at] == UInt8(ascii: ":")
         { at += 1 }
-        return String(decoding: bytes[start..<at], as: UTF8.self)
+        return .identifier(String(decoding: bytes[start..<at], as: UTF8.self))
     }
 
-    private mutating func number() throws(PromQLError) -> Token.Kind {
-        let start = at
+    /// A word that may stand in a duration; nil where none does.
+    private mutating func durationWord() -> Token.Kind? {
+        let letters = bytes[at...].prefix(while: isLetter)
+        let word = String(decoding: letters, as: UTF8.self).lowercased()
+        guard ["max", "max_of", "min", "min_of", "range", "step"].contains(word) else { return nil }
+        at += letters.count
+        return .identifier(word)
+    }
+
+    /// The character at the place, as Go's `%q` shows it.
+    private func character() -> String {
+        guard at < bytes.count else { return "'\u{FFFD}'" }
+        let text = String(decoding: bytes[at...].prefix(4), as: UTF8.self)
+        guard let scalar = text.unicodeScalars.first else { return "'\u{FFFD}'" }
+        if scalar == "'" { return "'\\''" }
+        return scalar == "\"" ? "'\"'" : "'\(Labels.quoted(String(scalar)).dropFirst().dropLast())'"
+    }
+
+    private var isNumber: Bool {
+        isDigit(bytes[at])
+            || bytes[at] == UInt8(ascii: ".") && at + 1 < bytes.count && isDigit(bytes[at + 1])
+    }
+
+    private mutating func number() -> Token.Kind {
         if let ms = duration() { return .duration(ms) }
         at = start
         if bytes[at] == UInt8(ascii: "0"), at + 1 < bytes.count, bytes[at + 1] | 0x20 == UInt8(ascii: "x") {
             at += 2
-            while at < bytes.count, isLetter(bytes[at]) || isDigit(bytes[at]) { at += 1 }
+            while at < bytes.count, isHexadecimalDigit(bytes[at]) || bytes[at] == UInt8(ascii: "_") { at += 1 }
         } else {
             while at < bytes.count, isDigit(bytes[at]) || bytes[at] == UInt8(ascii: ".") || isBetweenDigits(at) {
                 at += 1
@@ -113,18 +242,20 @@ struct Lexer {
                 while at < bytes.count, isDigit(bytes[at]) { at += 1 }
             }
         }
-        let followed = at < bytes.count && isLetter(bytes[at])
         let text = String(decoding: bytes[start..<at], as: UTF8.self)
-        guard !followed, let value = Lexer.double(text) else {
+        let isHexadecimal = text.lowercased().hasPrefix("0x")
+        let isOpen = text.last == "_" || !isHexadecimal && "eE+-".contains(text.last ?? "e")
+        let isCut = isOpen || text.count { $0 == "." } > 1
+        guard !isCut, at == bytes.count || !isLetter(bytes[at]) else {
             while at < bytes.count, isLetter(bytes[at]) || isDigit(bytes[at]) { at += 1 }
             let shown = String(decoding: bytes[start..<at], as: UTF8.self)
-            throw PromQLError("bad number or duration syntax: \(Labels.quoted(shown))", at: start..<at, in: source)
+            return .error("bad number or duration syntax: \(Labels.quoted(shown))")
         }
-        guard value.isFinite else {
-            throw PromQLError(
-                "error parsing number: \(Labels.quoted(text)): value out of range", at: start..<at, in: source)
+        do throws(GoFloat.Failure) {
+            return .number(try Lexer.double(text))
+        } catch {
+            return .error("error parsing number: \(error.words(text))")
         }
-        return .number(value)
     }
 
     /// Whether an underscore stands there that only parts digits, for those who read them.
@@ -133,67 +264,91 @@ struct Lexer {
             && isDigit(bytes[place + 1])
     }
 
-    private static func double(_ written: String) -> Double? {
-        if written.lowercased().hasPrefix("0x") {
-            // An underscore may follow the prefix, and none another or the end.
-            let parts = written.dropFirst(2).split(separator: "_", omittingEmptySubsequences: false)
-            guard parts.enumerated().allSatisfy({ !$1.isEmpty || $0 == 0 && parts.count > 1 }) else { return nil }
-            return UInt64(parts.joined(), radix: 16).map { Double($0) }
+    /// A whole number as Go's `strconv.ParseInt` with base 0 reads it, or else what `ParseFloat` makes of it.
+    private static func double(_ written: String) throws(GoFloat.Failure) -> Double {
+        let isHexadecimal = written.lowercased().hasPrefix("0x")
+        let digits = isHexadecimal ? written.dropFirst(2) : written[...]
+        // An underscore may follow the prefix, and none another or the end.
+        let parts = digits.split(separator: "_", omittingEmptySubsequences: false)
+        let isOctal = !isHexadecimal && digits.count > 1 && digits.first == "0"
+        let areParted = parts.enumerated().allSatisfy { !$1.isEmpty || $0 == 0 && isHexadecimal && parts.count > 1 }
+        if areParted, let whole = Int64(parts.joined(), radix: isHexadecimal ? 16 : isOctal ? 8 : 10) {
+            return Double(whole)
         }
-        let text = written.replacing("_", with: "")
-        // An octal number, as Go's strconv.ParseInt with base 0 reads it.
-        if text.count > 1, text.first == "0", text.allSatisfy({ ("0"..."7").contains($0) }) {
-            return UInt64(text, radix: 8).map { Double($0) }
-        }
-        return Double(text.hasSuffix(".") ? text + "0" : text)
+        return try GoFloat.parse(written)
     }
 
     private mutating func duration() -> Int64? {
-        let start = at
         while at < bytes.count, isDigit(bytes[at]) || isLetter(bytes[at]) { at += 1 }
         let text = String(decoding: bytes[start..<at], as: UTF8.self)
         guard text.contains(where: { $0.isLetter }), !text.hasPrefix("0x"), !text.hasPrefix("0X") else { return nil }
         return TimeFormat.durationMs(text)
     }
 
-    private mutating func string(quote: UInt8) throws(PromQLError) -> String {
-        let start = at
+    // MARK: Strings
+
+    private mutating func string(quote: UInt8) -> Token.Kind {
         at += 1
+        let isRaw = quote == UInt8(ascii: "`")
         var out: [UInt8] = []
         while true {
-            guard at < bytes.count, quote == UInt8(ascii: "`") || bytes[at] != 10 else {
-                throw PromQLError("unterminated quoted string", at: start..<at, in: source)
+            guard at < bytes.count, isRaw || bytes[at] != 10 else {
+                return .error(isRaw ? "unterminated raw string" : "unterminated quoted string")
             }
             let byte = bytes[at]
+            // U+FFFD is what stands for what was no UTF-8.
+            if byte == 0xEF, bytes[at...].starts(with: [0xEF, 0xBF, 0xBD]) { return .error("invalid UTF-8 rune") }
             at += 1
-            if byte == quote { return String(decoding: out, as: UTF8.self) }
-            if byte == UInt8(ascii: "\\"), quote != UInt8(ascii: "`") {
-                try escape(into: &out, start: start, quote: quote)
-            } else {
+            if byte == quote { return .string(String(decoding: out, as: UTF8.self)) }
+            guard byte == UInt8(ascii: "\\"), !isRaw else {
                 out.append(byte)
+                continue
+            }
+            // What stands after a backslash, as Go's `strconv.Unquote` reads it.
+            do throws(GoEscape.Failure) {
+                let (read, length) = try GoEscape.read(bytes[at...], quote: quote)
+                out += read
+                at += length
+            } catch {
+                return .error(escapeError(error))
             }
         }
     }
 
-    /// Reads what stands after a backslash, as Go's `strconv.Unquote` does.
-    private mutating func escape(into out: inout [UInt8], start: Int, quote: UInt8) throws(PromQLError) {
-        let slash = at - 1
-        do throws(GoEscape.Failure) {
-            let (read, length) = try GoEscape.read(bytes[at...], quote: quote)
-            out += read
-            at += length
-        } catch {
-            switch error {
-            case .cutOff: throw PromQLError("unterminated quoted string", at: start..<at, in: source)
-            case .unknown: throw PromQLError("unknown escape sequence in a string", at: slash..<at + 1, in: source)
-            case .illegal: throw PromQLError("illegal escape sequence in a string", at: slash..<at + 1, in: source)
-            case .noCodePoint:
-                throw PromQLError("escape sequence is not a Unicode code point", at: slash..<at + 1, in: source)
+    private mutating func escapeError(_ failure: GoEscape.Failure) -> String {
+        switch failure {
+        case .cutOff: return "escape sequence not terminated"
+        case .noCodePoint: return "escape sequence is an invalid Unicode code point"
+        case .unknown: return "unknown escape sequence \(unicode())"
+        case .illegal:
+            // The first that is no digit; with none of these the number is too large.
+            let isOctal = isDigit(bytes[at])
+            let most = isOctal ? 3 : bytes[at] == UInt8(ascii: "x") ? 2 : bytes[at] == UInt8(ascii: "u") ? 4 : 8
+            if !isOctal { at += 1 }
+            let digits = bytes[at...].prefix(most).prefix {
+                isOctal ? (48...55).contains($0) : isHexadecimalDigit($0)
             }
+            guard digits.count < most else { return "escape sequence is an invalid Unicode code point" }
+            at += digits.count
+            return at < bytes.count
+                ? "illegal character \(unicode()) in escape sequence" : "escape sequence not terminated"
         }
     }
+
+    /// The character at the place, as Go's `%#U` shows it.
+    private func unicode() -> String {
+        let text = String(decoding: bytes[at...].prefix(4), as: UTF8.self)
+        let value = text.unicodeScalars.first?.value ?? 0xFFFD
+        return "U+\(String(format: "%04X", value)) \(character())"
+    }
+
+    private func isQuote(_ byte: UInt8) -> Bool { "\"'`".utf8.contains(byte) }
 
     private func isDigit(_ byte: UInt8) -> Bool { byte >= 48 && byte <= 57 }
+
+    private func isHexadecimalDigit(_ byte: UInt8) -> Bool {
+        isDigit(byte) || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains(byte | 0x20)
+    }
 
     private func isLetter(_ byte: UInt8) -> Bool {
         (byte | 0x20 >= UInt8(ascii: "a") && byte | 0x20 <= UInt8(ascii: "z")) || byte == UInt8(ascii: "_")

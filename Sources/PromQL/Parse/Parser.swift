@@ -26,7 +26,7 @@ package struct Parser {
     package static func parse(
         _ source: String, features: QueryFeatures = [], stepMs: Int64 = 0, rangeMs: Int64 = 0
     ) throws(PromQLError) -> Expression {
-        var parser = Parser(source: source, tokens: try Lexer.tokens(of: source), features: features)
+        var parser = Parser(source: source, tokens: Lexer.tokens(of: source), features: features)
         parser.stepMs = stepMs
         parser.rangeMs = rangeMs
         if parser.peek == .end {
@@ -68,8 +68,15 @@ package struct Parser {
         return true
     }
 
-    private mutating func expect(_ symbol: String, _ context: String) throws(PromQLError) {
-        guard take(symbol) else { throw unexpected(context, expected: "\"\(symbol)\"") }
+    private mutating func expect(_ symbol: String) throws(PromQLError) {
+        guard take(symbol) else { throw unexpected() }
+    }
+
+    /// - Parameters:
+    ///   - context: what is read.
+    ///   - expected: what may stand there.
+    private mutating func expect(_ symbol: String, _ context: String, _ expected: String) throws(PromQLError) {
+        guard take(symbol) else { throw unexpected(context, expected: expected) }
     }
 
     private func keyword(_ kind: Token.Kind) -> String? {
@@ -85,19 +92,49 @@ package struct Parser {
 
     private func unexpected(_ context: String = "", expected: String = "") -> PromQLError {
         let token = tokens[at]
-        let shown: String
-        switch token.kind {
-        case .end: shown = "end of input"
-        case .identifier(let name): shown = "identifier \(Labels.quoted(name))"
-        case .string(let text): shown = "string \(Labels.quoted(text))"
-        case .number, .duration: shown = "number \(Labels.quoted(text(of: token.range)))"
-        case .symbol(let symbol): shown = "\"\(symbol)\""
-        }
-        var message = "unexpected \(shown)"
+        if case .error(let words) = token.kind { return PromQLError(words, at: token.range, in: source) }
+        var message = "unexpected \(shown(token, asLabel: context == Parser.labelMatching))"
         if !context.isEmpty { message += " in \(context)" }
         if !expected.isEmpty { message += ", expected \(expected)" }
         return PromQLError(message, at: token.range, in: source)
     }
+
+    private static let labelMatching = "label matching"
+    private static let rangeSelector = "subquery or range selector"
+    private static let aDuration = "number, duration, step(), or range()"
+
+    /// A token as Prometheus' messages show it.
+    ///
+    /// - Parameter asLabel: within braces no word has a meaning of its own.
+    private func shown(_ token: Token, asLabel: Bool) -> String {
+        let written = text(of: token.range)
+        let quoted = Labels.quoted(written)
+        let short = written.count > 10 ? "\(Labels.quoted(String(written.prefix(10))))..." : quoted
+        switch token.kind {
+        case .end, .error: return "end of input"
+        case .string: return "string \(short)"
+        case .number: return "number \(short)"
+        case .duration: return "duration \(short)"
+        case .symbol(let symbol):
+            return BinaryOperator(rawValue: symbol) != nil || ["@", "=~", "!~"].contains(symbol)
+                ? "<op:\(symbol)>" : quoted
+        case .identifier(let name):
+            let word = name.lowercased()
+            if asLabel { return "identifier \(quoted)" }
+            if BinaryOperator(rawValue: word) != nil { return "<op:\(name)>" }
+            if AggregateOperator(rawValue: word) != nil { return "<aggr:\(name)>" }
+            if Parser.keywords.contains(word) { return "<\(name)>" }
+            if word == "inf" || word == "nan" { return "number \(quoted)" }
+            if ["start", "end", "step", "range"].contains(word) { return quoted }
+            return name.contains(":") ? "metric identifier \(quoted)" : "identifier \(quoted)"
+        }
+    }
+
+    /// The words of the language.
+    private static let keywords: Set<String> = [
+        "anchored", "bool", "by", "fill", "fill_left", "fill_right", "group_left", "group_right", "ignoring", "offset",
+        "on", "smoothed", "without",
+    ]
 
     private func text(of range: Range<Int>) -> String {
         String(decoding: Array(source.utf8)[range], as: UTF8.self)
@@ -163,7 +200,7 @@ package struct Parser {
             }
             binary.returnsBool = true
         }
-        let hasMatching = try matching(op, into: &binary)
+        try matching(op, into: &binary)
         binary.right = try expression(op == .power ? op.precedence - 1 : op.precedence)
         for side in [binary.left, binary.right] where side.type != .scalar && side.type != .vector {
             throw error("binary expression must contain only scalar and instant vector types", side)
@@ -177,40 +214,42 @@ package struct Parser {
         if op.isComparison, scalars == 2, !binary.returnsBool {
             throw PromQLError("comparisons between scalars must use BOOL modifier", at: operatorRange, in: source)
         }
-        if hasMatching, scalars > 0 {
-            throw PromQLError("vector matching only allowed between instant vectors", at: operatorRange, in: source)
+        if scalars > 0 {
+            // Without labels it says nothing, and may stand there.
+            guard binary.matching.labels.isEmpty, binary.matching.fillLeft == nil, binary.matching.fillRight == nil
+            else {
+                throw PromQLError("vector matching only allowed between instant vectors", at: operatorRange, in: source)
+            }
+            binary.matching = VectorMatching()
         }
         return node(.binary(binary), from: left.range.lowerBound)
     }
 
-    /// Reads `on`, `ignoring`, `group_left`, `group_right` and the fill modifiers; true where there is any.
-    private mutating func matching(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) -> Bool {
-        let hasLabels = try labelMatching(op, into: &binary)
-        let hasFills = try fills(op, into: &binary)
-        return hasLabels || hasFills
+    /// Reads `on`, `ignoring`, `group_left`, `group_right` and the fill modifiers.
+    private mutating func matching(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) {
+        try labelMatching(op, into: &binary)
+        try fills(op, into: &binary)
     }
 
-    private mutating func labelMatching(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) -> Bool {
-        guard let word = keyword(peek), word == "on" || word == "ignoring" else { return false }
+    private mutating func labelMatching(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) {
+        guard let word = keyword(peek), word == "on" || word == "ignoring" else { return }
         at += 1
         binary.matching.isOn = word == "on"
-        binary.matching.labels = try labelList(word)
-        guard let group = keyword(peek), group == "group_left" || group == "group_right" else { return true }
+        binary.matching.labels = try labelList()
+        guard let group = keyword(peek), group == "group_left" || group == "group_right" else { return }
         let range = advance().range
         guard !op.isSet else {
             throw PromQLError("no grouping allowed for \"\(op.rawValue)\" operation", at: range, in: source)
         }
         binary.matching.cardinality = group == "group_left" ? .manyToOne : .oneToMany
-        if peek == .symbol("(") { binary.matching.include = try labelList(group) }
+        if peek == .symbol("(") { binary.matching.include = try labelList() }
         if binary.matching.isOn, let twice = binary.matching.include.first(where: binary.matching.labels.contains) {
             throw PromQLError("label \"\(twice)\" must not occur in ON and GROUP clause at once", at: range, in: source)
         }
-        return true
     }
 
     /// Reads `fill(n)`, or `fill_left(n)` and `fill_right(n)`; a metric may have such a name, but no number in parentheses.
-    private mutating func fills(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) -> Bool {
-        var any = false
+    private mutating func fills(_ op: BinaryOperator, into binary: inout Binary) throws(PromQLError) {
         while let word = keyword(peek), ["fill", "fill_left", "fill_right"].contains(word),
             at + 1 < tokens.count, tokens[at + 1].kind == .symbol("(")
         {
@@ -229,17 +268,15 @@ package struct Parser {
             guard case .number(let value) = try primary().kind else {
                 throw PromQLError("a fill modifier takes a number", at: range, in: source)
             }
-            try expect(")", word)
+            try expect(")")
             let number = isNegative ? -value : value
             if word != "fill_right" { binary.matching.fillLeft = number }
             if word != "fill_left" { binary.matching.fillRight = number }
-            any = true
         }
-        return any
     }
 
-    private mutating func labelList(_ context: String) throws(PromQLError) -> [String] {
-        try expect("(", "grouping opts of \(context)")
+    private mutating func labelList() throws(PromQLError) -> [String] {
+        try expect("(", "grouping opts", "\"(\"")
         var names: [String] = []
         while !take(")") {
             switch peek {
@@ -261,7 +298,7 @@ package struct Parser {
             if take("[") {
                 expression = try range(expression, from: start)
             } else if takeKeyword("offset") {
-                let ms = try signedDuration("offset")
+                let ms = try signedDuration("offset", Parser.aDuration)
                 expression = try shifted(expression, from: start, "offset") { shift in
                     guard shift.offsetMs == 0 else { return "offset may not be set multiple times" }
                     shift.offsetMs = ms
@@ -284,13 +321,15 @@ package struct Parser {
     }
 
     private mutating func range(_ inner: Expression, from start: Int) throws(PromQLError) -> Expression {
-        let rangeMs = try duration("range")
+        let rangeMs = try duration(Parser.rangeSelector, Parser.aDuration)
         guard rangeMs > 0 else {
             throw PromQLError("duration must be greater than 0", at: tokens[at - 1].range, in: source)
         }
         if take(":") {
-            let stepMs = peek == .symbol("]") ? nil : try duration("subquery step")
-            try expect("]", "subquery selector")
+            let stepMs =
+                peek == .symbol("]")
+                ? nil : try duration("subquery selector", Parser.aDuration + " or \"]\"")
+            try expect("]", "subquery selector", "\"]\"")
             guard inner.type == .vector else {
                 throw error("subquery is only allowed on instant vector, got \(inner.type.rawValue) instead", inner)
             }
@@ -299,7 +338,7 @@ package struct Parser {
             }
             return node(.subquery(Subquery(inner: inner, rangeMs: rangeMs, stepMs: stepMs)), from: start)
         }
-        try expect("]", "range selector")
+        try expect("]", "subquery or range", "\":\" or \"]\"")
         guard case .selector(let selector) = inner.kind else {
             throw error("ranges only allowed for vector selectors", inner)
         }
@@ -352,41 +391,41 @@ package struct Parser {
     private mutating func instant() throws(PromQLError) -> TimeShift.At {
         if let word = keyword(peek), word == "start" || word == "end" {
             at += 1
-            try expect("(", "@")
-            try expect(")", "@")
+            try expect("(")
+            try expect(")")
             return word == "start" ? .start : .end
         }
         let negative = take("-")
         if !negative { _ = take("+") }
-        let token = advance()
+        let token = tokens[at]
         let value: Double
         switch token.kind {
         case .number(let number): value = number
-        case .duration(let ms): value = Double(ms) / 1000
-        default:
-            at -= 1
-            throw unexpected("@", expected: "timestamp")
+        default: throw unexpected("@", expected: "timestamp")
         }
+        at += 1
         let ms = (negative ? -value : value) * 1000
         guard ms.isFinite, abs(ms) < 9e15 else {
-            throw PromQLError("timestamp out of bounds for @ modifier: \(value)", at: token.range, in: source)
+            throw PromQLError(
+                "timestamp out of bounds for @ modifier: \(GoFloat.fixed(negative ? -value : value))", at: token.range,
+                in: source)
         }
         return .timestampMs(Int64(ms.rounded()))
     }
 
-    private mutating func signedDuration(_ context: String) throws(PromQLError) -> Int64 {
+    private mutating func signedDuration(_ context: String, _ expected: String) throws(PromQLError) -> Int64 {
         // Without parentheses an operator that follows is the expression's, not the duration's.
         let start = tokens[at].range.lowerBound
         let isNegative = take("-")
         if !isNegative { _ = take("+") }
-        let ms = try milliseconds(try durationOperand(context), from: start)
+        let ms = try milliseconds(try durationOperand(context, expected), from: start)
         return isNegative ? -ms : ms
     }
 
     /// A duration in milliseconds; a plain number is seconds.
-    private mutating func duration(_ context: String) throws(PromQLError) -> Int64 {
+    private mutating func duration(_ context: String, _ expected: String) throws(PromQLError) -> Int64 {
         let start = tokens[at].range.lowerBound
-        return try milliseconds(try durationExpression(0, context), from: start)
+        return try milliseconds(try durationExpression(0, context, expected), from: start)
     }
 
     // MARK: Durations that are computed
@@ -399,17 +438,20 @@ package struct Parser {
     }
 
     /// Seconds: operators by precedence, as those of the language.
-    private mutating func durationExpression(_ minimum: Int, _ context: String) throws(PromQLError) -> Double {
+    private mutating func durationExpression(
+        _ minimum: Int, _ context: String, _ expected: String
+    ) throws(PromQLError) -> Double {
         depth += 1
         defer { depth -= 1 }
         guard depth <= Parser.maxDepth else {
             throw PromQLError("the expression is nested too deeply", at: tokens[at].range, in: source)
         }
-        var left = try durationOperand(context)
+        var left = try durationOperand(context, expected)
         while let op = binaryOperator(), op.precedence > minimum {
             let place = tokens[at].range
             at += 1
-            let right = try durationExpression(op == .power ? op.precedence - 1 : op.precedence, context)
+            let right = try durationExpression(
+                op == .power ? op.precedence - 1 : op.precedence, context, expected)
             switch op {
             case .add: left += right
             case .subtract: left -= right
@@ -426,12 +468,12 @@ package struct Parser {
         return left
     }
 
-    private mutating func durationOperand(_ context: String) throws(PromQLError) -> Double {
-        if take("-") { return -(try durationExpression(BinaryOperator.multiply.precedence, context)) }
-        if take("+") { return try durationExpression(BinaryOperator.multiply.precedence, context) }
+    private mutating func durationOperand(_ context: String, _ expected: String) throws(PromQLError) -> Double {
+        if take("-") { return -(try durationExpression(BinaryOperator.multiply.precedence, context, expected)) }
+        if take("+") { return try durationExpression(BinaryOperator.multiply.precedence, context, expected) }
         if take("(") {
-            let inner = try durationExpression(0, context)
-            try expect(")", context)
+            let inner = try durationExpression(0, context, expected)
+            try expect(")")
             return inner
         }
         let token = tokens[at]
@@ -446,21 +488,21 @@ package struct Parser {
             at += 1
             switch name.lowercased() {
             case "step", "range":
-                try expect("(", context)
-                try expect(")", context)
+                try expect("(")
+                try expect(")")
                 return Double(name.lowercased() == "step" ? stepMs : rangeMs) / 1000
             case "min", "max", "min_of", "max_of":
-                try expect("(", context)
-                let first = try durationExpression(0, context)
-                try expect(",", context)
-                let second = try durationExpression(0, context)
-                try expect(")", context)
+                try expect("(")
+                let first = try durationExpression(0, context, expected)
+                try expect(",")
+                let second = try durationExpression(0, context, expected)
+                try expect(")")
                 return name.lowercased().hasPrefix("min") ? min(first, second) : max(first, second)
             default: at -= 1
             }
         default: break
         }
-        throw unexpected(context, expected: "number, duration, step(), or range()")
+        throw unexpected(context, expected: expected)
     }
 
     // MARK: Primary expressions
@@ -480,7 +522,7 @@ package struct Parser {
         case .symbol("("):
             at += 1
             let inner = try expression(0)
-            try expect(")", "parentheses")
+            try expect(")")
             return node(.parentheses(inner), from: start)
         case .symbol("{"):
             return try selector(name: nil, from: start)
@@ -494,6 +536,7 @@ package struct Parser {
     private mutating func named(_ name: String, from start: Int) throws(PromQLError) -> Expression {
         let word = name.lowercased()
         let next = at + 1 < tokens.count ? tokens[at + 1].kind : .end
+        guard !Parser.reserved.contains(word) else { throw unexpected() }
         if word == "inf" || word == "nan", next != .symbol("{"), next != .symbol("(") {
             at += 1
             return node(.number(word == "inf" ? .infinity : .nan), from: start)
@@ -508,6 +551,10 @@ package struct Parser {
             }
             at += 1
             return try aggregate(op, from: start)
+        }
+        if next == .symbol("("), Parser.keywords.contains(word) {
+            at += 1
+            throw unexpected()
         }
         if next == .symbol("(") {
             guard let function = Function.all[name] else {
@@ -525,15 +572,21 @@ package struct Parser {
         return try selector(name: name, from: start)
     }
 
-    private mutating func arguments(_ context: String) throws(PromQLError) -> [Expression] {
-        try expect("(", context)
+    /// The words of the language that no metric can be called without quotes; others may be.
+    private static let reserved: Set<String> = ["atan2", "bool", "group_left", "group_right", "ignoring", "on"]
+
+    private mutating func arguments() throws(PromQLError) -> [Expression] {
+        try expect("(")
         var arguments: [Expression] = []
         while !take(")") {
             arguments.append(try expression(0))
+            let comma = tokens[at].range
             if take(",") {
-                if peek == .symbol(")") { throw unexpected(context, expected: "expression") }
+                guard peek != .symbol(")") else {
+                    throw PromQLError("trailing commas not allowed in function call args", at: comma, in: source)
+                }
             } else if peek != .symbol(")") {
-                throw unexpected(context, expected: "\",\" or \")\"")
+                throw unexpected()
             }
         }
         return arguments
@@ -543,7 +596,7 @@ package struct Parser {
         let outer = mayMatchAll
         mayMatchAll = function.name == "info"
         defer { mayMatchAll = outer }
-        let arguments = try arguments("call to function \"\(function.name)\"")
+        let arguments = try arguments()
         let most = function.arguments.count
         let least = function.optional < 0 ? most - 1 : most - function.optional
         let range = start..<tokens[at - 1].range.upperBound
@@ -604,12 +657,17 @@ package struct Parser {
         func isGrouping(_ word: String?) -> Bool { word == "by" || word == "without" }
         if let word = keyword(peek), isGrouping(word) {
             at += 1
-            grouping = (word == "without", try labelList(word))
+            grouping = (word == "without", try labelList())
         }
-        let arguments = try arguments("aggregation")
+        let arguments = try arguments()
         if grouping == nil, let word = keyword(peek), isGrouping(word) {
             at += 1
-            grouping = (word == "without", try labelList(word))
+            grouping = (word == "without", try labelList())
+        }
+        guard !arguments.isEmpty else {
+            throw PromQLError(
+                "no arguments for aggregate expression provided", at: start..<tokens[at - 1].range.upperBound,
+                in: source)
         }
         let expected = op.parameter == nil ? 1 : 2
         guard arguments.count == expected, let inner = arguments.last else {
@@ -630,18 +688,25 @@ package struct Parser {
 
     private mutating func selector(name: String?, from start: Int) throws(PromQLError) -> Expression {
         var matchers: [LabelMatcher] = []
+        // The metric's name where it stands before the braces or, in quotes, alone within them.
+        var name = name
         if let name { matchers.append(.equal(Labels.metricName, name)) }
         if take("{") {
             while !take("}") {
+                let isName = isQuotedName
                 let matcher = try matcher()
-                if matcher.name == Labels.metricName, let name {
+                let others = matchers.filter { $0.name == Labels.metricName }
+                if matcher.name == Labels.metricName, isName || name != nil, let other = others.first {
+                    let twice = name ?? matcher.value
                     throw PromQLError(
-                        "metric name must not be set twice: \"\(name)\" or \"\(matcher.value)\"",
+                        "metric name must not be set twice: \(Labels.quoted(twice)) or "
+                            + Labels.quoted(name == nil ? other.value : matcher.value),
                         at: start..<tokens[at - 1].range.upperBound, in: source)
                 }
+                if isName { name = matcher.value }
                 matchers.append(matcher)
                 if !take(","), peek != .symbol("}") {
-                    throw unexpected("label matching", expected: "\",\" or \"}\"")
+                    throw unexpected(Parser.labelMatching, expected: "\",\" or \"}\"")
                 }
             }
         }
@@ -653,26 +718,34 @@ package struct Parser {
         return node(.selector(Selector(matchers: matchers)), from: start)
     }
 
+    /// Whether a quoted text stands alone in the braces: the metric's name.
+    private var isQuotedName: Bool {
+        guard case .string = peek, at + 1 < tokens.count, case .symbol(let symbol) = tokens[at + 1].kind else {
+            return false
+        }
+        return symbol == "," || symbol == "}"
+    }
+
     private mutating func matcher() throws(PromQLError) -> LabelMatcher {
         let start = tokens[at].range.lowerBound
         let name: String
-        switch advance().kind {
-        case .identifier(let label) where !label.contains(":"): name = label
+        switch peek {
+        case .identifier(let label): name = label
         case .string(let text):
-            // A quoted name alone is the metric's.
-            guard case .symbol(let symbol) = peek, symbol != ",", symbol != "}" else {
+            if isQuotedName {
+                at += 1
                 return .equal(Labels.metricName, text)
             }
             name = text
         default:
-            at -= 1
-            throw unexpected("label matching", expected: "identifier or \"}\"")
-        }
-        guard case .symbol(let symbol) = peek, let op = LabelMatcher.Operator(rawValue: symbol) else {
-            throw unexpected("label matching", expected: "label matching operator")
+            throw unexpected(Parser.labelMatching, expected: "identifier or \"}\"")
         }
         at += 1
-        guard case .string(let value) = peek else { throw unexpected("label matching", expected: "string") }
+        guard case .symbol(let symbol) = peek, let op = LabelMatcher.Operator(rawValue: symbol) else {
+            throw unexpected(Parser.labelMatching, expected: "label matching operator")
+        }
+        at += 1
+        guard case .string(let value) = peek else { throw unexpected(Parser.labelMatching, expected: "string") }
         at += 1
         do throws(PatternError) {
             return try LabelMatcher(name, op, value)

@@ -18,14 +18,18 @@ package struct ScriptRunner {
     private var store = MemorySeries()
     /// The metrics with native histograms; these are not loaded.
     private var nativeNames: Set<String> = []
-    private var loads = 0
+    private let features: QueryFeatures
     private var outcome = Outcome()
+
+    private init(features: QueryFeatures) { self.features = features }
 
     /// Runs one script.
     ///
-    /// - Parameter name: what failures call it.
-    package static func run(_ text: String, name: String) -> Outcome {
-        var runner = ScriptRunner()
+    /// - Parameters:
+    ///   - name: what failures call it.
+    ///   - features: what is evaluated beside the stable language; Prometheus runs its own scripts with all.
+    package static func run(_ text: String, name: String, features: QueryFeatures = .all) -> Outcome {
+        var runner = ScriptRunner(features: features)
         var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)[...]
         while let line = lines.popFirst() {
             let number = lines.startIndex
@@ -216,7 +220,7 @@ package struct ScriptRunner {
     private mutating func evaluate(_ words: [String], _ body: [String]) -> String? {
         var engine = QueryEngine()
         engine.defaultSubqueryStepMs = 60_000
-        engine.features = .all
+        engine.features = features
         guard let expected = Expectations(words[0], body) else { return "an expectation can't be read: \(body)" }
         let result: QueryResult
         var steps: Steps?
