@@ -47,7 +47,7 @@ package struct Dispatcher: Sendable {
     package mutating func dispatch(_ alerts: [Alert], atMs: Int64) -> [GroupMessage] {
         var members: [String: (route: Route, labels: Labels, alerts: [Alert])] = [:]
         for alert in alerts {
-            let labels = Labels(alert.labels.map { Label($0.key, $0.value) })
+            let labels = Labels(alert.labels)
             for (route, path) in route.matching(labels) {
                 let grouped = route.groupBy == ["..."] ? labels : labels.keeping(route.groupBy)
                 members["\(path):\(grouped)", default: (route, grouped, [])].alerts.append(alert)
@@ -67,7 +67,7 @@ package struct Dispatcher: Sendable {
             // Nobody knows these alerts any more, because their rule is gone: they have ended.
             var last = route
             last.receiver = group.receiver
-            let labels = Labels(group.labels.map { Label($0.key, $0.value) })
+            let labels = Labels(group.labels)
             if let message = flush(key, last, labels, [], atMs: atMs) { notifications.append(message) }
         }
         return notifications
@@ -84,7 +84,7 @@ package struct Dispatcher: Sendable {
             // A group begins with an alert that fires: one that ended untold is not worth a message.
             guard !firing.isEmpty else { return nil }
             group = NotificationGroup(
-                receiver: route.receiver, labels: Dictionary(labels.pairs.map { ($0.name, $0.value) }) { $1 },
+                receiver: route.receiver, labels: labels.values,
                 createdMs: atMs, flushedMs: nil, notifiedMs: nil, firing: [:])
         }
         defer { groups[key] = group }

@@ -42,7 +42,7 @@ package struct RuleEvaluator: Sendable {
                 entry.key.index < runs[place].group.rules.count,
                 runs[place].group.rules[entry.key.index].name == entry.name
             else { continue }
-            let labels = Labels(entry.state.labels.map { Label($0.key, $0.value) })
+            let labels = Labels(entry.state.labels)
             runs[place].states[entry.key.index][labels] = entry.state
         }
     }

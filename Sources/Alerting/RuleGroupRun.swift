@@ -195,7 +195,7 @@ package struct RuleGroupRun: Sendable {
 
     private static func fresh(_ labels: Labels, atMs: Int64) -> AlertState {
         AlertState(
-            labels: Dictionary(labels.pairs.map { ($0.name, $0.value) }) { $1 }, annotations: [:], state: .pending,
+            labels: labels.values, annotations: [:], state: .pending,
             value: 0, activeAtMs: atMs)
     }
 
@@ -227,7 +227,7 @@ package struct RuleGroupRun: Sendable {
 
     /// The series `ALERTS` of a state.
     private static func series(for state: AlertState) -> Labels {
-        var labels = Labels(state.labels.map { Label($0.key, $0.value) })
+        var labels = Labels(state.labels)
         labels[Labels.metricName] = "ALERTS"
         labels["alertstate"] = state.state.rawValue
         return labels

@@ -186,8 +186,8 @@ package struct RuleTest: Sendable {
             for state in states.values where state.state == .firing && state.labels["alertname"] == one.alertname {
                 got.append(
                     (
-                        Labels(state.labels.map { Label($0.key, $0.value) }),
-                        Labels(state.annotations.map { Label($0.key, $0.value) })
+                        Labels(state.labels),
+                        Labels(state.annotations)
                     ))
             }
         }

@@ -10,7 +10,7 @@ struct MetaLabels {
 
     init() {}
 
-    var labels: Labels { Labels(values.map { Label($0.key, $0.value) }) }
+    var labels: Labels { Labels(values) }
 
     subscript(name: String) -> String? {
         get { values[MetaLabels.prefix + name] }

@@ -11,14 +11,14 @@ final class Multi {
     private let epoll: Int32
     /// Tells the sockets of this handle from others in the same epoll instance.
     private let number: Int
-    /// When curl wants to be called whatever its sockets do, of ``Sleeper/now``; nil: not at all.
-    private(set) var deadline: UInt64?
-    /// Whether transfers may have ended since ``nextEnded()`` was nil.
-    private(set) var mayHaveEnded = false
+    /// When curl wants to be called whatever its sockets do, of ``Sleeper/now``; the largest number: not at all.
+    private let deadline: UnsafeMutablePointer<UInt64>
 
-    init(number: Int, epoll: Int32, maxConnections: Int) {
+    /// - Parameter deadline: where the handle keeps its deadline: the loop looks at those of all of them.
+    init(number: Int, epoll: Int32, maxConnections: Int, deadline: UnsafeMutablePointer<UInt64>) {
         self.number = number
         self.epoll = epoll
+        self.deadline = deadline
         handle = curl_multi_init()
         _ = uw_multi_setopt_long(handle, CURLMOPT_MAXCONNECTS, maxConnections)
         let context = Unmanaged.passUnretained(self).toOpaque()
@@ -30,7 +30,7 @@ final class Multi {
         _ = uw_multi_setopt_timer(handle, context) { _, timeoutMs, context in
             guard let context else { return 0 }
             let multi = Unmanaged<Multi>.fromOpaque(context).takeUnretainedValue()
-            multi.deadline = timeoutMs < 0 ? nil : Sleeper.now + UInt64(timeoutMs) * 1_000_000
+            multi.deadline.pointee = timeoutMs < 0 ? .max : Sleeper.now + UInt64(timeoutMs) * 1_000_000
             return 0
         }
     }
@@ -42,10 +42,9 @@ final class Multi {
 
     func remove(_ transfer: Transfer) { curl_multi_remove_handle(handle, transfer.easy) }
 
-    /// Goes on where the deadline has passed.
-    func onDeadline(_ now: UInt64) {
-        guard let due = deadline, due <= now else { return }
-        deadline = nil
+    /// Goes on, now that the deadline has passed.
+    func onDeadline() {
+        deadline.pointee = .max
         act(CURL_SOCKET_TIMEOUT, 0)
     }
 
@@ -61,7 +60,6 @@ final class Multi {
     private func act(_ socket: Int32, _ flags: Int32) {
         var active: Int32 = 0
         curl_multi_socket_action(handle, socket, flags, &active)
-        mayHaveEnded = true
     }
 
     /// The number of a transfer that has ended, and how; nil: no other has.
@@ -73,7 +71,6 @@ final class Multi {
             uw_easy_getinfo_pointer(easy, CURLINFO_PRIVATE, &id)
             return (UInt64(UInt(bitPattern: id)), uw_message_result(message))
         }
-        mayHaveEnded = false
         return nil
     }
 

@@ -48,6 +48,8 @@ final class TransferLoop: TaskExecutor {
 
     /// Each end of a transfer takes a look at all connections of a handle.
     private static let connectionsPerMulti = 256
+    /// As many as there are bits in a word.
+    private static let mostMultis = 64
 
     init(maxConnections: Int, maxTransfers: Int) {
         self.maxConnections = max(1, maxConnections)
@@ -116,8 +118,16 @@ final class TransferLoop: TaskExecutor {
     private func run() {
         threadID.store(pthread_self(), ordering: .relaxed)
         let executor = asUnownedTaskExecutor()
-        let count = max(1, min(64, maxConnections / TransferLoop.connectionsPerMulti))
-        let multis = (0..<count).map { Multi(number: $0, epoll: epoll, maxConnections: maxConnections / count) }
+        let count = max(1, min(TransferLoop.mostMultis, maxConnections / TransferLoop.connectionsPerMulti))
+        let memory = UnsafeMutablePointer<UInt64>.allocate(capacity: count)
+        defer { memory.deallocate() }
+        let deadlines = UnsafeMutableBufferPointer(start: memory, count: count)
+        deadlines.initialize(repeating: .max)
+        let multis = deadlines.indices.map {
+            Multi(number: $0, epoll: epoll, maxConnections: maxConnections / count, deadline: memory + $0)
+        }
+        // A bit for each handle whose transfers may have ended.
+        var touched: UInt64 = 0
         var events = [epoll_event](repeating: epoll_event(), count: 64)
         var sleepers = Heap<Sleeper>()
         var transfers: [UInt64: Transfer] = [:]
@@ -162,9 +172,14 @@ final class TransferLoop: TaskExecutor {
             while transfers.count < maxTransfers, let next = waiting.next(mostLast: maxTransfers / 2) {
                 if !start(next, multis, &transfers, &handles) { waiting.ended(next.request.turn) }
             }
-            for multi in multis {
-                multi.onDeadline(now)
-                while multi.mayHaveEnded, let (id, code) = multi.nextEnded() {
+            for number in deadlines.indices where deadlines[number] <= now {
+                multis[number].onDeadline()
+                touched |= 1 << UInt64(number)
+            }
+            while touched != 0 {
+                let multi = multis[touched.trailingZeroBitCount]
+                touched &= touched - 1
+                while let (id, code) = multi.nextEnded() {
                     guard let transfer = transfers[id] else { continue }
                     waiting.ended(transfer.turn)
                     finish(transfer, code, &transfers, &handles)
@@ -174,8 +189,8 @@ final class TransferLoop: TaskExecutor {
             self.waiting.store(waiting.count, ordering: .relaxed)
             let hasRoom = transfers.count < maxTransfers && waiting.hasNext(mostLast: maxTransfers / 2)
             guard running, !hasRoom, inbox.withLock({ $0.commands.isEmpty }) else { continue }
-            let deadline = multis.lazy.compactMap(\.deadline).min()
-            wait(until: [deadline, sleepers.min?.deadline].compactMap(\.self).min(), multis, &events)
+            let deadline = min(deadlines.min() ?? .max, sleepers.min?.deadline ?? .max)
+            touched = wait(until: deadline, multis, &events)
         }
         threadID.store(0, ordering: .relaxed)
         let rest = inbox.withLock { inbox in
@@ -193,7 +208,10 @@ final class TransferLoop: TaskExecutor {
     }
 
     /// Waits for news of sockets, a signal or a deadline, and hands on what came.
-    private func wait(until deadline: UInt64?, _ multis: [Multi], _ events: inout [epoll_event]) {
+    ///
+    /// - Returns: a bit for each handle that had news.
+    private func wait(until deadline: UInt64, _ multis: [Multi], _ events: inout [epoll_event]) -> UInt64 {
+        var touched: UInt64 = 0
         let count = epoll_wait(epoll, &events, Int32(events.count), TransferLoop.waitMs(deadline))
         for event in events.prefix(Int(max(0, count))) {
             if event.data.u64 == .max {
@@ -202,13 +220,15 @@ final class TransferLoop: TaskExecutor {
             } else {
                 let socket = Int32(bitPattern: UInt32(truncatingIfNeeded: event.data.u64))
                 multis[Int(event.data.u64 >> 32)].onEvents(event.events, of: socket)
+                touched |= 1 << (event.data.u64 >> 32)
             }
         }
+        return touched
     }
 
     /// How long to wait for a deadline, in whole milliseconds, and a minute at most.
-    private static func waitMs(_ deadline: UInt64?) -> Int32 {
-        guard let deadline else { return 60_000 }
+    private static func waitMs(_ deadline: UInt64) -> Int32 {
+        guard deadline < .max else { return 60_000 }
         let now = Sleeper.now
         return deadline <= now ? 0 : Int32(min(60_000, (deadline - now + 999_999) / 1_000_000))
     }
@@ -311,7 +331,11 @@ final class Sleeper: Comparable, Sendable {
     private let state = Mutex(State.new)
 
     /// The time of that clock: curl's thread waits by it, whatever the world's is set to.
-    static var now: UInt64 { DispatchTime.now().uptimeNanoseconds }
+    static var now: UInt64 {
+        var time = timespec()
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+    }
 
     init(deadline: UInt64) { self.deadline = deadline }
 

@@ -62,8 +62,7 @@ package struct LogState: Sendable {
     }
 
     private static func labels(_ json: String) throws -> Labels {
-        Labels(
-            try JSONDecoder().decode([String: String].self, from: Data(json.utf8)).map { Label($0.key, $0.value) })
+        Labels(try JSONDecoder().decode([String: String].self, from: Data(json.utf8)))
     }
 
     private static func evidence(_ json: String?) throws -> LogEvidence? {

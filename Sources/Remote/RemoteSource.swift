@@ -118,7 +118,7 @@ package final class RemoteSource: SeriesSource {
                 ("match[]", selector(matchers)), ("start", seconds(max(0, fromMs))),
                 ("end", seconds(min(throughMs, time.nowMs))),
             ])
-        return rows.map { Labels($0.map { Label($0.key, $0.value) }) }.sorted()
+        return rows.map { Labels($0) }.sorted()
     }
 
     package func metadata() throws -> [MetricMetadata] {
@@ -222,7 +222,7 @@ package final class RemoteSource: SeriesSource {
             guard let row = try? JSONDecoder().decode(Row.self, from: Data(line)),
                 row.values.count == row.timestamps.count
             else { throw RemoteError(.malformed, "\(shown)/api/v1/export: a line is not of the format") }
-            let labels = Labels(row.metric.map { Label($0.key, $0.value) })
+            let labels = Labels(row.metric)
             parts[labels, default: SeriesSamples(labels: labels)].timestampsMs += row.timestamps
             parts[labels]?.values += row.values.map(\.value)
         }

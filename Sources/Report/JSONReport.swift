@@ -291,7 +291,7 @@ package struct JSONReport: Encodable, Sendable {
             id: finding.id, signal: finding.signal, severity: finding.severity.rawValue, summary: finding.summary,
             scope: ScopePart(
                 component: scope.component, node: scope.node, namespace: scope.namespace, workload: scope.workload,
-                batch: scope.batch, labels: Dictionary(scope.labels.pairs.map { ($0.name, $0.value) }) { $1 }),
+                batch: scope.batch, labels: scope.labels.values),
             before: finding.before, after: finding.after, effect: finding.effect.map(effect),
             onset: finding.onsetMs.map { TimeFormat.rfc3339(ms: $0) }, expected: finding.isExpected,
             cause: CausePart(

@@ -35,8 +35,14 @@ package struct Labels: Hashable, Sendable {
         pairs.removeAll { $0.value.isEmpty }
     }
 
+    /// Makes a set out of values by their names.
+    package init(_ values: [String: String]) { self.init(values.map { Label($0.key, $0.value) }) }
+
     /// Makes a set of labels that is known to be sorted by name, without repetition or empty values.
     package init(sorted pairs: [Label]) { self.pairs = pairs }
+
+    /// The values by their names.
+    package var values: [String: String] { Dictionary(uniqueKeysWithValues: pairs.map { ($0.name, $0.value) }) }
 
     /// The metric's name, or an empty string.
     package var name: String { self[Labels.metricName] ?? "" }

@@ -105,6 +105,9 @@ package struct BlockFrame {
     private(set) var entries: [Entry] = []
     private let plain: [UInt8]
 
+    /// The bytes that it takes.
+    var size: Int { plain.count + entries.count * MemoryLayout<Entry>.stride }
+
     /// - Parameters:
     ///   - plain: the frame's bytes.
     ///   - frame: its number in the block.

@@ -1,7 +1,7 @@
 /// Byte streams that grow a few bytes at a time, each a chain of small cells out of shared slabs.
 ///
 /// A series that changes gets a byte or two with each scrape: an array of its own would cost more than what is in it.
-/// Nothing is given back one by one; the pool goes as a whole.
+/// Nothing is given back one by one; the pool goes as a whole. Used under the store's lock alone, as ``Slabs``.
 final class CellPool {
     /// The bytes of a cell: the number of the next one, and payload.
     private static let cellBytes = 32
@@ -9,8 +9,8 @@ final class CellPool {
     private static let slabBits = 13
     private static let slabCells = 1 << slabBits
 
-    private var slabs: [UnsafeMutableRawPointer] = []
-    private var cells = 0
+    @exclusivity(unchecked) private var slabs: [UnsafeMutableRawPointer] = []
+    @exclusivity(unchecked) private var cells = 0
 
     deinit { for slab in slabs { slab.deallocate() } }
 

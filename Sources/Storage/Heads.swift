@@ -4,7 +4,8 @@ import Series
 /// The newest samples of all series, in memory, since the last checkpoint began.
 ///
 /// Samples of one source at one time are a row: its time stands once, and a series only says which rows of its source
-/// it has. A series whose samples come from several sources, or from none, keeps its times in its stream.
+/// it has. A series whose samples come from several sources, or from none, keeps its times in its stream. Used under the
+/// store's lock alone, as ``Slabs``.
 final class Heads {
     /// What a series has here: its stream and the encoder's state.
     struct Head: BitwiseCopyable {
@@ -24,14 +25,14 @@ final class Heads {
     }
 
     /// The times of each source's samples, ascending.
-    private var rows: [[Int64]] = []
+    @exclusivity(unchecked) private var rows: [[Int64]] = []
     private let heads = Slabs(repeating: Head())
     private let pool = CellPool()
     private let scratch = UnsafeMutablePointer<UInt8>.allocate(capacity: ValueState.maxBytes + 16)
-    private(set) var samples = 0
+    @exclusivity(unchecked) private(set) var samples = 0
     /// The oldest and the newest sample; of no meaning where there is none.
-    private(set) var firstMs = Int64.max
-    private(set) var lastMs = Int64.min
+    @exclusivity(unchecked) private(set) var firstMs = Int64.max
+    @exclusivity(unchecked) private(set) var lastMs = Int64.min
 
     deinit { scratch.deallocate() }
 

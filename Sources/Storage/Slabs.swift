@@ -2,14 +2,16 @@
 ///
 /// An array that doubles holds up to three times what it needs while it grows; with a million series that is what a
 /// small machine does not have.
+///
+/// Used under the store's lock alone: what is marked as unchecked was asked for at run time with each sample.
 final class Slabs<Element: BitwiseCopyable> {
     /// Elements in a slab: of 48 bytes each, 192 KiB.
     private static var slabBits: Int { 12 }
     private static var slabSize: Int { 1 << slabBits }
 
-    private var slabs: [UnsafeMutablePointer<Element>] = []
+    @exclusivity(unchecked) private var slabs: [UnsafeMutablePointer<Element>] = []
     private let initial: Element
-    private(set) var count = 0
+    @exclusivity(unchecked) private(set) var count = 0
 
     /// - Parameter initial: the value of an element that was not set yet.
     init(repeating initial: Element) { self.initial = initial }

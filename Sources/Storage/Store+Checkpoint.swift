@@ -45,6 +45,7 @@ extension Store {
     private func write(_ frozen: FrozenHeads) throws {
         // What a try before this one wrote is in the way.
         try database.write { try Store.deleteBlocks(of: frozen.generation...frozen.generation, $0) }
+        readCache?.forget()
         let writer = BlockCodec.Writer()
         var times = TimesTable(frozen)
         let end = state.withLock { $0.index.buckets.count }
@@ -194,6 +195,7 @@ extension Store {
                 try Store.deleteBlocks(of: generation.id...generation.id, db)
                 try db.execute(sql: "DELETE FROM generations WHERE id = ?", arguments: [generation.id])
             }
+            readCache?.forget()
         }
         // Series that ended in what is spared have their samples there.
         let buckets = state.withLock { $0.emptyBuckets(beforeMs: min(goneMs, spared?.lowerBound ?? .max)) }

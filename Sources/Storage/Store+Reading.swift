@@ -22,10 +22,11 @@ extension Store {
         }
         let all = asleep.isEmpty ? awake : (awake + asleep).sorted { $0.member.place < $1.member.place }
         let members = all.map(\.member)
+        let cache = members.count <= ReadCache.mostSeries ? readCache : nil
         let times = Mutex(TimesCache())
         return SeriesSelection(labels: all.map(\.labels)) { [self] places, body in
             do {
-                try decompressors.withOne { try read(places, of: members, fromMs, throughMs, times, $0, body) }
+                try decompressors.withOne { try read(places, of: members, fromMs, throughMs, times, cache, $0, body) }
             } catch let error as DatabaseError {
                 throw Store.error(error, path: path)
             } catch let error as BlockCodec.CorruptBlock {
@@ -67,7 +68,8 @@ extension Store {
     /// Hands out the samples of series; those of a bucket that follow each other are read together.
     private func read(
         _ places: ArraySlice<Int>, of members: [Member], _ fromMs: Int64, _ throughMs: Int64,
-        _ times: borrowing Mutex<TimesCache>, _ zstd: ZstdDecompressor, _ body: SeriesSelection.Body
+        _ times: borrowing Mutex<TimesCache>, _ cache: ReadCache?, _ zstd: ZstdDecompressor,
+        _ body: SeriesSelection.Body
     ) throws {
         var columns = SampleColumns()
         var start = places.startIndex
@@ -86,10 +88,17 @@ extension Store {
             var rowsOfTimes: [Int64: [Int64]] = [:]
             if lastBlockMs >= fromMs {
                 let slots = group.map { members[$0].slot }
+                let epoch = cache?.epoch ?? 0
                 // In one transaction: retention may take a generation away, but not half of it.
                 try database.read { db in
-                    blocks = try Store.frames(bucket, of: slots, fromMs, throughMs, db, zstd)
-                    rowsOfTimes = try Store.times(of: blocks, slots, times, db)
+                    let wanted = Set(slots.map { $0 >> BlockCodec.frameBits })
+                    if let cache {
+                        blocks = try Store.frames(bucket, wanted, fromMs, throughMs, db, cache, epoch, zstd)
+                        rowsOfTimes = try Store.times(of: blocks, slots, db, cache, epoch)
+                    } else {
+                        blocks = try Store.frames(bucket, wanted, fromMs, throughMs, db, zstd)
+                        rowsOfTimes = try Store.times(of: blocks, slots, times, db)
+                    }
                 }
             }
             var part = 0
@@ -133,12 +142,11 @@ extension Store {
         var content: BlockFrame
     }
 
-    /// The frames of slots in a bucket's blocks that may have samples of the range, the oldest first.
+    /// The frames of a bucket's blocks that may have samples of the range, the oldest first.
     private static func frames(
-        _ bucket: Int, of slots: [Int], _ fromMs: Int64, _ throughMs: Int64, _ db: GRDB.Database,
+        _ bucket: Int, _ wanted: Set<Int>, _ fromMs: Int64, _ throughMs: Int64, _ db: GRDB.Database,
         _ zstd: ZstdDecompressor
     ) throws -> [FrameOfBlock] {
-        let wanted = Set(slots.map { $0 >> BlockCodec.frameBits })
         let statement = try db.cachedStatement(
             sql: "SELECT id, data FROM blocks WHERE bucket = ?1 AND start_ms <= ?3 AND end_ms >= ?2 ORDER BY id")
         let rows = try Row.fetchCursor(statement, arguments: [bucket, fromMs, throughMs])
@@ -158,10 +166,40 @@ extension Store {
         return out
     }
 
-    /// The rows' times of slots, by their ids in the table `times`.
-    private static func times(
-        of blocks: [FrameOfBlock], _ slots: [Int], _ cache: borrowing Mutex<TimesCache>, _ db: GRDB.Database
-    ) throws -> [Int64: [Int64]] {
+    /// The same of a few series: only blocks that were not read lately are.
+    private static func frames(
+        _ bucket: Int, _ wanted: Set<Int>, _ fromMs: Int64, _ throughMs: Int64, _ db: GRDB.Database,
+        _ cache: ReadCache, _ epoch: Int, _ zstd: ZstdDecompressor
+    ) throws -> [FrameOfBlock] {
+        let statement = try db.cachedStatement(
+            sql: "SELECT id FROM blocks WHERE bucket = ?1 AND start_ms <= ?3 AND end_ms >= ?2 ORDER BY id")
+        let data = try db.cachedStatement(sql: "SELECT data FROM blocks WHERE id = ?")
+        let ids = try Int64.fetchAll(statement, arguments: [bucket, fromMs, throughMs])
+        var out: [FrameOfBlock] = []
+        for id in ids {
+            let keys = wanted.map { ReadCache.FrameKey(generation: id >> 32, bucket: bucket, frame: $0) }
+            var contents = keys.map { cache.frame($0, epoch: epoch) }
+            if contents.contains(where: { $0 == nil }), let row = try Row.fetchOne(data, arguments: [id]) {
+                try row.withUnsafeData(atIndex: 0) { data in
+                    try data?.withUnsafeBytes { bytes in
+                        for place in keys.indices where contents[place] == nil {
+                            let content = try BlockFrame.read(keys[place].frame, of: bytes, with: zstd)
+                            cache.add(content, keys[place], epoch: epoch)
+                            contents[place] = .some(content)
+                        }
+                    }
+                }
+            }
+            for (key, content) in zip(keys, contents) {
+                guard let content = content ?? nil else { continue }
+                out.append(FrameOfBlock(generation: key.generation, frame: key.frame, content: content))
+            }
+        }
+        return out
+    }
+
+    /// The ids in the table `times` of the rows that slots have.
+    private static func timesIDs(of blocks: [FrameOfBlock], _ slots: [Int]) -> Set<Int64> {
         var wanted: Set<Int64> = []
         for slot in slots {
             for block in blocks where block.frame == slot >> BlockCodec.frameBits {
@@ -169,16 +207,43 @@ extension Store {
                 wanted.insert(Schema.id(generation: block.generation, number))
             }
         }
+        return wanted
+    }
+
+    private static func times(_ id: Int64, _ db: GRDB.Database) throws -> [Int64] {
+        let statement = try db.cachedStatement(sql: "SELECT data FROM times WHERE id = ?")
+        guard let data = try Data.fetchOne(statement, arguments: [id]) else { throw BlockCodec.CorruptBlock() }
+        return try TimesCodec.decode([UInt8](data))
+    }
+
+    /// The rows' times of slots, by their ids in the table `times`.
+    private static func times(
+        of blocks: [FrameOfBlock], _ slots: [Int], _ cache: borrowing Mutex<TimesCache>, _ db: GRDB.Database
+    ) throws -> [Int64: [Int64]] {
+        let wanted = timesIDs(of: blocks, slots)
         var found: [Int64: [Int64]] = [:]
         cache.withLock { cache in
             for id in wanted { found[id] = cache.rows[id] }
         }
-        let statement = try db.cachedStatement(sql: "SELECT data FROM times WHERE id = ?")
-        for id in wanted.subtracting(found.keys).sorted() {
-            guard let data = try Data.fetchOne(statement, arguments: [id]) else { throw BlockCodec.CorruptBlock() }
-            found[id] = try TimesCodec.decode([UInt8](data))
-        }
+        for id in wanted.subtracting(found.keys).sorted() { found[id] = try times(id, db) }
         cache.withLock { $0.add(found) }
+        return found
+    }
+
+    /// The same of a few series.
+    private static func times(
+        of blocks: [FrameOfBlock], _ slots: [Int], _ db: GRDB.Database, _ cache: ReadCache, _ epoch: Int
+    ) throws -> [Int64: [Int64]] {
+        var found: [Int64: [Int64]] = [:]
+        for id in timesIDs(of: blocks, slots) {
+            if let known = cache.times(id, epoch: epoch) {
+                found[id] = known
+            } else {
+                let rows = try times(id, db)
+                cache.add(rows, id, epoch: epoch)
+                found[id] = rows
+            }
+        }
         return found
     }
 

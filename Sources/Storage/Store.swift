@@ -68,6 +68,8 @@ package final class Store: SampleSink, SeriesSource {
     private let writing = Mutex(())
     private let lock: StoreLock?
     let decompressors = ZstdDecompressor.Pool()
+    /// nil beside a running service, which changes the file.
+    let readCache: ReadCache?
 
     /// Opens the store in a directory, or makes it.
     ///
@@ -77,6 +79,7 @@ package final class Store: SampleSink, SeriesSource {
     /// - Throws: ``StoreError``.
     package init(directory: String, readOnly: Bool = false, maxPages: Int? = nil) throws {
         path = directory + "/" + Store.fileName
+        readCache = readOnly ? nil : ReadCache()
         if readOnly {
             guard FileManager.default.fileExists(atPath: path) else {
                 throw StoreError(

@@ -90,10 +90,10 @@ struct AlertmanagerService: Service {
     /// nil where a rule drops the alert.
     private static func relabelled(_ alert: Alert, _ rules: [RelabelRule]) -> Alert? {
         guard !rules.isEmpty else { return alert }
-        let labels = Labels(alert.labels.map { Label($0.key, $0.value) })
+        let labels = Labels(alert.labels)
         guard let kept = RelabelRule.apply(rules, to: labels) else { return nil }
         var alert = alert
-        alert.labels = Dictionary(kept.pairs.map { ($0.name, $0.value) }) { $1 }
+        alert.labels = kept.values
         return alert
     }
 }

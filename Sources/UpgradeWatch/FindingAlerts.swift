@@ -79,7 +79,7 @@ struct FindingAlerts: Codable, Sendable {
         if let upgrade = assessment.upgrade { annotations["upgrade"] = upgrade.id }
         if let evidence = finding.evidence.first { annotations["evidence"] = evidence.text }
         return Alert(
-            labels: Dictionary(labels.pairs.map { ($0.name, $0.value) }) { $1 }, annotations: annotations,
+            labels: labels.values, annotations: annotations,
             startsAtMs: finding.onsetMs ?? atMs)
     }
 }

@@ -32,6 +32,12 @@ package enum QueryJSON {
             count = isLimited ? limit : all
         }
 
+        /// Whether the last piece was given.
+        var isOver: Bool {
+            if case .over = place { return true }
+            return false
+        }
+
         package mutating func next() -> [UInt8]? {
             var out: [UInt8] = []
             out.reserveCapacity(QueryJSON.Pieces.size + 4096)

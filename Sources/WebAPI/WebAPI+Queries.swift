@@ -180,13 +180,17 @@ extension WebAPI {
             + "\"samples\":{\"totalQueryableSamples\":\(control.samplesRead),\"peakSamples\":\(control.peakSamples)}}"
     }
 
-    /// An answer that is made while it is sent.
+    /// An answer that is made while it is sent; one of a single piece goes in one go.
     private static func streamed(_ pieces: QueryJSON.Pieces) -> Response {
+        var pieces = pieces
+        let first = ByteBuffer(bytes: pieces.next() ?? [])
         var fields = HTTPFields()
         fields[.contentType] = "application/json"
+        guard !pieces.isOver else { return Response(status: .ok, headers: fields, body: .init(byteBuffer: first)) }
         return Response(
             status: .ok, headers: fields,
-            body: .init { writer in
+            body: .init { [pieces] writer in
+                try await writer.write(first)
                 for piece in pieces { try await writer.write(ByteBuffer(bytes: piece)) }
                 try await writer.finish(nil)
             })

@@ -241,7 +241,7 @@ extension WebAPI {
     }
 
     private static func alert(_ state: AlertState) -> String {
-        let object = { (values: [String: String]) in QueryJSON.labels(Labels(values.map { Label($0.key, $0.value) })) }
+        let object = { (values: [String: String]) in QueryJSON.labels(Labels(values)) }
         return "{\"labels\":\(object(state.labels)),\"annotations\":\(object(state.annotations)),"
             + "\"state\":\"\(state.state.rawValue)\",\"activeAt\":\"\(TimeFormat.rfc3339(ms: state.activeAtMs))\","
             + "\"value\":\"\(GoFloat.text(state.value))\"}"

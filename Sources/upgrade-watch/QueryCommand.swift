@@ -183,7 +183,7 @@ enum QueryTable {
             return String(decoding: json, as: UTF8.self) + "\n"
         }
         return answer.data.result.map { series in
-            let labels = Labels(series.metric.map { Label($0.key, $0.value) })
+            let labels = Labels(series.metric)
             if let point = series.value { return "\(labels)  \(point.value)\n" }
             return "\(labels)\n"
                 + (series.values ?? []).map { "  \(TimeFormat.rfc3339(ms: Int64($0.seconds * 1000)))  \($0.value)\n" }
@@ -196,7 +196,7 @@ enum QueryTable {
         try JSONDecoder().decode(Answer.self, from: Data(json)).data.result.map { series in
             let points = series.values ?? []
             return SeriesSamples(
-                labels: Labels(series.metric.map { Label($0.key, $0.value) }),
+                labels: Labels(series.metric),
                 timestampsMs: points.map { Int64($0.seconds * 1000) }, values: points.map { Double($0.value) ?? .nan })
         }
     }

@@ -32,6 +32,12 @@ import Testing
                 // With all in blocks, or as after a kill: what was flushed is in the journal.
                 if Bool.random(using: &random) { try store.close() } else { try store.flush() }
                 opened = nil
+            case 4, 5:
+                // A few series, whose blocks are kept unpacked from one query to the next.
+                let one = [LabelMatcher.equal("instance", "host-\(Int.random(in: 0..<40, using: &random))")]
+                #expect(
+                    try store.select(one, fromMs: .min, throughMs: .max)
+                        == twin.select(one, fromMs: .min, throughMs: .max), "seed \(seed)")
             default:
                 let first = Int.random(in: 0..<30, using: &random)
                 let chosen = (0..<40).filter { $0 >= first && Int.random(in: 0..<4, using: &random) > 0 }.map(labels)
@@ -270,8 +276,11 @@ import Testing
         try store.checkpoint()
         _ = append(store, series: 2, atMs: 100_000, value: 1)
         try store.checkpoint()
+        let all = [try LabelMatcher("job", .matches, ".+")]
+        // What a query has just read is deleted all the same.
+        #expect(try store.select(all, fromMs: .min, throughMs: .max).count == 2)
         try store.deleteSamples(beforeMs: 50_000)
-        #expect(try store.select([try LabelMatcher("job", .matches, ".+")], fromMs: .min, throughMs: .max).count == 1)
+        #expect(try store.select(all, fromMs: .min, throughMs: .max).count == 1)
         #expect(store.counters.series == 1)
         // A series that comes back is a new one.
         #expect(append(store, series: 1, atMs: 200_000, value: 5).accepted == 1)

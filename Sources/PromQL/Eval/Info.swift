@@ -81,6 +81,6 @@ extension Evaluator {
             }
             added[label.name] = label.value
         }
-        return base.merging(Labels(added.map { Label($0.key, $0.value) }))
+        return base.merging(Labels(added))
     }
 }

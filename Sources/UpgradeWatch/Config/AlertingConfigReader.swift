@@ -31,11 +31,7 @@ struct AlertingConfigReader {
     private func alertmanagers(_ fields: inout YAMLFields) -> AlertmanagerConfig {
         let reader = ClientConfigReader(folder: folder)
         var config = AlertmanagerConfig()
-        let scheme = fields.take("scheme")
-        config.scheme = scheme?.string ?? "http"
-        if let scheme, !["http", "https"].contains(config.scheme) {
-            scheme.report("\(scheme.path): \(Labels.quoted(config.scheme)) is neither http nor https")
-        }
+        config.scheme = ClientConfigReader.scheme(&fields)
         if let version = fields.take("api_version"), let text = version.string, text != "v2" {
             version.report(
                 "\(version.path): \(Labels.quoted(text)) is not v2, which all Alertmanagers from 0.16 have; leave it out"
@@ -61,9 +57,7 @@ struct AlertingConfigReader {
             for entry in fields.list("webhook_configs") {
                 entry.fields { fields in
                     guard let url = fields.required("url"), let text = url.string else { return }
-                    if !text.hasPrefix("http://"), !text.hasPrefix("https://") {
-                        url.report("\(Labels.quoted(FetchRequest.redacted(text))) is not a URL of http or https")
-                    }
+                    ClientConfigReader.checkURL(text, url)
                     var webhook = Webhook(url: text)
                     webhook.sendsResolved = fields.bool("send_resolved") ?? true
                     webhook.maxAlerts = fields.int("max_alerts") ?? 0

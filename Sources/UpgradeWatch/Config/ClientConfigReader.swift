@@ -24,6 +24,16 @@ package struct ClientConfigReader {
     /// A path, relative to the folder unless it begins with a slash.
     func resolve(_ path: String) -> String { path.hasPrefix("/") ? path : folder + "/" + path }
 
+    /// The scheme of servers that are named by their addresses.
+    static func scheme(_ fields: inout YAMLFields) -> String {
+        let value = fields.take("scheme")
+        let scheme = value?.string ?? "http"
+        if let value, scheme != "http", scheme != "https" {
+            value.report("\(value.path): \(Labels.quoted(scheme)) is neither http nor https")
+        }
+        return scheme
+    }
+
     static func checkURL(_ text: String, _ value: YAMLValue) {
         guard !text.hasPrefix("http://"), !text.hasPrefix("https://") else { return }
         value.report("\(value.path): \(Labels.quoted(FetchRequest.redacted(text))) is not a URL of http or https")

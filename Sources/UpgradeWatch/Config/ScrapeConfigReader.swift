@@ -26,8 +26,7 @@ struct ScrapeConfigReader {
         }
         if template.intervalMs <= 0 { value.report("\(value.path): scrape_interval must be greater than 0") }
         let path = fields.string("metrics_path") ?? "/metrics"
-        let scheme = fields.string("scheme") ?? "http"
-        if scheme != "http", scheme != "https" { value.report("\(value.path): scheme must be http or https") }
+        let scheme = ClientConfigReader.scheme(&fields)
         let parameters = self.parameters(fields.take("params"))
         template.honorLabels = fields.bool("honor_labels") ?? false
         template.honorTimestamps = fields.bool("honor_timestamps") ?? true
