@@ -36,8 +36,9 @@ actor OAuth2Tokens {
     }
 
     private var kept: [OAuth2Options: Kept] = [:]
-    /// The requests for tokens that all who need them meanwhile wait for.
-    private var asked: [OAuth2Options: Task<Answer, Never>] = [:]
+    /// Those who wait for a token that is asked for, by their numbers.
+    private var waiting: [OAuth2Options: [Int: CheckedContinuation<Answer, Never>]] = [:]
+    private var lastNumber = 0
     private let send: Send
 
     /// Asked for again so long before one expires, as golang.org/x/oauth2 does.
@@ -53,22 +54,47 @@ actor OAuth2Tokens {
     /// What proves to a server who asks, once a token is there.
     ///
     /// - Parameter now: of ``Sleeper/now``.
+    /// - Throws: ``FetchError``; cancelling the task ends the wait with the code `cancelled`, and not the request, for which
+    ///   others may wait.
     func authentication(_ options: OAuth2Options, now: UInt64) async throws(FetchError) -> Authentication {
         if let one = kept[options], one.until > now { return one.authentication }
-        let task =
-            asked[options]
-            ?? Task { [send] in
-                let granted: Result<Grant, FetchError>
-                do throws(FetchError) {
-                    granted = .success(try await OAuth2Tokens.grant(options, send))
-                } catch {
-                    granted = .failure(error)
+        lastNumber += 1
+        let number = lastNumber
+        let answer = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                guard !Task.isCancelled else {
+                    return continuation.resume(returning: OAuth2Tokens.cancelled(options))
                 }
-                asked[options] = nil
-                return granted.map { keep($0, options, now) }
+                let isFirst = waiting[options] == nil
+                waiting[options, default: [:]][number] = continuation
+                if isFirst { Task { await ask(options, now) } }
             }
-        asked[options] = task
-        return try await task.value.get()
+        } onCancel: {
+            Task { await leave(options, number) }
+        }
+        return try answer.get()
+    }
+
+    /// Asks for a token, and tells all who wait for it.
+    private func ask(_ options: OAuth2Options, _ now: UInt64) async {
+        let granted: Result<Grant, FetchError>
+        do throws(FetchError) {
+            granted = .success(try await OAuth2Tokens.grant(options, send))
+        } catch {
+            granted = .failure(error)
+        }
+        let answer = granted.map { keep($0, options, now) }
+        for continuation in (waiting.removeValue(forKey: options) ?? [:]).values {
+            continuation.resume(returning: answer)
+        }
+    }
+
+    private func leave(_ options: OAuth2Options, _ number: Int) {
+        waiting[options]?.removeValue(forKey: number)?.resume(returning: OAuth2Tokens.cancelled(options))
+    }
+
+    private static func cancelled(_ options: OAuth2Options) -> Answer {
+        .failure(FetchError(code: .cancelled, url: FetchRequest.redacted(options.tokenURL), reason: "cancelled"))
     }
 
     private func keep(_ grant: Grant, _ options: OAuth2Options, _ now: UInt64) -> Authentication {

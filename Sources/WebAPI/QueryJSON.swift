@@ -64,10 +64,10 @@ package enum QueryJSON {
             switch result.value {
             case .scalar(let value):
                 out += "\"scalar\",\"result\":".utf8
-                QueryJSON.point(result.timestampMs, value, to: &out)
+                PointText.append(result.timestampMs, value, to: &out)
             case .string(let text):
                 out += "\"string\",\"result\":[".utf8
-                QueryJSON.time(result.timestampMs, to: &out)
+                PointText.append(time: result.timestampMs, to: &out)
                 out.append(UInt8(ascii: ","))
                 QueryJSON.string(text, to: &out)
                 out.append(UInt8(ascii: "]"))
@@ -81,16 +81,13 @@ package enum QueryJSON {
             case .vector(let vector):
                 QueryJSON.metric(vector[index].labels, to: &out)
                 out += "\"value\":".utf8
-                QueryJSON.point(result.timestampMs, vector[index].value, to: &out)
+                PointText.append(result.timestampMs, vector[index].value, to: &out)
                 out.append(UInt8(ascii: "}"))
             case .matrix(let matrix):
                 let series = matrix[index]
                 QueryJSON.metric(series.labels, to: &out)
                 out += "\"values\":[".utf8
-                for place in series.values.indices {
-                    if place > 0 { out.append(UInt8(ascii: ",")) }
-                    QueryJSON.point(series.timestampsMs[place], series.values[place], to: &out)
-                }
+                PointText.append(series.timestampsMs, series.values, to: &out)
                 out += "]}".utf8
             case .scalar, .string: break
             }
@@ -144,81 +141,6 @@ package enum QueryJSON {
     }
 
     static func strings(_ list: [String]) -> String { "[" + list.map(string).joined(separator: ",") + "]" }
-
-    /// `[time,"value"]`.
-    private static func point(_ timestampMs: Int64, _ value: Double, to out: inout [UInt8]) {
-        let magnitude = abs(value)
-        guard magnitude < 1e15, value.rounded(.towardZero) == value, !(value == 0 && value.sign == .minus) else {
-            out.append(UInt8(ascii: "["))
-            time(timestampMs, to: &out)
-            out += ",\"".utf8
-            // Without an exponent but for the very small and the very large (`util/jsonutil`, `MarshalFloat`).
-            out +=
-                (magnitude >= 1e-6 && magnitude < 1e21 || value == 0 || !value.isFinite
-                ? GoFloat.text(value) : GoFloat.exponential(value)).utf8
-            out += "\"]".utf8
-            return
-        }
-        // Most values are whole numbers: what counters count.
-        Backwards.append(to: &out) { text in
-            text.add("]")
-            text.add("\"")
-            text.add(UInt64(magnitude))
-            if value < 0 { text.add("-") }
-            text.add("\"")
-            text.add(",")
-            text.addSeconds(timestampMs)
-            text.add("[")
-        }
-    }
-
-    /// Seconds with milliseconds where there are any, as Prometheus writes times.
-    private static func time(_ ms: Int64, to out: inout [UInt8]) {
-        Backwards.append(to: &out) { $0.addSeconds(ms) }
-    }
-
-    /// A short text that is written from its end, as numbers come.
-    private struct Backwards {
-        /// More than two numbers of 20 digits with what is around them.
-        private static let size = 64
-
-        private let bytes: UnsafeMutableBufferPointer<UInt8>
-        private var start: Int
-
-        static func append(to out: inout [UInt8], _ body: (inout Backwards) -> Void) {
-            withUnsafeTemporaryAllocation(of: UInt8.self, capacity: size) { bytes in
-                var text = Backwards(bytes: bytes, start: size)
-                body(&text)
-                out.append(contentsOf: UnsafeBufferPointer(rebasing: bytes[text.start...]))
-            }
-        }
-
-        mutating func add(_ scalar: Unicode.Scalar) { add(byte: UInt8(ascii: scalar)) }
-
-        private mutating func add(byte: UInt8) {
-            start -= 1
-            bytes[start] = byte
-        }
-
-        mutating func add(_ value: UInt64) {
-            var rest = value
-            repeat {
-                let (quotient, digit) = rest.quotientAndRemainder(dividingBy: 10)
-                add(byte: UInt8(ascii: "0") + UInt8(truncatingIfNeeded: digit))
-                rest = quotient
-            } while rest > 0
-        }
-
-        mutating func addSeconds(_ ms: Int64) {
-            let (seconds, rest) = ms.magnitude.quotientAndRemainder(dividingBy: 1000)
-            if rest > 0 {
-                for digit in [rest % 10, rest / 10 % 10, rest / 100] { add(digit) }
-                add(".")
-            }
-            add(seconds)
-            if ms < 0 { add("-") }
-        }
-    }
 
     /// A JSON string.
     static func string(_ text: String) -> String {

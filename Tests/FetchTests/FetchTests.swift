@@ -243,6 +243,31 @@ import Testing
         #expect(failure.map { "\($0)" } == "\(issuer.url)/t: the answer has no access_token")
     }
 
+    /// Who is cancelled does not wait for a server that gives no token; others do, and ask only once.
+    @Test func oauth2_thatHangs_holdsNobodyWhoIsCancelled() async throws {
+        let isAsked = DispatchSemaphore(value: 0)
+        let issuer = RawServer { _, connection in
+            isAsked.signal()
+            _ = connection.readHead()
+        }
+        var request = FetchRequest(url: "http://127.0.0.1:1/")
+        request.client.authentication = .oauth2(
+            OAuth2Options(tokenURL: issuer.url, clientID: "id", clientSecret: .text("secret")))
+        let waiting = (0..<3).map { [request] _ in Task { try await client.fetch(request) } }
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global().async {
+                isAsked.wait()
+                continuation.resume()
+            }
+        }
+        for task in waiting { task.cancel() }
+        for task in waiting {
+            let failure = await #expect(throws: FetchError.self) { try await task.value }
+            #expect(failure?.code == .cancelled)
+        }
+        #expect(issuer.heads.count == 1)
+    }
+
     @Test func oldVersionsOfTLS_canBeRefused() async throws {
         let server = try TLSServer(directory: directory)
         defer { server.stop() }

@@ -154,6 +154,24 @@ private struct StoppedClock: TimeSource {
         #expect(text == "{\"status\":\"success\",\"data\":{\"resultType\":\"scalar\",\"result\":\(wanted)}}")
     }
 
+    /// Points are written some at a time: none is lost between, and each is as it is alone.
+    @Test func longSeries_isWrittenWhole() {
+        let seed = UInt64.random(in: 0 ... .max)
+        var random = SeededRandom(seed: seed)
+        let times = (0..<300).map { Int64($0) * 999 + Int64.random(in: 0..<900, using: &random) }
+        let values = times.map { _ in
+            Bool.random(using: &random)
+                ? Double(Int64.random(in: -99_999_999...99_999_999, using: &random)) : random.anyDouble()
+        }
+        let text = { (times: [Int64], values: [Double]) in
+            let samples = SeriesSamples(labels: ["a": "b"], timestampsMs: times, values: values)
+            return QueryJSON.response(QueryResult(value: .matrix([samples]), timestampMs: 0, annotations: []))
+        }
+        let start = "{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"a\":\"b\"},\"values\":["
+        let points = zip(times, values).map { text([$0], [$1]).dropFirst(start.count).dropLast("]}]}}".count) }
+        #expect(text(times, values) == start + points.joined(separator: ",") + "]}]}}", "seed \(seed)")
+    }
+
     @Test(arguments: [
         ("/api/v1/query?query=sum(", 400, "invalid parameter \\\"query\\\": 1:5: parse error:"),
         (
