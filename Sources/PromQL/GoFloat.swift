@@ -32,6 +32,16 @@ package enum GoFloat {
         return a == 0 && b == 0 ? (a.sign == .minus ? a : b) : Swift.min(a, b)
     }
 
+    /// Whether numbers differ by less than a part of their sum (github.com/prometheus/prometheus, `util/almost`).
+    static func areAlmostEqual(_ a: Double, _ b: Double, _ tolerance: Double) -> Bool {
+        if a.isNaN && b.isNaN || a == b { return true }
+        let (difference, sum) = (abs(a - b), abs(a) + abs(b))
+        if a == 0 || b == 0 || sum < .leastNormalMagnitude {
+            return difference < tolerance * .leastNormalMagnitude
+        }
+        return difference / Swift.min(sum, .greatestFiniteMagnitude) < tolerance
+    }
+
     /// `%f` of Go's `fmt`: six digits behind the point.
     static func fixed(_ value: Double) -> String {
         value.isFinite ? String(format: "%.6f", value) : text(value)

@@ -84,7 +84,11 @@ import Testing
                 "1:13: parse error: unexpected end of input in offset, expected number, duration, step(), or range()"
             ),
             ("a @", "1:4: parse error: unexpected end of input in @, expected timestamp"),
-            ("a @ 5m", "1:5: parse error: unexpected duration \"5m\" in @, expected timestamp"),
+            ("a @ 5m", nil), ("a @ Inf", "1:5: parse error: timestamp out of bounds for @ modifier: +Inf"),
+            ("a offset NaN", "1:10: parse error: duration out of range"),
+            ("a offset 1m[5m]", "1:12: parse error: no offset modifiers allowed before range"),
+            ("a @ start()[5m]", "1:12: parse error: no @ modifiers allowed before range"),
+            ("(a + b)[5m]", "1:8: parse error: ranges only allowed for vector selectors"),
             ("sum without(==)(a)", "1:13: parse error: unexpected <op:==> in grouping opts, expected label"),
             ("sum without(,)(a)", "1:13: parse error: unexpected \",\" in grouping opts, expected label"),
             ("sum (a) by b", "1:12: parse error: unexpected identifier \"b\" in grouping opts, expected \"(\""),

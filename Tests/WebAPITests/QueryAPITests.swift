@@ -167,7 +167,8 @@ private struct StoppedClock: TimeSource {
             let samples = SeriesSamples(labels: ["a": "b"], timestampsMs: times, values: values)
             return QueryJSON.response(QueryResult(value: .matrix([samples]), timestampMs: 0, annotations: []))
         }
-        let start = "{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"a\":\"b\"},\"values\":["
+        let start =
+            "{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[{\"metric\":{\"a\":\"b\"},\"values\":["
         let points = zip(times, values).map { text([$0], [$1]).dropFirst(start.count).dropLast("]}]}}".count) }
         #expect(text(times, values) == start + points.joined(separator: ",") + "]}]}}", "seed \(seed)")
     }

@@ -208,13 +208,15 @@ extension Evaluator {
         guard Evaluator.isLabelName(label) else {
             throw PromQLError(.execution, "invalid label name \(Labels.quoted(label))")
         }
+        // The value becomes a label before the others are taken out.
+        let isTakenOut = aggregate.isWithout && aggregate.grouping.contains(label)
         var index: [Labels: Int] = [:]
         var out: [Column] = []
         for column in columns {
             let group = groupLabels(aggregate, column.labels)
             for step in 0..<steps.count where !column.values[step].isAbsent {
                 var labels = group
-                labels[label] = GoFloat.text(column.values[step])
+                if !isTakenOut { labels[label] = GoFloat.text(column.values[step]) }
                 let slot =
                     index[labels]
                     ?? {

@@ -109,15 +109,17 @@ extension Evaluator {
         let one = swapped ? left : right
         let oneGroups = bySignature(matching, one)
         let filters = binary.operator.isComparison && !binary.returnsBool
-        let manyFill = swapped ? matching.fillRight : matching.fillLeft
-        let oneFill = swapped ? matching.fillLeft : matching.fillRight
+        // `fill_left` is of the many side wherever that stands: Prometheus exchanges the operands of `group_right`, and not
+        // their fills.
+        let (manyFill, oneFill) = (matching.fillLeft, matching.fillRight)
         /// The result at a step; nil where a comparison does not hold.
         func result(_ mine: Double, _ other: Double) -> Double? {
             let (left, right) = swapped ? (other, mine) : (mine, other)
             let value = BinaryMath.apply(binary.operator, left, right)
             return !filters ? value : value == 0 ? nil : left
         }
-        try holdOne(oneGroups, of: one, against: manyFill == nil ? many : nil, side: swapped ? "left" : "right")
+        let isFilled = manyFill != nil || oneFill != nil
+        try holdOne(oneGroups, of: one, against: isFilled ? nil : many, side: swapped ? "left" : "right")
         var claimed: [Labels: [Bool]] = [:]
         var out: [Column] = []
         for column in many {

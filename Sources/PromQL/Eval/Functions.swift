@@ -244,7 +244,7 @@ extension Evaluator {
 
     /// Says that a range has no order but that of the labels; true where it is one.
     private func noteSort(_ call: Expression) -> Bool {
-        guard steps.count > 1 || queryStepMs > 0 else { return false }
+        guard steps.startMs != steps.endMs else { return false }
         note(
             .warning,
             "PromQL warning: sort is ineffective for range queries since results are always ordered by labels", at: call

@@ -197,7 +197,7 @@ package enum ClassicHistogram {
         for index in buckets.indices.dropFirst() {
             let count = buckets[index].count
             if count == last { continue }
-            if isSame(last, count) {
+            if GoFloat.areAlmostEqual(last, count, tolerance) {
                 buckets[index].count = last
             } else if count < last {
                 buckets[index].count = last
@@ -211,15 +211,6 @@ package enum ClassicHistogram {
             }
         }
         return lift
-    }
-
-    private static func isSame(_ a: Double, _ b: Double) -> Bool {
-        if a.isNaN && b.isNaN { return true }
-        let (difference, sum) = (abs(a - b), abs(a) + abs(b))
-        if a == 0 || b == 0 || sum < .leastNormalMagnitude {
-            return difference < tolerance * .leastNormalMagnitude
-        }
-        return difference / min(sum, .greatestFiniteMagnitude) < tolerance
     }
 
     /// The quantile, interpolated within its bucket, by the rules of Prometheus' `histogram_quantile`.

@@ -321,6 +321,7 @@ package struct Parser {
     }
 
     private mutating func range(_ inner: Expression, from start: Int) throws(PromQLError) -> Expression {
+        let bracket = tokens[at - 1].range
         let rangeMs = try duration(Parser.rangeSelector, Parser.aDuration)
         guard rangeMs > 0 else {
             throw PromQLError("duration must be greater than 0", at: tokens[at - 1].range, in: source)
@@ -340,10 +341,11 @@ package struct Parser {
         }
         try expect("]", "subquery or range", "\":\" or \"]\"")
         guard case .selector(let selector) = inner.kind else {
-            throw error("ranges only allowed for vector selectors", inner)
+            throw PromQLError("ranges only allowed for vector selectors", at: bracket, in: source)
         }
         guard selector.shift == TimeShift() else {
-            throw error("no offset or @ modifiers allowed before range", inner)
+            let word = selector.shift.offsetMs != 0 ? "offset" : "@"
+            throw PromQLError("no \(word) modifiers allowed before range", at: bracket, in: source)
         }
         return node(.rangeSelector(selector, rangeMs: rangeMs), from: start)
     }
@@ -401,6 +403,10 @@ package struct Parser {
         let value: Double
         switch token.kind {
         case .number(let number): value = number
+        case .duration(let ms): value = Double(ms) / 1000
+        case .identifier(let name):
+            guard let number = Parser.special(name) else { throw unexpected("@", expected: "timestamp") }
+            value = number
         default: throw unexpected("@", expected: "timestamp")
         }
         at += 1
@@ -486,6 +492,7 @@ package struct Parser {
             return seconds
         case .identifier(let name):
             at += 1
+            if let number = Parser.special(name) { return number }
             switch name.lowercased() {
             case "step", "range":
                 try expect("(")
@@ -537,9 +544,9 @@ package struct Parser {
         let word = name.lowercased()
         let next = at + 1 < tokens.count ? tokens[at + 1].kind : .end
         guard !Parser.reserved.contains(word) else { throw unexpected() }
-        if word == "inf" || word == "nan", next != .symbol("{"), next != .symbol("(") {
+        if let number = Parser.special(word), next != .symbol("{"), next != .symbol("(") {
             at += 1
-            return node(.number(word == "inf" ? .infinity : .nan), from: start)
+            return node(.number(number), from: start)
         }
         if let op = AggregateOperator(rawValue: word),
             next == .symbol("(") || keyword(next) == "by" || keyword(next) == "without"
@@ -570,6 +577,15 @@ package struct Parser {
         }
         at += 1
         return try selector(name: name, from: start)
+    }
+
+    /// The number that a word is; nil for one that is none.
+    private static func special(_ word: String) -> Double? {
+        switch word.lowercased() {
+        case "inf": .infinity
+        case "nan": .nan
+        default: nil
+        }
     }
 
     /// The words of the language that no metric can be called without quotes; others may be.

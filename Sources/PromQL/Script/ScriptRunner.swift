@@ -49,7 +49,7 @@ package struct ScriptRunner {
     }
 
     private mutating func block(_ command: String, _ body: [String], at place: String) {
-        let words = command.split(separator: " ").map(String.init)
+        let words = command.split(whereSeparator: \.isWhitespace).map(String.init)
         switch words[0] {
         case "clear":
             store = MemorySeries()
@@ -65,7 +65,7 @@ package struct ScriptRunner {
                 outcome.skipped += 1
                 return
             }
-            if let problem = evaluate(words, body) {
+            if let problem = evaluate(command, words, body) {
                 if isAboutNativeHistograms(command) {
                     outcome.skipped += 1
                 } else {
@@ -217,7 +217,14 @@ package struct ScriptRunner {
         }
     }
 
-    private mutating func evaluate(_ words: [String], _ body: [String]) -> String? {
+    /// What is left of a command behind so many words, as it stands.
+    private static func rest(of command: String, behind words: Int) -> String {
+        var rest = command[...]
+        for _ in 0..<words { rest = rest.drop { !$0.isWhitespace }.drop { $0.isWhitespace } }
+        return String(rest)
+    }
+
+    private mutating func evaluate(_ command: String, _ words: [String], _ body: [String]) -> String? {
         var engine = QueryEngine()
         engine.defaultSubqueryStepMs = 60_000
         engine.features = features
@@ -227,12 +234,13 @@ package struct ScriptRunner {
         do {
             if words[1] == "instant" {
                 guard words.count > 4, let atMs = ScriptRunner.timeMs(words[3]) else { return "bad eval" }
-                result = try engine.instant(words[4...].joined(separator: " "), atMs: atMs, source: store)
+                let expression = ScriptRunner.rest(of: command, behind: 4)
+                result = try engine.instant(expression, atMs: atMs, source: store)
             } else {
                 guard let range = ScriptRunner.steps(Array(words[1...])), words.count > 8 else { return "bad eval" }
                 steps = range
                 result = try engine.range(
-                    words[8...].joined(separator: " "), startMs: range.startMs, endMs: range.endMs,
+                    ScriptRunner.rest(of: command, behind: 8), startMs: range.startMs, endMs: range.endMs,
                     stepMs: range.stepMs, source: store)
             }
         } catch {
@@ -331,10 +339,6 @@ package struct ScriptRunner {
         }
     }
 
-    private static func near(_ a: Double, _ b: Double) -> Bool {
-        if a.isNaN || b.isNaN { return a.isNaN && b.isNaN }
-        if a == b { return true }
-        // promqltest's own tolerance: 1e-6 relative.
-        return abs(a - b) <= 1e-6 * max(abs(a), abs(b))
-    }
+    /// As promqltest compares.
+    private static func near(_ a: Double, _ b: Double) -> Bool { GoFloat.areAlmostEqual(a, b, 1e-6) }
 }
