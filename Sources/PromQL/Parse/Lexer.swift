@@ -226,42 +226,74 @@ struct Lexer {
             || bytes[at] == UInt8(ascii: ".") && at + 1 < bytes.count && isDigit(bytes[at + 1])
     }
 
+    /// A number or a duration.
     private mutating func number() -> Token.Kind {
-        if let ms = duration() { return .duration(ms) }
-        at = start
-        if bytes[at] == UInt8(ascii: "0"), at + 1 < bytes.count, bytes[at + 1] | 0x20 == UInt8(ascii: "x") {
-            at += 2
-            while at < bytes.count, isHexadecimalDigit(bytes[at]) || bytes[at] == UInt8(ascii: "_") { at += 1 }
-        } else {
-            while at < bytes.count, isDigit(bytes[at]) || bytes[at] == UInt8(ascii: ".") || isBetweenDigits(at) {
-                at += 1
-            }
-            if at < bytes.count, bytes[at] | 0x20 == UInt8(ascii: "e") {
-                at += 1
-                if at < bytes.count, bytes[at] == UInt8(ascii: "+") || bytes[at] == UInt8(ascii: "-") { at += 1 }
-                while at < bytes.count, isDigit(bytes[at]) { at += 1 }
+        if takeNumber() {
+            let text = String(decoding: bytes[start..<at], as: UTF8.self)
+            do throws(GoFloat.Failure) {
+                return .number(try Lexer.double(text))
+            } catch {
+                return .error("error parsing number: \(error.words(text))")
             }
         }
+        let isDuration = takeUnits()
         let text = String(decoding: bytes[start..<at], as: UTF8.self)
-        let isHexadecimal = text.lowercased().hasPrefix("0x")
-        let isOpen = text.last == "_" || !isHexadecimal && "eE+-".contains(text.last ?? "e")
-        let isCut = isOpen || text.count { $0 == "." } > 1
-        guard !isCut, at == bytes.count || !isLetter(bytes[at]) else {
-            while at < bytes.count, isLetter(bytes[at]) || isDigit(bytes[at]) { at += 1 }
-            let shown = String(decoding: bytes[start..<at], as: UTF8.self)
-            return .error("bad number or duration syntax: \(Labels.quoted(shown))")
-        }
-        do throws(GoFloat.Failure) {
-            return .number(try Lexer.double(text))
-        } catch {
-            return .error("error parsing number: \(error.words(text))")
-        }
+        guard isDuration else { return .error("bad number or duration syntax: \(Labels.quoted(text))") }
+        return TimeFormat.durationMs(text).map { .duration($0) }
+            ?? .error("not a valid duration string: \(Labels.quoted(text))")
     }
 
-    /// Whether an underscore stands there that only parts digits, for those who read them.
-    private func isBetweenDigits(_ place: Int) -> Bool {
-        bytes[place] == UInt8(ascii: "_") && isDigit(bytes[place - 1]) && place + 1 < bytes.count
-            && isDigit(bytes[place + 1])
+    private mutating func takeOne(of characters: StaticString) -> Bool {
+        let known = UnsafeBufferPointer(start: characters.utf8Start, count: characters.utf8CodeUnitCount)
+        guard at < bytes.count, known.contains(bytes[at]) else { return false }
+        at += 1
+        return true
+    }
+
+    /// Moves over a number: digits, which single underscores may part, one point and one exponent.
+    ///
+    /// - Returns: false where it is none: it has moved to what makes it none, and over that.
+    private mutating func takeNumber() -> Bool {
+        let isHexadecimal = takeOne(of: "0") && takeOne(of: "xX")
+        if isHexadecimal { _ = takeOne(of: "_") }
+        func isOwnDigit(_ byte: UInt8) -> Bool { isHexadecimal ? isHexadecimalDigit(byte) : isDigit(byte) }
+        _ = takeOne(of: ".")
+        if at < bytes.count, isOwnDigit(bytes[at]) { at += 1 }
+        var (hasPoint, hasExponent) = (false, false)
+        while at < bytes.count {
+            if takeOne(of: ".") {
+                guard !hasPoint, !takeOne(of: "_."), !isHexadecimal else { return false }
+                hasPoint = true
+            } else if takeOne(of: "eE") {
+                guard !hasExponent else { return false }
+                _ = takeOne(of: "+-")
+                guard !takeOne(of: "._eE"), at < bytes.count else { return false }
+                hasExponent = true
+            } else if takeOne(of: "_") {
+                guard !takeOne(of: "._eE"), at < bytes.count else { return false }
+            } else if isOwnDigit(bytes[at]) {
+                at += 1
+            } else {
+                break
+            }
+        }
+        return at == bytes.count || !isLetter(bytes[at]) && !isDigit(bytes[at])
+    }
+
+    /// Moves over what stands behind a duration's first number: units, with numbers between.
+    ///
+    /// - Returns: false where it is none: it has moved to what makes it none, and over that.
+    private mutating func takeUnits() -> Bool {
+        guard takeOne(of: "smhdwy") else { return false }
+        _ = takeOne(of: "s")
+        while takeOne(of: "0123456789") {
+            while takeOne(of: "0123456789") {}
+            guard takeOne(of: "smhdw") else { return false }
+            _ = takeOne(of: "s")
+        }
+        guard at < bytes.count, isLetter(bytes[at]) || isDigit(bytes[at]) else { return true }
+        at += 1
+        return false
     }
 
     /// A whole number as Go's `strconv.ParseInt` with base 0 reads it, or else what `ParseFloat` makes of it.
@@ -276,13 +308,6 @@ struct Lexer {
             return Double(whole)
         }
         return try GoFloat.parse(written)
-    }
-
-    private mutating func duration() -> Int64? {
-        while at < bytes.count, isDigit(bytes[at]) || isLetter(bytes[at]) { at += 1 }
-        let text = String(decoding: bytes[start..<at], as: UTF8.self)
-        guard text.contains(where: { $0.isLetter }), !text.hasPrefix("0x"), !text.hasPrefix("0X") else { return nil }
-        return TimeFormat.durationMs(text)
     }
 
     // MARK: Strings
