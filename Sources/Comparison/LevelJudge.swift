@@ -157,7 +157,7 @@ struct LevelJudge {
                 ClassicHistogram.Bucket(upper: $0.bound, count: index < $0.sums.count ? Double($0.sums[index]) : 0)
             }
             guard let total = list.last?.count, total >= max(1, signal.minEvents) else { return .nan }
-            return scaled(ClassicHistogram.quantile(q, of: &list))
+            return scaled(ClassicHistogram.quantile(q, &list).value)
         }
     }
 

@@ -11,7 +11,10 @@ final class Multi {
     private let epoll: Int32
     /// Tells the sockets of this handle from others in the same epoll instance.
     private let number: Int
-    /// When curl wants to be called whatever its sockets do, of ``Sleeper/now``; the largest number: not at all.
+    /// A deadline that does not come.
+    static let never = UInt64.max
+
+    /// When curl wants to be called whatever its sockets do, of ``Sleeper/now``, or ``never``.
     private let deadline: UnsafeMutablePointer<UInt64>
 
     /// - Parameter deadline: where the handle keeps its deadline: the loop looks at those of all of them.
@@ -30,7 +33,9 @@ final class Multi {
         _ = uw_multi_setopt_timer(handle, context) { _, timeoutMs, context in
             guard let context else { return 0 }
             let multi = Unmanaged<Multi>.fromOpaque(context).takeUnretainedValue()
-            multi.deadline.pointee = timeoutMs < 0 ? .max : Sleeper.now + UInt64(timeoutMs) * 1_000_000
+            // With -1 curl takes its wish back.
+            multi.deadline.pointee = Multi.never
+            if timeoutMs >= 0 { multi.deadline.pointee = Sleeper.now + UInt64(timeoutMs) * 1_000_000 }
             return 0
         }
     }
@@ -44,7 +49,7 @@ final class Multi {
 
     /// Goes on, now that the deadline has passed.
     func onDeadline() {
-        deadline.pointee = .max
+        deadline.pointee = Multi.never
         act(CURL_SOCKET_TIMEOUT, 0)
     }
 

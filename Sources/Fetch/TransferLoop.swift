@@ -122,7 +122,7 @@ final class TransferLoop: TaskExecutor {
         let memory = UnsafeMutablePointer<UInt64>.allocate(capacity: count)
         defer { memory.deallocate() }
         let deadlines = UnsafeMutableBufferPointer(start: memory, count: count)
-        deadlines.initialize(repeating: .max)
+        deadlines.initialize(repeating: Multi.never)
         let multis = deadlines.indices.map {
             Multi(number: $0, epoll: epoll, maxConnections: maxConnections / count, deadline: memory + $0)
         }
@@ -189,7 +189,7 @@ final class TransferLoop: TaskExecutor {
             self.waiting.store(waiting.count, ordering: .relaxed)
             let hasRoom = transfers.count < maxTransfers && waiting.hasNext(mostLast: maxTransfers / 2)
             guard running, !hasRoom, inbox.withLock({ $0.commands.isEmpty }) else { continue }
-            let deadline = min(deadlines.min() ?? .max, sleepers.min?.deadline ?? .max)
+            let deadline = min(deadlines.min() ?? Multi.never, sleepers.min?.deadline ?? Multi.never)
             touched = wait(until: deadline, multis, &events)
         }
         threadID.store(0, ordering: .relaxed)
@@ -228,7 +228,7 @@ final class TransferLoop: TaskExecutor {
 
     /// How long to wait for a deadline, in whole milliseconds, and a minute at most.
     private static func waitMs(_ deadline: UInt64) -> Int32 {
-        guard deadline < .max else { return 60_000 }
+        guard deadline != Multi.never else { return 60_000 }
         let now = Sleeper.now
         return deadline <= now ? 0 : Int32(min(60_000, (deadline - now + 999_999) / 1_000_000))
     }

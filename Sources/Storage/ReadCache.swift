@@ -12,7 +12,7 @@ final class ReadCache: Sendable {
         var frame: Int
     }
 
-    /// Queries of more series read what is used once.
+    /// Queries of more series keep the times of rows for themselves, and no frames.
     static let mostSeries = 64
     /// Of each kind; once there is more all of it goes.
     private static let mostBytes = 16 << 20

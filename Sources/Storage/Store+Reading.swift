@@ -22,11 +22,12 @@ extension Store {
         }
         let all = asleep.isEmpty ? awake : (awake + asleep).sorted { $0.member.place < $1.member.place }
         let members = all.map(\.member)
+        // Many series share few times, and no frames: these are read once.
         let cache = members.count <= ReadCache.mostSeries ? readCache : nil
-        let times = Mutex(TimesCache())
+        let times = cache ?? ReadCache()
         return SeriesSelection(labels: all.map(\.labels)) { [self] places, body in
             do {
-                try decompressors.withOne { try read(places, of: members, fromMs, throughMs, times, cache, $0, body) }
+                try decompressors.withOne { try read(places, of: members, fromMs, throughMs, cache, times, $0, body) }
             } catch let error as DatabaseError {
                 throw Store.error(error, path: path)
             } catch let error as BlockCodec.CorruptBlock {
@@ -68,8 +69,7 @@ extension Store {
     /// Hands out the samples of series; those of a bucket that follow each other are read together.
     private func read(
         _ places: ArraySlice<Int>, of members: [Member], _ fromMs: Int64, _ throughMs: Int64,
-        _ times: borrowing Mutex<TimesCache>, _ cache: ReadCache?, _ zstd: ZstdDecompressor,
-        _ body: SeriesSelection.Body
+        _ cache: ReadCache?, _ times: ReadCache, _ zstd: ZstdDecompressor, _ body: SeriesSelection.Body
     ) throws {
         var columns = SampleColumns()
         var start = places.startIndex
@@ -88,17 +88,14 @@ extension Store {
             var rowsOfTimes: [Int64: [Int64]] = [:]
             if lastBlockMs >= fromMs {
                 let slots = group.map { members[$0].slot }
-                let epoch = cache?.epoch ?? 0
+                let epoch = times.epoch
                 // In one transaction: retention may take a generation away, but not half of it.
                 try database.read { db in
                     let wanted = Set(slots.map { $0 >> BlockCodec.frameBits })
-                    if let cache {
-                        blocks = try Store.frames(bucket, wanted, fromMs, throughMs, db, cache, epoch, zstd)
-                        rowsOfTimes = try Store.times(of: blocks, slots, db, cache, epoch)
-                    } else {
-                        blocks = try Store.frames(bucket, wanted, fromMs, throughMs, db, zstd)
-                        rowsOfTimes = try Store.times(of: blocks, slots, times, db)
-                    }
+                    blocks =
+                        try cache.map { try Store.frames(bucket, wanted, fromMs, throughMs, db, $0, epoch, zstd) }
+                        ?? Store.frames(bucket, wanted, fromMs, throughMs, db, zstd)
+                    rowsOfTimes = try Store.times(of: blocks, slots, db, times, epoch)
                 }
             }
             var part = 0
@@ -218,20 +215,6 @@ extension Store {
 
     /// The rows' times of slots, by their ids in the table `times`.
     private static func times(
-        of blocks: [FrameOfBlock], _ slots: [Int], _ cache: borrowing Mutex<TimesCache>, _ db: GRDB.Database
-    ) throws -> [Int64: [Int64]] {
-        let wanted = timesIDs(of: blocks, slots)
-        var found: [Int64: [Int64]] = [:]
-        cache.withLock { cache in
-            for id in wanted { found[id] = cache.rows[id] }
-        }
-        for id in wanted.subtracting(found.keys).sorted() { found[id] = try times(id, db) }
-        cache.withLock { $0.add(found) }
-        return found
-    }
-
-    /// The same of a few series.
-    private static func times(
         of blocks: [FrameOfBlock], _ slots: [Int], _ db: GRDB.Database, _ cache: ReadCache, _ epoch: Int
     ) throws -> [Int64: [Int64]] {
         var found: [Int64: [Int64]] = [:]
@@ -245,22 +228,6 @@ extension Store {
             }
         }
         return found
-    }
-
-    /// Times of rows that a query has read.
-    private struct TimesCache {
-        private(set) var rows: [Int64: [Int64]] = [:]
-        private var count = 0
-        /// 32 MB.
-        private static let most = 4 << 20
-
-        mutating func add(_ found: [Int64: [Int64]]) {
-            if count > TimesCache.most {
-                rows.removeAll()
-                count = 0
-            }
-            for (id, times) in found where rows.updateValue(times, forKey: id) == nil { count += times.count }
-        }
     }
 
     // MARK: What is there

@@ -2,8 +2,7 @@ import PromQL
 
 /// Points of Prometheus' JSON, `[time,"value"]`, in memory that has room for them: most of a long answer.
 struct PointText {
-    /// The most bytes of a point with the comma before it: two numbers of Go's `f` format between 1e-6 and 1e21, or one with
-    /// an exponent.
+    /// More than a point has, with the comma before it: a time, and a number between 1e-6 and 1e21 or with an exponent.
     private static let pointBytes = 96
     private static let pointsAtOnce = 64
 

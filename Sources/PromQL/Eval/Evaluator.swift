@@ -29,8 +29,10 @@ struct Evaluator {
     }
 
     /// - Parameter expression: what the remark is about.
-    func note(_ level: Annotation.Level, _ text: String, at expression: Expression) {
-        remarks.add(Annotation(level: level, text: text, offset: expression.range.lowerBound))
+    func note(
+        _ level: Annotation.Level, _ text: String, at expression: Expression, lifted: Annotation.Lifted? = nil
+    ) {
+        remarks.add(Annotation(level: level, text: text, offset: expression.range.lowerBound, lifted: lifted))
     }
 
     mutating func evaluate(_ expression: Expression) throws -> Columns {

@@ -125,13 +125,11 @@ extension Evaluator {
         for (group, result) in results {
             let key = groups[group].labels
             if let lifted = result.lifted {
-                remarks.add(
-                    Annotation(
-                        level: .info,
-                        text: "PromQL info: input to histogram_quantile needed to be fixed for monotonicity "
-                            + "(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
-                            + (isLate ? Evaluator.ofMetric(key) : ""), offset: argument.range.lowerBound,
-                        lifted: lifted))
+                note(
+                    .info,
+                    "PromQL info: input to histogram_quantile needed to be fixed for monotonicity "
+                        + "(see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)"
+                        + (isLate ? Evaluator.ofMetric(key) : ""), at: argument, lifted: lifted)
             }
             for index in 0..<count where result.figures[index].contains(where: { !$0.isAbsent }) {
                 out[index].append(
@@ -161,7 +159,7 @@ package enum ClassicHistogram {
     }
 
     /// Which buckets held less than a smaller one, and by how much at most.
-    struct Lift {
+    package struct Lift: Sendable {
         var lowest = Double.infinity
         var highest = -Double.infinity
         var most = 0.0
@@ -218,9 +216,7 @@ package enum ClassicHistogram {
     /// - Parameter buckets: in ascending order of their bounds; buckets of the same bound are joined, and those that hold
     ///   less than a smaller one lifted.
     /// - Returns: NaN where the last bucket is not `+Inf` or nothing was observed.
-    package static func quantile(_ q: Double, of buckets: inout [Bucket]) -> Double { quantile(q, &buckets).value }
-
-    static func quantile(_ q: Double, _ buckets: inout [Bucket]) -> (value: Double, lift: Lift?) {
+    package static func quantile(_ q: Double, _ buckets: inout [Bucket]) -> (value: Double, lift: Lift?) {
         if q.isNaN { return (.nan, nil) }
         if q < 0 { return (-.infinity, nil) }
         if q > 1 { return (.infinity, nil) }

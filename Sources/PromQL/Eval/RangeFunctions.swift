@@ -15,11 +15,12 @@ extension Evaluator {
 
     /// A function of one range vector that sees all windows of a series at once.
     private mutating func overSeries(
-        _ matrix: Expression, keepsName: Bool = false, _ kernel: @escaping RangeKernel
+        _ matrix: Expression, keepsName: Bool = false, isOfCounters: Bool = false, _ kernel: @escaping RangeKernel
     ) throws -> ColumnStream {
         let ranges = try ranges(matrix)
         // A name that is there stays where it stays, also where what is in a subquery was to drop it.
-        let stream = ranges.columns(heads: ranges.heads.map { ColumnHead(labels: $0.labels) }, kernel)
+        var stream = ranges.columns(heads: ranges.heads.map { ColumnHead(labels: $0.labels) }, kernel)
+        if isOfCounters { stream = doubtingCounters(stream, at: matrix) }
         return keepsName ? stream : try nameless(stream)
     }
 
@@ -46,14 +47,13 @@ extension Evaluator {
         switch name {
         case "rate", "increase", "delta":
             let (isCounter, isRate) = (name != "delta", name == "rate")
-            let kernel: RangeKernel = { windows, column in
+            return try overSeries(matrix, isOfCounters: isCounter) { windows, column in
                 if windows.edges == .plain {
                     RangeMath.extrapolated(windows, isCounter: isCounter, isRate: isRate, into: column)
                 } else {
                     RangeMath.betweenEdges(windows, isCounter: isCounter, isRate: isRate, into: column)
                 }
             }
-            return isCounter ? try ofCounters(matrix, kernel) : try overSeries(matrix, kernel)
         case "irate":
             return try overWindows(matrix) { window, _ in RangeMath.instant(window, isRate: true) }
         case "idelta": return try overWindows(matrix) { window, _ in RangeMath.instant(window, isRate: false) }
@@ -110,30 +110,27 @@ extension Evaluator {
         }
     }
 
-    /// A function of counters: says so of series that have a result, and a name that no counter has.
-    private mutating func ofCounters(_ matrix: Expression, _ kernel: @escaping RangeKernel) throws -> ColumnStream {
-        let ranges = try ranges(matrix)
-        let names = ranges.heads.map { head in
+    /// The same stream, which says of series that have a result, and a name that no counter has, that they might be none.
+    private func doubtingCounters(_ stream: ColumnStream, at matrix: Expression) -> ColumnStream {
+        let names = stream.heads.map { head in
             let name = head.labels.name
             return ["_total", "_sum", "_count", "_bucket"].contains(where: name.hasSuffix) ? "" : name
         }
-        let stream = ranges.columns(heads: ranges.heads.map { ColumnHead(labels: $0.labels) }, kernel)
-        guard names.contains(where: { !$0.isEmpty }) else { return try nameless(stream) }
+        guard names.contains(where: { !$0.isEmpty }) else { return stream }
         let (remarks, offset) = (remarks, matrix.range.lowerBound)
-        return try nameless(
-            ColumnStream(heads: stream.heads) { places, body in
-                try stream.make(places) { place, values in
-                    if !names[place].isEmpty, values.contains(where: { !$0.isAbsent }) {
-                        let name = Labels.quoted(names[place])
-                        remarks.add(
-                            Annotation(
-                                level: .info,
-                                text: "PromQL info: metric might not be a counter, name does not end in "
-                                    + "_total/_sum/_count/_bucket: \(name)", offset: offset))
-                    }
-                    try body(place, values)
+        return ColumnStream(heads: stream.heads) { places, body in
+            try stream.make(places) { place, values in
+                if !names[place].isEmpty, values.contains(where: { !$0.isAbsent }) {
+                    let name = Labels.quoted(names[place])
+                    remarks.add(
+                        Annotation(
+                            level: .info,
+                            text: "PromQL info: metric might not be a counter, name does not end in "
+                                + "_total/_sum/_count/_bucket: \(name)", offset: offset))
                 }
-            })
+                try body(place, values)
+            }
+        }
     }
 }
 

@@ -1,26 +1,6 @@
 import Foundation
 import Series
 
-/// A word of an expression, with where it stands.
-struct Token {
-    enum Kind: Equatable {
-        case identifier(String)
-        case string(String)
-        case number(Double)
-        /// A duration literal, in milliseconds.
-        case duration(Int64)
-        /// An operator or bracket, as written.
-        case symbol(String)
-        /// What can't be read, in Prometheus' words; nothing follows.
-        case error(String)
-        case end
-    }
-
-    var kind: Kind
-    /// Offsets in bytes from the expression's start.
-    var range: Range<Int>
-}
-
 /// Cuts an expression into tokens (prometheus.io/docs/prometheus/latest/querying/basics).
 struct Lexer {
     /// Where in an expression it stands: what may come there differs.

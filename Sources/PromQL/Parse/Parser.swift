@@ -93,7 +93,7 @@ package struct Parser {
     private func unexpected(_ context: String = "", expected: String = "") -> PromQLError {
         let token = tokens[at]
         if case .error(let words) = token.kind { return PromQLError(words, at: token.range, in: source) }
-        var message = "unexpected \(shown(token, asLabel: context == Parser.labelMatching))"
+        var message = "unexpected \(token.words(in: source, asLabel: context == Parser.labelMatching))"
         if !context.isEmpty { message += " in \(context)" }
         if !expected.isEmpty { message += ", expected \(expected)" }
         return PromQLError(message, at: token.range, in: source)
@@ -102,43 +102,6 @@ package struct Parser {
     private static let labelMatching = "label matching"
     private static let rangeSelector = "subquery or range selector"
     private static let aDuration = "number, duration, step(), or range()"
-
-    /// A token as Prometheus' messages show it.
-    ///
-    /// - Parameter asLabel: within braces no word has a meaning of its own.
-    private func shown(_ token: Token, asLabel: Bool) -> String {
-        let written = text(of: token.range)
-        let quoted = Labels.quoted(written)
-        let short = written.count > 10 ? "\(Labels.quoted(String(written.prefix(10))))..." : quoted
-        switch token.kind {
-        case .end, .error: return "end of input"
-        case .string: return "string \(short)"
-        case .number: return "number \(short)"
-        case .duration: return "duration \(short)"
-        case .symbol(let symbol):
-            return BinaryOperator(rawValue: symbol) != nil || ["@", "=~", "!~"].contains(symbol)
-                ? "<op:\(symbol)>" : quoted
-        case .identifier(let name):
-            let word = name.lowercased()
-            if asLabel { return "identifier \(quoted)" }
-            if BinaryOperator(rawValue: word) != nil { return "<op:\(name)>" }
-            if AggregateOperator(rawValue: word) != nil { return "<aggr:\(name)>" }
-            if Parser.keywords.contains(word) { return "<\(name)>" }
-            if word == "inf" || word == "nan" { return "number \(quoted)" }
-            if ["start", "end", "step", "range"].contains(word) { return quoted }
-            return name.contains(":") ? "metric identifier \(quoted)" : "identifier \(quoted)"
-        }
-    }
-
-    /// The words of the language.
-    private static let keywords: Set<String> = [
-        "anchored", "bool", "by", "fill", "fill_left", "fill_right", "group_left", "group_right", "ignoring", "offset",
-        "on", "smoothed", "without",
-    ]
-
-    private func text(of range: Range<Int>) -> String {
-        String(decoding: Array(source.utf8)[range], as: UTF8.self)
-    }
 
     private func node(_ kind: ExpressionKind, from start: Int) -> Expression {
         Expression(kind: kind, range: start..<max(start, at > 0 ? tokens[at - 1].range.upperBound : start))
@@ -559,7 +522,7 @@ package struct Parser {
             at += 1
             return try aggregate(op, from: start)
         }
-        if next == .symbol("("), Parser.keywords.contains(word) {
+        if next == .symbol("("), Token.keywords.contains(word) {
             at += 1
             throw unexpected()
         }
